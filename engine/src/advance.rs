@@ -1,0 +1,664 @@
+//! The decision: from the pinned definition, the journal and what has just come in, to the
+//! lines to commit and the effects to perform. No I/O, no clock, no chance: time and
+//! randomness are arguments, and the same arguments always give the same answer.
+//!
+//! The story of one call: take in what came, begin or resume, go on as far as possible,
+//! say what to wait for.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::definition::APPROVAL_EXPIRY;
+use crate::definition::{CompiledAgent, CompiledTool, Definition, Retry};
+use crate::digest;
+use crate::effect::{Act, AskedCall, Certainty, Effect, HttpEffect, Input, ModelAnswer, ModelEffect};
+use crate::entropy::Entropy;
+use crate::entry::{
+    ApprovalClosed, ApprovalRequested, AttemptFailed, AttemptInterrupted, Entry, ExecutionCompleted,
+    ExecutionFailed, ExecutionResumed, ExecutionStarted, ExecutionSuspended, Json, MessageCompleted,
+    MessageDelta, ModelCalled, ModelRestarted, OutcomeUnknown, StepCompleted, ToolCall, ToolCalled,
+    ToolCompleted, ToolDenied, ToolFailed, Usage, may_repeat,
+};
+use crate::ids::{ApprovalId, ExecutionId};
+use crate::limits::{Limits, MAX_INTERRUPTIONS};
+use crate::outside;
+use crate::retry;
+use crate::run::{Run, Step, StepState, ToolWork, Work};
+use crate::status::{ApprovalStatus, DefinitionKind, EffectClass, ErrorType, Failure, Reason};
+use crate::time::Timestamp;
+use crate::transcript;
+
+/// A retry that is due within this is waited for without giving the lease back.
+const HOLD_FOR_RETRY: Duration = Duration::from_secs(2);
+
+/// What an execution is pinned to and was started with; the same for its whole life.
+#[derive(Debug)]
+pub struct Pinned {
+    /// The execution.
+    pub id: ExecutionId,
+    /// The first run that this one repeats; itself, if it repeats none.
+    pub first_run: ExecutionId,
+    /// `agent` or `workflow`.
+    pub kind: DefinitionKind,
+    /// The definition's name.
+    pub name: String,
+    /// The definition's version.
+    pub version: i32,
+    /// The definition.
+    pub definition: std::sync::Arc<Definition>,
+    /// The messages that it was started with.
+    pub messages: Vec<Value>,
+}
+
+/// What deciding needs from outside.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// The database's time.
+    pub now: Timestamp,
+    /// Chance, for ids and jitter.
+    pub entropy: &'a mut Entropy,
+    /// The limits in force.
+    pub limits: &'a Limits,
+    /// Results are taken in, nothing new is begun: the worker is about to leave.
+    pub draining: bool,
+}
+
+/// What is to be committed, then performed.
+#[derive(Debug)]
+pub struct Advance {
+    /// Lines, in order.
+    pub entries: Vec<Entry>,
+    /// Effects whose intents are among the lines.
+    pub effects: Vec<Effect>,
+    /// Decisions that the effects use up: the store checks each when it commits the intent.
+    pub gates: Vec<Gate>,
+    /// What comes after.
+    pub next: Next,
+}
+
+/// One gated call's claim to its decision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gate {
+    /// The call.
+    pub tool_call_id: String,
+    /// Of the bytes that will be sent.
+    pub digest: String,
+    /// Whether the decision must be unused: the first attempt uses it, repeats stand on it.
+    pub first_use: bool,
+}
+
+/// What comes after a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// Decide again at once.
+    Again,
+    /// Effects are under way, or a retry is due soon: keep the lease.
+    Wait {
+        /// When to decide again without a result.
+        until: Option<Timestamp>,
+    },
+    /// There is more to do, elsewhere: give the lease back, ready at once.
+    Release,
+    /// Nothing to do here: give the lease back.
+    Suspend {
+        /// What it waits for.
+        reason: Reason,
+        /// When it goes on by itself.
+        ready_at: Option<Timestamp>,
+    },
+    /// It is over.
+    End,
+}
+
+/// Decides. `run` takes in every line that is returned.
+pub fn advance(pinned: &Pinned, run: &mut Run, inputs: Vec<Input>, context: Context<'_>) -> Advance {
+    let mut turn = Turn {
+        pinned,
+        run,
+        now: context.now,
+        entropy: context.entropy,
+        limits: context.limits,
+        draining: context.draining,
+        entries: Vec::new(),
+        effects: Vec::new(),
+        gates: Vec::new(),
+        again: false,
+    };
+    turn.begin(&inputs);
+    for input in inputs {
+        turn.take_in(input);
+    }
+    turn.check_limits();
+    turn.go_on();
+    let next = turn.next();
+    let Turn { entries, effects, gates, .. } = turn;
+    Advance { entries, effects, gates, next }
+}
+
+struct Turn<'a> {
+    pinned: &'a Pinned,
+    run: &'a mut Run,
+    now: Timestamp,
+    entropy: &'a mut Entropy,
+    limits: &'a Limits,
+    draining: bool,
+    entries: Vec<Entry>,
+    effects: Vec<Effect>,
+    gates: Vec<Gate>,
+    again: bool,
+}
+
+impl Turn<'_> {
+    fn push(&mut self, entry: Entry) {
+        self.run.apply(&entry);
+        self.entries.push(entry);
+    }
+
+    fn push_all(&mut self, entries: Vec<Entry>) {
+        for entry in entries {
+            self.push(entry);
+        }
+    }
+
+    fn ended(&self) -> bool {
+        self.run.ended.is_some()
+    }
+
+    /// An execution that is cancelled before its first step has no `execution.started`.
+    fn begin(&mut self, inputs: &[Input]) {
+        let cancelled = inputs.iter().any(|input| matches!(input, Input::Act(Act::Cancel { .. })));
+        if self.ended() || (cancelled && !self.run.started) {
+            return;
+        }
+        if !self.run.started {
+            self.push(Entry::ExecutionStarted(ExecutionStarted {
+                kind: self.pinned.kind,
+                name: self.pinned.name.clone(),
+                version: self.pinned.version,
+            }));
+        }
+        if let Some(reason) = self.run.suspended {
+            self.push(Entry::ExecutionResumed(ExecutionResumed { reason }));
+        }
+    }
+
+    fn take_in(&mut self, input: Input) {
+        if self.ended() {
+            return;
+        }
+        match input {
+            Input::Claimed => self.take_over(),
+            Input::Act(act) => {
+                let entries = outside::act(self.run, &act);
+                self.push_all(entries);
+            }
+            Input::Delta { step, text } => {
+                if self.is_calling(step) {
+                    self.push(Entry::MessageDelta(MessageDelta { step, text }));
+                }
+            }
+            Input::Answered { step, answer } => self.model_answered(step, answer),
+            Input::Returned { step, output } => self.tool_returned(step, output),
+            Input::Failed { step, failure, retry_after, certainty } => {
+                self.attempt_failed(step, failure, retry_after, certainty);
+            }
+            Input::GateRefused { tool_call_id } => self.ask_again(&tool_call_id),
+        }
+    }
+
+    fn is_calling(&self, step: i32) -> bool {
+        self.run.steps.get(&step).is_some_and(|step| step.state == StepState::Calling)
+    }
+
+    /// What the last worker had under way was cut short; each step's class says what that means.
+    fn take_over(&mut self) {
+        let open: Vec<(i32, Step)> =
+            self.run.calling().map(|(number, step)| (number, step.clone())).collect();
+        for (number, step) in open {
+            if step.interruptions >= MAX_INTERRUPTIONS {
+                let message = format!(
+                    "step {number} lost its worker {} times; the limit is {MAX_INTERRUPTIONS}",
+                    step.interruptions + 1
+                );
+                let entries = outside::fail(self.run, Reason::Stuck, message);
+                return self.push_all(entries);
+            }
+            let tool = step.tool().and_then(|work| self.tool_of(work));
+            match tool.map(|tool| (tool.tool.effect, tool.tool.timeout)) {
+                Some((class, timeout)) if !may_repeat(class) => {
+                    self.push(Entry::OutcomeUnknown(OutcomeUnknown {
+                        step: number,
+                        attempt: step.attempt,
+                        error: Failure::new(
+                            ErrorType::Internal,
+                            "the worker was lost while the call was under way",
+                        ),
+                        settled_at: self.now.plus(timeout.0),
+                    }))
+                }
+                _ => self.push(Entry::AttemptInterrupted(AttemptInterrupted {
+                    step: number,
+                    attempt: step.attempt,
+                })),
+            }
+        }
+    }
+
+    fn agent(&self) -> Option<&CompiledAgent> {
+        match self.pinned.definition.as_ref() {
+            Definition::Agent(agent) => Some(agent),
+            Definition::Noop { .. } => None,
+        }
+    }
+
+    fn tool_of(&self, work: &ToolWork) -> Option<&CompiledTool> {
+        self.agent()?.tool(&work.tool)
+    }
+
+    fn model_answered(&mut self, step: i32, answer: ModelAnswer) {
+        if !self.is_calling(step) {
+            return;
+        }
+        let (text_bytes, asked) = (answer.text.len(), answer.tool_calls.len());
+        let stopped = answer.finish_reason.clone();
+        let usage = self.usage(&answer);
+        let tool_calls = self.number_calls(answer.tool_calls);
+        let output = crate::json(&answer.text);
+        self.push(Entry::MessageCompleted(MessageCompleted {
+            step,
+            role: "assistant".to_owned(),
+            text: answer.text,
+            tool_calls: tool_calls.clone(),
+            finish_reason: answer.finish_reason,
+            usage,
+        }));
+        if text_bytes > self.limits.value_bytes {
+            self.fail_limit("value_bytes", self.limits.value_bytes, text_bytes);
+        } else if asked > self.limits.calls_per_turn {
+            self.fail_limit("calls_per_turn", self.limits.calls_per_turn, asked);
+        } else if let Some(what @ ("length" | "content_filter")) = stopped.as_deref() {
+            let message = format!("the model stopped before its end: finish_reason `{what}`");
+            let entries = outside::fail(self.run, Reason::Limit, message);
+            self.push_all(entries);
+        } else if tool_calls.is_empty() {
+            self.push(Entry::ExecutionCompleted(ExecutionCompleted { output }));
+        } else {
+            for call in tool_calls {
+                self.open_call(&call);
+            }
+        }
+    }
+
+    fn usage(&self, answer: &ModelAnswer) -> Usage {
+        let prices = self.agent().and_then(|agent| agent.agent.model.prices);
+        Usage {
+            input_tokens: answer.input_tokens,
+            output_tokens: answer.output_tokens,
+            cost_micros: prices.map_or(0, |p| p.cost_micros(answer.input_tokens, answer.output_tokens)),
+        }
+    }
+
+    /// Gives each call a step and an id that is unique in the execution.
+    fn number_calls(&self, asked: Vec<AskedCall>) -> Vec<ToolCall> {
+        let mut taken = std::collections::HashSet::new();
+        let mut number = |step: i32, call: AskedCall| {
+            let wanted = call.id.filter(|id| is_plain_id(id)).unwrap_or_else(|| format!("call_{step}"));
+            let mut id = wanted.clone();
+            let mut suffix = 2;
+            while self.run.has_call(&id) || !taken.insert(id.clone()) {
+                id = format!("{wanted}-{suffix}");
+                suffix += 1;
+            }
+            let empty = call.arguments.trim().is_empty();
+            let arguments = if empty { "{}".to_owned() } else { call.arguments };
+            ToolCall { step, id, name: call.name, arguments }
+        };
+        (self.run.next_step()..).zip(asked).map(|(step, call)| number(step, call)).collect()
+    }
+
+    /// A call that cannot be made is told to the model; one that needs a decision is asked.
+    fn open_call(&mut self, call: &ToolCall) {
+        let checked = match self.agent().and_then(|agent| agent.tool(&call.name)) {
+            None => Err(format!("there is no tool `{}`", call.name.chars().take(64).collect::<String>())),
+            Some(_) if call.arguments.len() > self.limits.value_bytes => Err(format!(
+                "arguments have {} bytes; the limit value_bytes is {}",
+                call.arguments.len(),
+                self.limits.value_bytes
+            )),
+            Some(tool) => tool.check_arguments(&call.arguments).map(|()| tool.tool.approval),
+        };
+        match checked {
+            Err(message) => self.push(Entry::ToolFailed(ToolFailed {
+                step: call.step,
+                tool_call_id: call.id.clone(),
+                tool: call.name.clone(),
+                error: Failure::new(ErrorType::Logic, message),
+            })),
+            Ok(approval) if approval.is_needed() => {
+                self.ask(call.step, &call.id, &call.name, &call.arguments, approval.named_expiry());
+            }
+            Ok(_) => {}
+        }
+    }
+
+    fn ask(&mut self, step: i32, call_id: &str, tool: &str, arguments: &str, expiry: Option<Duration>) {
+        let entry = Entry::ApprovalRequested(ApprovalRequested {
+            approval_id: ApprovalId::new(self.now, self.entropy),
+            step,
+            tool_call_id: call_id.to_owned(),
+            tool: tool.to_owned(),
+            arguments: raw(arguments),
+            arguments_text: arguments.to_owned(),
+            digest: digest::arguments_digest(tool, self.pinned.definition.version(), arguments),
+            requested_at: self.now,
+            expires_at: self.now.plus(expiry.unwrap_or(APPROVAL_EXPIRY.0)),
+            expiry_named: expiry.is_some(),
+        });
+        self.push(entry);
+    }
+
+    fn ask_again(&mut self, call_id: &str) {
+        let Some((step, work)) = self.run.step_of_call(call_id).map(|(step, work)| (step, work.clone()))
+        else {
+            return;
+        };
+        let expiry = self.tool_of(&work).and_then(|tool| tool.tool.approval.named_expiry());
+        self.push(Entry::ApprovalClosed(ApprovalClosed {
+            step,
+            tool_call_id: work.call_id.clone(),
+            tool: work.tool.clone(),
+            status: ApprovalStatus::DigestMismatch,
+        }));
+        self.ask(step, &work.call_id, &work.tool, &work.arguments, expiry);
+    }
+
+    fn tool_returned(&mut self, step: i32, output: Json) {
+        let Some(work) = self.calling_tool(step) else {
+            return;
+        };
+        let bytes = output.get().len();
+        if bytes > self.limits.value_bytes {
+            let message = format!(
+                "the tool's output has {bytes} bytes; the limit value_bytes is {}",
+                self.limits.value_bytes
+            );
+            return self.tool_failed(step, work, Failure::new(ErrorType::Logic, message));
+        }
+        self.push(Entry::ToolCompleted(ToolCompleted {
+            step,
+            tool_call_id: work.call_id,
+            tool: work.tool,
+            output,
+        }));
+    }
+
+    fn calling_tool(&self, step: i32) -> Option<ToolWork> {
+        let found = self.run.steps.get(&step).filter(|step| step.state == StepState::Calling)?;
+        found.tool().cloned()
+    }
+
+    fn tool_failed(&mut self, step: i32, work: ToolWork, error: Failure) {
+        self.push(Entry::ToolFailed(ToolFailed { step, tool_call_id: work.call_id, tool: work.tool, error }));
+    }
+
+    fn attempt_failed(
+        &mut self,
+        number: i32,
+        failure: Failure,
+        retry_after: Option<Duration>,
+        certainty: Certainty,
+    ) {
+        let Some(step) = self.run.steps.get(&number).filter(|step| step.state == StepState::Calling).cloned()
+        else {
+            return;
+        };
+        let (class, retry) = self.class_and_retry(&step);
+        if certainty == Certainty::Unknown && !may_repeat(class) {
+            return self.push(Entry::OutcomeUnknown(OutcomeUnknown {
+                step: number,
+                attempt: step.attempt,
+                error: failure,
+                settled_at: self.now,
+            }));
+        }
+        let wait = failure
+            .kind
+            .is_retryable()
+            .then(|| retry::delay(retry, step.failures + 1, retry_after, self.entropy));
+        match (wait.flatten(), step.work) {
+            (Some(wait), _) => self.push(Entry::AttemptFailed(AttemptFailed {
+                step: number,
+                attempt: step.attempt,
+                error: failure,
+                retry_at: self.now.plus(wait),
+            })),
+            (None, Work::Tool(work)) => self.tool_failed(number, work, failure),
+            (None, _) => {
+                let mut entries = outside::close_approvals(self.run, ApprovalStatus::Cancelled);
+                entries.push(Entry::ExecutionFailed(ExecutionFailed {
+                    reason: failure.kind.reason(),
+                    error: failure,
+                }));
+                self.push_all(entries);
+            }
+        }
+    }
+
+    fn class_and_retry(&self, step: &Step) -> (EffectClass, Retry) {
+        let tool = step.tool().and_then(|work| self.tool_of(work));
+        match (tool, self.agent()) {
+            (Some(tool), _) => (tool.tool.effect, tool.tool.retry),
+            (None, Some(agent)) => (EffectClass::Idempotent, agent.agent.model.retry),
+            (None, None) => (EffectClass::Idempotent, Retry::default()),
+        }
+    }
+
+    fn check_limits(&mut self) {
+        if self.ended() {
+            return;
+        }
+        let events = self.run.event + self.entries.iter().filter(|entry| entry.is_event()).count() as i64;
+        if events >= self.limits.events {
+            self.fail_limit("events", self.limits.events as usize, events as usize);
+        } else if self.run.bytes > self.limits.journal_bytes {
+            self.fail_limit("journal_bytes", self.limits.journal_bytes, self.run.bytes);
+        }
+    }
+
+    fn fail_limit(&mut self, name: &str, limit: usize, was: usize) {
+        let message = format!("the limit {name} is {limit}; it would be {was}");
+        let entries = outside::fail(self.run, Reason::Limit, message);
+        self.push_all(entries);
+    }
+
+    /// Begins whatever can be begun now.
+    fn go_on(&mut self) {
+        if self.ended() || self.run.paused || self.draining {
+            return;
+        }
+        match self.pinned.definition.as_ref() {
+            Definition::Noop { steps } => self.noop(*steps),
+            Definition::Agent(agent) => {
+                self.perform_due(agent);
+                self.next_turn(agent);
+            }
+        }
+    }
+
+    /// One step in one commit: the next decision follows at once.
+    fn noop(&mut self, steps: i32) {
+        let step = self.run.next_step();
+        if step <= steps {
+            self.push(Entry::StepCompleted(StepCompleted { step, output: raw("\"noop\"") }));
+        }
+        if step >= steps {
+            self.push(Entry::ExecutionCompleted(ExecutionCompleted { output: raw("null") }));
+        } else {
+            self.again = true;
+        }
+    }
+
+    fn perform_due(&mut self, agent: &CompiledAgent) {
+        let due: Vec<(i32, Step)> = self
+            .run
+            .steps
+            .iter()
+            .filter(|(_, step)| match step.state {
+                StepState::Ready | StepState::Refused { .. } => true,
+                StepState::Retrying { at } => at <= self.now,
+                _ => false,
+            })
+            .map(|(number, step)| (*number, step.clone()))
+            .collect();
+        for (number, step) in due {
+            match (step.state, step.work) {
+                (StepState::Refused { reason }, Work::Tool(work)) => {
+                    self.push(Entry::ToolDenied(ToolDenied {
+                        step: number,
+                        tool_call_id: work.call_id,
+                        tool: work.tool,
+                        reason,
+                    }))
+                }
+                (_, Work::Tool(work)) => self.call_tool(agent, number, step.attempt + 1, work),
+                (_, Work::Model) => self.call_model(agent, number, step.attempt + 1),
+                (_, Work::Noop) => {}
+            }
+        }
+    }
+
+    /// The next turn begins when everything that the last answer asked for is over.
+    fn next_turn(&mut self, agent: &CompiledAgent) {
+        if !self.run.steps.values().all(Step::is_done) {
+            return;
+        }
+        if self.run.answers.len() >= agent.agent.max_turns as usize {
+            let message = format!("the limit max_turns is {}", agent.agent.max_turns);
+            let entries = outside::fail(self.run, Reason::TurnLimit, message);
+            return self.push_all(entries);
+        }
+        let step = self.run.next_step();
+        self.call_model(agent, step, 1);
+    }
+
+    fn call_model(&mut self, agent: &CompiledAgent, step: i32, attempt: u32) {
+        let body = transcript::request_body(agent, &self.pinned.messages, self.run);
+        self.push(if attempt == 1 {
+            Entry::ModelCalled(ModelCalled { step, attempt })
+        } else {
+            Entry::ModelRestarted(ModelRestarted { step, attempt })
+        });
+        self.effects.push(Effect::Model(ModelEffect {
+            step,
+            attempt,
+            base_url: agent.agent.model.base_url.clone(),
+            secret: agent.agent.model.secret.clone(),
+            body,
+            timeout: agent.agent.model.timeout.0,
+        }));
+    }
+
+    /// A gated call goes out only with bytes that have the digest that was decided on.
+    fn call_tool(&mut self, agent: &CompiledAgent, step: i32, attempt: u32, work: ToolWork) {
+        let Some(tool) = agent.tool(&work.tool) else {
+            return;
+        };
+        let digest = digest::arguments_digest(&work.tool, agent.version, &work.arguments);
+        match &work.gate {
+            Some(decided) if *decided != digest => return self.ask_again(&work.call_id),
+            None if tool.tool.approval.is_needed() => return self.ask_again(&work.call_id),
+            Some(_) => {
+                self.gates.push(Gate { tool_call_id: work.call_id.clone(), digest, first_use: attempt == 1 })
+            }
+            None => {}
+        }
+        self.push(Entry::ToolCalled(ToolCalled {
+            step,
+            tool_call_id: work.call_id.clone(),
+            tool: work.tool.clone(),
+            arguments: raw(&work.arguments),
+            attempt,
+        }));
+        self.effects.push(Effect::Http(HttpEffect {
+            step,
+            attempt,
+            tool_call_id: work.call_id,
+            class: tool.tool.effect,
+            method: tool.tool.http.method,
+            url: tool.tool.http.url.clone(),
+            headers: tool.tool.http.headers.clone(),
+            secret: tool.tool.http.secret.clone(),
+            arguments: work.arguments,
+            key: digest::effect_key(self.pinned.first_run, step),
+            timeout: tool.tool.timeout.0,
+        }));
+    }
+
+    /// What to wait for, and the line that says so.
+    fn next(&mut self) -> Next {
+        if self.ended() {
+            self.effects.clear();
+            self.gates.clear();
+            return Next::End;
+        }
+        if self.again {
+            return Next::Again;
+        }
+        let retry_at = self.earliest_retry();
+        if self.run.calling().next().is_some() {
+            return Next::Wait { until: if self.run.paused { None } else { retry_at } };
+        }
+        if self.draining {
+            return Next::Release;
+        }
+        if self.run.paused {
+            self.push(outside::suspend_paused());
+            return Next::Suspend { reason: Reason::Paused, ready_at: None };
+        }
+        if let Some(at) = retry_at.filter(|at| self.now.until(*at) <= HOLD_FOR_RETRY) {
+            return Next::Wait { until: Some(at) };
+        }
+        self.suspend(retry_at)
+    }
+
+    fn earliest_retry(&self) -> Option<Timestamp> {
+        let retries = self.run.steps.values().filter_map(|step| match step.state {
+            StepState::Retrying { at } => Some(at),
+            _ => None,
+        });
+        retries.min()
+    }
+
+    /// An undecided approval is told before an unknown outcome, and that before a retry.
+    fn suspend(&mut self, retry_at: Option<Timestamp>) -> Next {
+        let tool_call_ids: Vec<String> = self.run.asking().map(|(_, tool)| tool.call_id.clone()).collect();
+        let unknown = |step: &Step| matches!(step.state, StepState::Unknown { .. });
+        let steps: Vec<i32> =
+            self.run.steps.iter().filter(|(_, step)| unknown(step)).map(|(number, _)| *number).collect();
+        let reason = if !tool_call_ids.is_empty() {
+            Reason::Approval
+        } else if !steps.is_empty() {
+            Reason::OutcomeUnknown
+        } else {
+            Reason::Retry
+        };
+        self.push(Entry::ExecutionSuspended(ExecutionSuspended {
+            reason,
+            until: retry_at,
+            tool_call_ids,
+            steps,
+        }));
+        Next::Suspend { reason, ready_at: retry_at }
+    }
+}
+
+/// Bytes that were checked to be JSON before; anything else is carried as a string.
+fn raw(text: &str) -> Json {
+    serde_json::value::RawValue::from_string(text.to_owned()).unwrap_or_else(|_| crate::json(text))
+}
+
+/// An id that can stand in a path and a log line: 1 to 128 visible ASCII characters.
+fn is_plain_id(id: &str) -> bool {
+    !id.is_empty() && id.len() <= 128 && id.bytes().all(|b| b.is_ascii_graphic())
+}

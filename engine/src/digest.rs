@@ -1,0 +1,60 @@
+//! What a decision binds to, and the keys of effects.
+
+use sha2::{Digest, Sha256};
+
+use crate::ids::ExecutionId;
+
+/// Lower-case hex of the bytes.
+pub fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    bytes
+        .iter()
+        .flat_map(|byte| [DIGITS[usize::from(byte >> 4)] as char, DIGITS[usize::from(byte & 15)] as char])
+        .collect()
+}
+
+/// SHA-256 of the bytes, in hex.
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+/// SHA-256 over three parts, each preceded by its length as eight big-endian bytes: the
+/// tool's name, the definition's version in decimal, and the exact bytes of the arguments.
+/// The lengths keep two different triples from having the same concatenation.
+pub fn arguments_digest(tool: &str, version: i32, arguments: &str) -> String {
+    let mut hasher = Sha256::new();
+    for part in [tool, &version.to_string(), arguments] {
+        hasher.update((part.len() as u64).to_be_bytes());
+        hasher.update(part.as_bytes());
+    }
+    hex(&hasher.finalize())
+}
+
+/// The `Idempotency-Key` of a step's calls: the same for every attempt, and for every run
+/// that takes the place of the first one.
+pub fn effect_key(first_run: ExecutionId, step: i32) -> String {
+    format!("{first_run}-{step}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digest_is_the_documented_one() {
+        // printf '\0\0\0\0\0\0\0\6refund\0\0\0\0\0\0\0\1%s\0\0\0\0\0\0\0\2{}' 1 | sha256sum
+        assert_eq!(
+            arguments_digest("refund", 1, "{}"),
+            sha256_hex(b"\0\0\0\0\0\0\0\x06refund\0\0\0\0\0\0\0\x011\0\0\0\0\0\0\0\x02{}")
+        );
+    }
+
+    #[test]
+    fn every_part_counts() {
+        let digest = arguments_digest("refund", 1, "{\"amount\":1}");
+        assert_ne!(digest, arguments_digest("refund", 2, "{\"amount\":1}"));
+        assert_ne!(digest, arguments_digest("refunds", 1, "{\"amount\":1}"));
+        assert_ne!(digest, arguments_digest("refund", 1, "{\"amount\": 1}"));
+        assert_ne!(arguments_digest("ab", 1, "c"), arguments_digest("a", 1, "bc"));
+    }
+}

@@ -1,0 +1,177 @@
+//! Effects as data: what a worker performs outside any transaction, and what it brings back.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::definition::Method;
+use crate::entry::{ApprovalDecided, Json, OutcomeResolved};
+use crate::status::{EffectClass, Failure};
+
+/// One thing to perform, after its intent was committed.
+#[derive(Debug, Clone)]
+pub enum Effect {
+    /// Ask a model.
+    Model(ModelEffect),
+    /// Call a tool by HTTP.
+    Http(HttpEffect),
+}
+
+impl Effect {
+    /// The step whose result it brings.
+    pub fn step(&self) -> i32 {
+        match self {
+            Effect::Model(effect) => effect.step,
+            Effect::Http(effect) => effect.step,
+        }
+    }
+}
+
+/// A chat completion to ask for.
+#[derive(Debug, Clone)]
+pub struct ModelEffect {
+    /// The step.
+    pub step: i32,
+    /// The attempt.
+    pub attempt: u32,
+    /// Where `/chat/completions` is.
+    pub base_url: String,
+    /// The name of the bearer token.
+    pub secret: Option<String>,
+    /// The request's body.
+    pub body: String,
+    /// How long it may take.
+    pub timeout: Duration,
+}
+
+/// A tool's request to send.
+#[derive(Debug, Clone)]
+pub struct HttpEffect {
+    /// The step.
+    pub step: i32,
+    /// The attempt.
+    pub attempt: u32,
+    /// The call.
+    pub tool_call_id: String,
+    /// What an unknown outcome means.
+    pub class: EffectClass,
+    /// The request's method.
+    pub method: Method,
+    /// The request's URL.
+    pub url: String,
+    /// Sent along.
+    pub headers: BTreeMap<String, String>,
+    /// The name of the bearer token.
+    pub secret: Option<String>,
+    /// The body, byte for byte.
+    pub arguments: String,
+    /// The `Idempotency-Key`, the same for each attempt.
+    pub key: String,
+    /// How long it may take.
+    pub timeout: Duration,
+}
+
+/// What a model said in one call.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ModelAnswer {
+    /// Its text.
+    pub text: String,
+    /// What it asked for.
+    pub tool_calls: Vec<AskedCall>,
+    /// As the server said it.
+    pub finish_reason: Option<String>,
+    /// Tokens that went in.
+    pub input_tokens: u64,
+    /// Tokens that came out.
+    pub output_tokens: u64,
+}
+
+/// A tool call as the model sent it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AskedCall {
+    /// The model's id, if it sent one.
+    pub id: Option<String>,
+    /// The tool's name.
+    pub name: String,
+    /// The arguments' bytes.
+    pub arguments: String,
+}
+
+/// Whether a failed call may have happened all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Certainty {
+    /// It did not happen, or the server answered that it refused.
+    Definite,
+    /// A timeout, a reset or a 5xx after the first byte was sent: nobody knows.
+    Unknown,
+}
+
+/// What somebody outside did to an execution.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+#[serde(tag = "act", content = "body", rename_all = "snake_case")]
+pub enum Act {
+    /// A decision that the store has taken.
+    Decided(ApprovalDecided),
+    /// End it.
+    Cancel {
+        /// The key that asked for it.
+        by: String,
+    },
+    /// Hold it before its next step.
+    Pause {
+        /// The key that asked for it.
+        by: String,
+    },
+    /// Let a paused one go on.
+    Resume {
+        /// The key that asked for it.
+        by: String,
+    },
+    /// Answer an unknown outcome.
+    Resolve(OutcomeResolved),
+}
+
+/// What reaches an execution that a worker holds.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// A new lease: whatever was under way before was cut short.
+    Claimed,
+    /// Somebody outside did something.
+    Act(Act),
+    /// More of a model's text.
+    Delta {
+        /// The model's step.
+        step: i32,
+        /// More.
+        text: String,
+    },
+    /// A model answered.
+    Answered {
+        /// Its step.
+        step: i32,
+        /// What it said.
+        answer: ModelAnswer,
+    },
+    /// A tool answered.
+    Returned {
+        /// Its step.
+        step: i32,
+        /// JSON as it came, other text as a string.
+        output: Json,
+    },
+    /// An attempt failed.
+    Failed {
+        /// Its step.
+        step: i32,
+        /// Why.
+        failure: Failure,
+        /// The server's `Retry-After`.
+        retry_after: Option<Duration>,
+        /// Whether it may have happened all the same.
+        certainty: Certainty,
+    },
+    /// The store refused to let a gated call through: bytes and decision do not match.
+    GateRefused {
+        /// The call.
+        tool_call_id: String,
+    },
+}

@@ -1,0 +1,28 @@
+//! The part of Holdpoint that decides: executions, steps, approvals, retry rules, error
+//! types, digests and the agent loop.
+//!
+//! Nothing here awaits, logs, reads a clock, a random number or the environment. Time and
+//! chance are arguments; effects are data that a worker performs elsewhere.
+
+pub mod advance;
+pub mod definition;
+pub mod digest;
+pub mod effect;
+pub mod entropy;
+pub mod entry;
+pub mod ids;
+pub mod limits;
+pub mod outside;
+pub mod retry;
+pub mod run;
+pub mod scope;
+pub mod status;
+pub mod strict_json;
+pub mod time;
+pub mod transcript;
+pub mod wire;
+
+/// The value as raw JSON; for types that can always be written.
+pub fn json<T: serde::Serialize + ?Sized>(value: &T) -> entry::Json {
+    serde_json::value::to_raw_value(value).unwrap_or_else(|_| serde_json::value::RawValue::NULL.to_owned())
+}

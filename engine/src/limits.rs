@@ -1,0 +1,44 @@
+//! The contract's limits on an execution. What passes one is told its name and value.
+
+use serde::{Deserialize, Serialize};
+
+/// Limits that can be configured; the defaults are the contract's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// One value (arguments, a tool's output, an input, a model's text), in bytes.
+    pub value_bytes: usize,
+    /// Events of one execution.
+    pub events: i64,
+    /// Payload bytes of one execution's journal.
+    pub journal_bytes: usize,
+    /// Tool calls in one turn.
+    pub calls_per_turn: usize,
+    /// Labels of one execution.
+    pub labels: usize,
+    /// A label's key, in bytes.
+    pub label_key_bytes: usize,
+    /// A label's value, in bytes.
+    pub label_value_bytes: usize,
+    /// The metadata of one execution, in bytes of JSON.
+    pub metadata_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            value_bytes: 256 * 1024,
+            events: 50_000,
+            journal_bytes: 64 * 1024 * 1024,
+            calls_per_turn: 64,
+            labels: 32,
+            label_key_bytes: 64,
+            label_value_bytes: 256,
+            metadata_bytes: 16 * 1024,
+        }
+    }
+}
+
+/// How many attempts of one step may end with their worker before the execution is failed
+/// as `stuck`: deploys interrupt long model calls, but not this often.
+pub const MAX_INTERRUPTIONS: u32 = 8;

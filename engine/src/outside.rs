@@ -1,0 +1,131 @@
+//! What callers and sweeps do to an execution, as journal lines. The same functions serve
+//! the worker that holds it and the transaction that finds it unheld.
+
+use crate::effect::Act;
+use crate::entry::{
+    ApprovalClosed, Entry, ExecutionCancelled, ExecutionFailed, ExecutionSuspended, OutcomeResolved,
+    PauseChanged, ToolCompleted,
+};
+use crate::run::{Run, StepState};
+use crate::status::{ApprovalStatus, Failure, Outcome, Reason};
+use crate::time::Timestamp;
+
+/// Why an act is refused; the execution is as it was.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The step's outcome is not unknown.
+    #[error("step {step} has no unknown outcome")]
+    NotUnknown {
+        /// Which.
+        step: i32,
+    },
+    /// The call could still be under way.
+    #[error("the call of step {step} may still be under way until {settled_at}")]
+    NotSettled {
+        /// Which.
+        step: i32,
+        /// From when on it cannot be.
+        settled_at: Timestamp,
+    },
+}
+
+/// Whether a resolution may be taken now.
+pub fn check_resolve(run: &Run, resolved: &OutcomeResolved, now: Timestamp) -> Result<(), Refusal> {
+    let step = resolved.step;
+    match run.steps.get(&step).map(|step| &step.state) {
+        Some(StepState::Unknown { settled_at })
+            if resolved.outcome == Outcome::DidNotHappen && now < *settled_at =>
+        {
+            Err(Refusal::NotSettled { step, settled_at: *settled_at })
+        }
+        Some(StepState::Unknown { .. }) => Ok(()),
+        _ => Err(Refusal::NotUnknown { step }),
+    }
+}
+
+/// The lines of an act. An act that no longer fits (the same decision twice, a resolution
+/// of what was resolved) has none: what was accepted first stands.
+pub fn act(run: &Run, act: &Act) -> Vec<Entry> {
+    match act {
+        Act::Decided(decided) => {
+            let asking = run.steps.get(&decided.step).is_some_and(|step| step.state == StepState::Asking);
+            if asking { vec![Entry::ApprovalDecided(decided.clone())] } else { Vec::new() }
+        }
+        Act::Cancel { by } => cancel(run, by),
+        Act::Pause { by } => pause_changed(run, true, by),
+        Act::Resume { by } => pause_changed(run, false, by),
+        Act::Resolve(resolved) => resolve(run, resolved),
+    }
+}
+
+/// The lines of a pause that takes effect at once, because nothing is under way.
+pub fn suspend_paused() -> Entry {
+    Entry::ExecutionSuspended(ExecutionSuspended {
+        reason: Reason::Paused,
+        until: None,
+        tool_call_ids: Vec::new(),
+        steps: Vec::new(),
+    })
+}
+
+fn pause_changed(run: &Run, paused: bool, by: &str) -> Vec<Entry> {
+    if run.paused == paused {
+        return Vec::new();
+    }
+    vec![Entry::PauseChanged(PauseChanged { paused, by: by.to_owned() })]
+}
+
+fn cancel(run: &Run, by: &str) -> Vec<Entry> {
+    let mut entries = close_approvals(run, ApprovalStatus::Cancelled);
+    entries.push(Entry::ExecutionCancelled(ExecutionCancelled {
+        reason: Reason::Cancelled,
+        by: Some(by.to_owned()),
+    }));
+    entries
+}
+
+fn resolve(run: &Run, resolved: &OutcomeResolved) -> Vec<Entry> {
+    let Some(step) = run.steps.get(&resolved.step) else {
+        return Vec::new();
+    };
+    let (StepState::Unknown { .. }, Some(tool)) = (&step.state, step.tool()) else {
+        return Vec::new();
+    };
+    let mut entries = vec![Entry::OutcomeResolved(resolved.clone())];
+    if resolved.outcome == Outcome::Happened {
+        let unknown_result = || crate::json(&serde_json::json!({"outcome": "happened"}));
+        entries.push(Entry::ToolCompleted(ToolCompleted {
+            step: resolved.step,
+            tool_call_id: tool.call_id.clone(),
+            tool: tool.tool.clone(),
+            output: resolved.result.clone().unwrap_or_else(unknown_result),
+        }));
+    }
+    entries
+}
+
+/// The undecided approvals of an execution that ends are closed with it.
+pub fn close_approvals(run: &Run, status: ApprovalStatus) -> Vec<Entry> {
+    run.asking()
+        .map(|(step, tool)| {
+            Entry::ApprovalClosed(ApprovalClosed {
+                step,
+                tool_call_id: tool.call_id.clone(),
+                tool: tool.tool.clone(),
+                status,
+            })
+        })
+        .collect()
+}
+
+/// The end of an execution with an error, its approvals closed before.
+pub fn fail(run: &Run, reason: Reason, message: impl Into<String>) -> Vec<Entry> {
+    let status =
+        if reason == Reason::ApprovalTimeout { ApprovalStatus::Expired } else { ApprovalStatus::Cancelled };
+    let mut entries = close_approvals(run, status);
+    entries.push(Entry::ExecutionFailed(ExecutionFailed {
+        reason,
+        error: Failure::new(reason.error_type(), message),
+    }));
+    entries
+}

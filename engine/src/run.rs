@@ -1,0 +1,319 @@
+//! An execution as its journal tells it: a fold without I/O, clock or chance. The same
+//! journal always gives the same run, on the first turn and after the tenth restart.
+
+use std::collections::{BTreeMap, HashSet};
+
+use crate::entry::{CorruptLine, Entry, Line, ToolCall, Usage};
+use crate::status::{Outcome, Reason, Status};
+use crate::time::Timestamp;
+
+/// Where a step stands.
+#[derive(Debug, Clone, PartialEq)]
+pub enum StepState {
+    /// To be performed as soon as may be.
+    Ready,
+    /// A person is asked.
+    Asking,
+    /// A person denied it; the model is still to be told.
+    Refused {
+        /// What the person said.
+        reason: Option<String>,
+    },
+    /// Its intent is journaled, its result is not.
+    Calling,
+    /// An attempt failed; the next is due then.
+    Retrying {
+        /// When.
+        at: Timestamp,
+    },
+    /// Nobody knows whether the call happened.
+    Unknown {
+        /// From when on "it did not happen" can be true.
+        settled_at: Timestamp,
+    },
+    /// Over; for a tool, what the model is told.
+    Done {
+        /// The `content` of the tool message.
+        told: String,
+    },
+}
+
+/// What a step performs.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Work {
+    /// A model call.
+    Model,
+    /// A tool call.
+    Tool(ToolWork),
+    /// A constant.
+    Noop,
+}
+
+/// A tool call and what was decided about it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ToolWork {
+    /// Unique in the execution.
+    pub call_id: String,
+    /// The tool's name.
+    pub tool: String,
+    /// The bytes that will be sent: the model's, or those that a person put in their place.
+    pub arguments: String,
+    /// The digest that the decision binds to, once it is approved.
+    pub gate: Option<String>,
+}
+
+/// One step of the fold.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// What it performs.
+    pub work: Work,
+    /// Where it stands.
+    pub state: StepState,
+    /// The last attempt's number; 0 before the first.
+    pub attempt: u32,
+    /// Attempts that failed.
+    pub failures: u32,
+    /// Attempts that ended with their worker.
+    pub interruptions: u32,
+}
+
+impl Step {
+    fn new(work: Work, state: StepState) -> Self {
+        Self { work, state, attempt: 0, failures: 0, interruptions: 0 }
+    }
+
+    /// Its tool call, if it is one.
+    pub fn tool(&self) -> Option<&ToolWork> {
+        match &self.work {
+            Work::Tool(tool) => Some(tool),
+            _ => None,
+        }
+    }
+
+    /// Whether nothing is to be done for it any more.
+    pub fn is_done(&self) -> bool {
+        matches!(self.state, StepState::Done { .. })
+    }
+}
+
+/// A model's answer, for the next request's transcript.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// Its text.
+    pub text: String,
+    /// Its calls, in order.
+    pub tool_calls: Vec<ToolCall>,
+}
+
+/// An execution as its journal tells it.
+#[derive(Debug, Clone, Default)]
+pub struct Run {
+    /// The number of the last line.
+    pub seq: i64,
+    /// The number of the last event.
+    pub event: i64,
+    /// Bytes of payload so far (deltas that were not loaded count by the message they became).
+    pub bytes: usize,
+    /// Whether `execution.started` is there.
+    pub started: bool,
+    /// What it waits for, from `execution.suspended` to `execution.resumed`.
+    pub suspended: Option<Reason>,
+    /// Whether a person paused it.
+    pub paused: bool,
+    /// How it ended.
+    pub ended: Option<Status>,
+    /// All steps by number.
+    pub steps: BTreeMap<i32, Step>,
+    /// The model's answers in order.
+    pub answers: Vec<Answer>,
+    /// Of all model calls.
+    pub usage: Usage,
+    call_ids: HashSet<String>,
+}
+
+/// The kinds of lines that a fold can do without; loading leaves them out.
+pub const NOT_FOLDED: &str = "message.delta";
+
+impl Run {
+    /// The fold of a journal whose row says `seq` and `event` (deltas may be left out).
+    pub fn fold<'a>(
+        lines: impl IntoIterator<Item = &'a Line>,
+        seq: i64,
+        event: i64,
+    ) -> Result<Self, CorruptLine> {
+        let mut run = Run::default();
+        for line in lines {
+            let entry = Entry::read(&line.kind, &line.payload)?;
+            run.apply(&entry);
+            let weight = if matches!(entry, Entry::MessageCompleted(_)) { 2 } else { 1 };
+            run.bytes += weight * line.payload.len();
+        }
+        run.seq = seq;
+        run.event = event;
+        Ok(run)
+    }
+
+    /// A run of which nothing is known but its numbers: for ending what cannot be read.
+    pub fn unread(seq: i64, event: i64) -> Self {
+        Self { seq, event, ..Self::default() }
+    }
+
+    /// The number that the next step gets.
+    pub fn next_step(&self) -> i32 {
+        self.steps.last_key_value().map_or(1, |(number, _)| number + 1)
+    }
+
+    /// Whether a tool call id is taken.
+    pub fn has_call(&self, id: &str) -> bool {
+        self.call_ids.contains(id)
+    }
+
+    /// The step of a tool call.
+    pub fn step_of_call(&self, call_id: &str) -> Option<(i32, &ToolWork)> {
+        self.steps.iter().find_map(|(number, step)| {
+            step.tool().filter(|tool| tool.call_id == call_id).map(|tool| (*number, tool))
+        })
+    }
+
+    /// The tool calls that wait for a decision.
+    pub fn asking(&self) -> impl Iterator<Item = (i32, &ToolWork)> {
+        self.steps
+            .iter()
+            .filter(|(_, step)| step.state == StepState::Asking)
+            .filter_map(|(number, step)| Some((*number, step.tool()?)))
+    }
+
+    /// The steps whose intent has no result.
+    pub fn calling(&self) -> impl Iterator<Item = (i32, &Step)> {
+        self.steps
+            .iter()
+            .filter(|(_, step)| step.state == StepState::Calling)
+            .map(|(number, step)| (*number, step))
+    }
+
+    /// Takes one more line in. Lines that make no sense here (a result of a step that
+    /// is not there) change nothing: the fold never fails on order.
+    pub fn apply(&mut self, entry: &Entry) {
+        match entry {
+            Entry::ExecutionStarted(_) => self.started = true,
+            Entry::ExecutionSuspended(body) => self.suspended = Some(body.reason),
+            Entry::ExecutionResumed(_) => self.suspended = None,
+            Entry::ExecutionCompleted(_) => self.ended = Some(Status::Completed),
+            Entry::ExecutionFailed(_) => self.ended = Some(Status::Failed),
+            Entry::ExecutionCancelled(_) => self.ended = Some(Status::Cancelled),
+            Entry::PauseChanged(body) => self.paused = body.paused,
+            Entry::ModelCalled(body) => {
+                let step = Step::new(Work::Model, StepState::Calling);
+                self.steps.insert(body.step, Step { attempt: body.attempt, ..step });
+            }
+            Entry::ModelRestarted(body) => self.change(body.step, |step| {
+                step.attempt = body.attempt;
+                step.state = StepState::Calling;
+            }),
+            Entry::MessageDelta(_) => {}
+            Entry::MessageCompleted(body) => {
+                self.change(body.step, |step| step.state = StepState::Done { told: String::new() });
+                self.usage = self.usage.plus(body.usage);
+                self.answers.push(Answer { text: body.text.clone(), tool_calls: body.tool_calls.clone() });
+                for call in &body.tool_calls {
+                    self.call_ids.insert(call.id.clone());
+                    let work = ToolWork {
+                        call_id: call.id.clone(),
+                        tool: call.name.clone(),
+                        arguments: call.arguments.clone(),
+                        gate: None,
+                    };
+                    self.steps.insert(call.step, Step::new(Work::Tool(work), StepState::Ready));
+                }
+            }
+            Entry::ToolCalled(body) => self.change(body.step, |step| {
+                step.attempt = body.attempt;
+                step.state = StepState::Calling;
+            }),
+            Entry::ToolCompleted(body) => self.done(body.step, told_output(body.output.get())),
+            Entry::ToolFailed(body) => self.done(
+                body.step,
+                serde_json::json!({"error": body.error.message, "type": body.error.kind}).to_string(),
+            ),
+            Entry::ToolDenied(body) => {
+                self.done(body.step, serde_json::json!({"denied": true, "reason": body.reason}).to_string())
+            }
+            Entry::AttemptFailed(body) => self.change(body.step, |step| {
+                step.failures += 1;
+                step.state = StepState::Retrying { at: body.retry_at };
+            }),
+            Entry::AttemptInterrupted(body) => self.change(body.step, |step| {
+                step.interruptions += 1;
+                step.state = StepState::Ready;
+            }),
+            Entry::OutcomeUnknown(body) => self.change(body.step, |step| {
+                step.state = StepState::Unknown { settled_at: body.settled_at };
+            }),
+            Entry::OutcomeResolved(body) => self.change(body.step, |step| {
+                if body.outcome == Outcome::DidNotHappen {
+                    step.state = StepState::Ready;
+                }
+            }),
+            Entry::ApprovalRequested(body) => self.change(body.step, |step| {
+                step.state = StepState::Asking;
+                if let Work::Tool(tool) = &mut step.work {
+                    tool.gate = None;
+                    tool.arguments.clone_from(&body.arguments_text);
+                }
+            }),
+            Entry::ApprovalDecided(body) => self.change(body.step, |step| {
+                let Work::Tool(tool) = &mut step.work else {
+                    return;
+                };
+                if body.approved {
+                    tool.gate = Some(body.digest.clone());
+                    if let Some(edited) = &body.arguments_text {
+                        tool.arguments.clone_from(edited);
+                    }
+                    step.state = StepState::Ready;
+                } else {
+                    step.state = StepState::Refused { reason: body.reason.clone() };
+                }
+            }),
+            Entry::ApprovalClosed(body) => self.done(body.step, String::new()),
+            Entry::StepCompleted(body) => {
+                let done = StepState::Done { told: String::new() };
+                self.steps.insert(body.step, Step { attempt: 1, ..Step::new(Work::Noop, done) });
+            }
+        }
+    }
+
+    fn change(&mut self, step: i32, change: impl FnOnce(&mut Step)) {
+        if let Some(step) = self.steps.get_mut(&step) {
+            change(step);
+        }
+    }
+
+    fn done(&mut self, step: i32, told: String) {
+        self.change(step, |step| step.state = StepState::Done { told });
+    }
+}
+
+/// A text answer reaches the model as text, any other JSON as it is.
+fn told_output(output: &str) -> String {
+    serde_json::from_str::<String>(output).unwrap_or_else(|_| output.to_owned())
+}
+
+impl Run {
+    /// Numbers entries that [`Run::apply`] took in, as lines to commit.
+    pub fn number(&mut self, entries: &[Entry], at: Timestamp) -> Vec<Line> {
+        entries
+            .iter()
+            .map(|entry| {
+                self.seq += 1;
+                let event = entry.is_event().then(|| {
+                    self.event += 1;
+                    self.event
+                });
+                let payload = entry.payload();
+                self.bytes += payload.len();
+                Line { seq: self.seq, event, kind: entry.kind().to_owned(), step: entry.step(), at, payload }
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,356 @@
+//! The closed lists of the contract: statuses, reasons, error types, decisions.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// A text that is not one of a closed list.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{given}` is no {what}: it may be {}", allowed.trim_end())]
+pub struct NotOneOf {
+    what: &'static str,
+    given: String,
+    allowed: &'static str,
+}
+
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident, $what:literal, { $($(#[$vdoc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        pub enum $name {
+            $($(#[$vdoc])* #[serde(rename = $word)] $variant),+
+        }
+
+        impl $name {
+            /// Every word of the list, in the contract's order.
+            pub const ALL: &'static [$name] = &[$($name::$variant),+];
+
+            /// The word that stands on the wire and in the database.
+            pub const fn as_str(self) -> &'static str {
+                match self { $($name::$variant => $word),+ }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = NotOneOf;
+
+            fn from_str(text: &str) -> Result<Self, NotOneOf> {
+                match text {
+                    $($word => Ok($name::$variant),)+
+                    _ => Err(NotOneOf {
+                        what: $what,
+                        given: text.chars().take(64).collect(),
+                        allowed: concat!($("`", $word, "` "),+),
+                    }),
+                }
+            }
+        }
+    };
+}
+
+words!(
+    /// Where an execution stands. Terminal is terminal: nothing changes after it.
+    Status, "status", {
+        /// Committed, not begun.
+        Queued = "queued",
+        /// A worker has it, or had it until its lease ran out.
+        Running = "running",
+        /// It waits for what [`Reason`] says.
+        Suspended = "suspended",
+        /// It ended with an output.
+        Completed = "completed",
+        /// It ended with an error.
+        Failed = "failed",
+        /// Somebody ended it.
+        Cancelled = "cancelled",
+    }
+);
+
+impl Status {
+    /// Whether nothing changes any more.
+    pub const fn is_terminal(self) -> bool {
+        matches!(self, Status::Completed | Status::Failed | Status::Cancelled)
+    }
+}
+
+words!(
+    /// Why an execution stands where it stands.
+    Reason, "reason", {
+        /// Suspended: an approval is undecided.
+        Approval = "approval",
+        /// Suspended: a signal is awaited.
+        Signal = "signal",
+        /// Suspended: a wait has not ended.
+        Timer = "timer",
+        /// Suspended: a failed attempt will be repeated.
+        Retry = "retry",
+        /// Suspended, or cancelled, by a pause.
+        Paused = "paused",
+        /// Suspended: nobody knows whether a call happened.
+        OutcomeUnknown = "outcome_unknown",
+        /// Failed: an approval was not decided in time.
+        ApprovalTimeout = "approval_timeout",
+        /// Failed: too many transfers.
+        TransferLimit = "transfer_limit",
+        /// Failed: too many turns.
+        TurnLimit = "turn_limit",
+        /// Failed: a limit was passed.
+        Limit = "limit",
+        /// Failed: it took its workers down.
+        Stuck = "stuck",
+        /// Failed: it took too long.
+        Deadline = "deadline",
+        /// Cancelled by a caller.
+        Cancelled = "cancelled",
+        /// Failed with the error type of the same name.
+        Auth = "auth",
+        /// Failed with the error type of the same name.
+        Permission = "permission",
+        /// Failed with the error type of the same name.
+        Network = "network",
+        /// Failed with the error type of the same name.
+        RateLimit = "rate_limit",
+        /// Failed with the error type of the same name.
+        Balance = "balance",
+        /// Failed with the error type of the same name.
+        Logic = "logic",
+        /// Failed with the error type of the same name.
+        Timeout = "timeout",
+        /// Failed with the error type of the same name.
+        Internal = "internal",
+    }
+);
+
+words!(
+    /// What kind of failure it was: one closed list.
+    ErrorType, "error type", {
+        /// 401: who we are was not accepted.
+        Auth = "auth",
+        /// 403: we may not.
+        Permission = "permission",
+        /// 408, 5xx, connection faults.
+        Network = "network",
+        /// 429.
+        RateLimit = "rate_limit",
+        /// 402.
+        Balance = "balance",
+        /// The call itself was wrong: other 4xx, arguments that do not fit.
+        Logic = "logic",
+        /// It took longer than it may.
+        Timeout = "timeout",
+        /// Somebody ended it.
+        Cancelled = "cancelled",
+        /// A fault of ours.
+        Internal = "internal",
+    }
+);
+
+impl ErrorType {
+    /// Whether the same call may succeed later.
+    pub const fn is_retryable(self) -> bool {
+        matches!(self, ErrorType::Network | ErrorType::RateLimit | ErrorType::Timeout)
+    }
+
+    /// The error type of an HTTP answer, `None` for one that is no error.
+    pub const fn of_http(status: u16) -> Option<ErrorType> {
+        match status {
+            401 => Some(ErrorType::Auth),
+            402 => Some(ErrorType::Balance),
+            403 => Some(ErrorType::Permission),
+            408 => Some(ErrorType::Network),
+            429 => Some(ErrorType::RateLimit),
+            500.. => Some(ErrorType::Network),
+            400..=499 => Some(ErrorType::Logic),
+            // A redirect that was not followed is not an answer of the tool.
+            300..=399 => Some(ErrorType::Logic),
+            _ => None,
+        }
+    }
+
+    /// The reason of a failure that has no more particular one.
+    pub const fn reason(self) -> Reason {
+        match self {
+            ErrorType::Auth => Reason::Auth,
+            ErrorType::Permission => Reason::Permission,
+            ErrorType::Network => Reason::Network,
+            ErrorType::RateLimit => Reason::RateLimit,
+            ErrorType::Balance => Reason::Balance,
+            ErrorType::Logic => Reason::Logic,
+            ErrorType::Timeout => Reason::Timeout,
+            ErrorType::Cancelled => Reason::Cancelled,
+            ErrorType::Internal => Reason::Internal,
+        }
+    }
+}
+
+impl Reason {
+    /// The error type of a failure with this reason.
+    pub const fn error_type(self) -> ErrorType {
+        match self {
+            Reason::ApprovalTimeout | Reason::Deadline | Reason::Timeout | Reason::Timer => {
+                ErrorType::Timeout
+            }
+            Reason::TransferLimit | Reason::TurnLimit | Reason::Limit | Reason::Logic => ErrorType::Logic,
+            Reason::Auth => ErrorType::Auth,
+            Reason::Permission => ErrorType::Permission,
+            Reason::Network => ErrorType::Network,
+            Reason::RateLimit => ErrorType::RateLimit,
+            Reason::Balance => ErrorType::Balance,
+            Reason::Cancelled | Reason::Paused => ErrorType::Cancelled,
+            Reason::Stuck
+            | Reason::Internal
+            | Reason::Approval
+            | Reason::Signal
+            | Reason::Retry
+            | Reason::OutcomeUnknown => ErrorType::Internal,
+        }
+    }
+}
+
+words!(
+    /// How an approval stands.
+    ApprovalStatus, "approval status", {
+        /// Open to decision until it expires.
+        Pending = "pending",
+        /// Decided: the call may be made, once.
+        Approved = "approved",
+        /// Decided: the call is never made.
+        Denied = "denied",
+        /// Undecided when its time was over; the call is never made.
+        Expired = "expired",
+        /// Undecided when its execution was cancelled or failed; the call is never made.
+        Cancelled = "cancelled",
+        /// The stored bytes no longer had the digest that was decided on: asked again.
+        DigestMismatch = "digest_mismatch",
+    }
+);
+
+impl ApprovalStatus {
+    /// The status after a decision.
+    pub const fn of_decision(approved: bool) -> Self {
+        if approved { ApprovalStatus::Approved } else { ApprovalStatus::Denied }
+    }
+
+    /// Whether a person decided it.
+    pub const fn is_decided(self) -> bool {
+        matches!(self, ApprovalStatus::Approved | ApprovalStatus::Denied)
+    }
+}
+
+words!(
+    /// What may be done with a call whose outcome nobody knows.
+    EffectClass, "effect class", {
+        /// May be repeated freely.
+        Idempotent = "idempotent",
+        /// May be repeated with the same `Idempotency-Key`.
+        Keyed = "keyed",
+        /// Never repeated: an unknown outcome waits for a person.
+        AtMostOnce = "at_most_once",
+    }
+);
+
+words!(
+    /// What an execution runs.
+    DefinitionKind, "kind of definition", {
+        /// A model with tools.
+        Agent = "agent",
+        /// A graph of steps.
+        Workflow = "workflow",
+    }
+);
+
+words!(
+    /// Whether an execution counts as the real thing.
+    RunType, "run type", {
+        /// The real thing.
+        Production = "production",
+        /// A trial: apart from attention, schedules and retries.
+        Test = "test",
+    }
+);
+
+words!(
+    /// What somebody found out about a call whose outcome was unknown.
+    Outcome, "outcome", {
+        /// The call took place; it is not made again.
+        Happened = "happened",
+        /// It did not; it is made again under the same approval and key.
+        DidNotHappen = "did_not_happen",
+    }
+);
+
+/// A failure as callers see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Of the closed list.
+    #[serde(rename = "type")]
+    pub kind: ErrorType,
+    /// One sentence for a person; never a secret, never empty.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure of this type.
+    pub fn new(kind: ErrorType, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.kind, self.message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn http_answers_have_the_contracts_types() {
+        let table = [
+            (200, None),
+            (204, None),
+            (302, Some(ErrorType::Logic)),
+            (400, Some(ErrorType::Logic)),
+            (401, Some(ErrorType::Auth)),
+            (402, Some(ErrorType::Balance)),
+            (403, Some(ErrorType::Permission)),
+            (404, Some(ErrorType::Logic)),
+            (408, Some(ErrorType::Network)),
+            (429, Some(ErrorType::RateLimit)),
+            (500, Some(ErrorType::Network)),
+            (503, Some(ErrorType::Network)),
+        ];
+        for (status, kind) in table {
+            assert_eq!(ErrorType::of_http(status), kind, "{status}");
+        }
+    }
+
+    #[test]
+    fn reasons_have_the_contracts_types() {
+        assert_eq!(Reason::ApprovalTimeout.error_type(), ErrorType::Timeout);
+        assert_eq!(Reason::Deadline.error_type(), ErrorType::Timeout);
+        assert_eq!(Reason::TurnLimit.error_type(), ErrorType::Logic);
+        assert_eq!(Reason::Stuck.error_type(), ErrorType::Internal);
+        for kind in ErrorType::ALL {
+            assert_eq!(kind.reason().error_type(), *kind);
+        }
+    }
+
+    #[test]
+    fn words_are_read_back() {
+        for status in Status::ALL {
+            assert_eq!(status.as_str().parse(), Ok(*status));
+        }
+        let error = "done".parse::<Status>().expect_err("not a status");
+        assert!(error.to_string().contains("`completed`"), "{error}");
+    }
+}
