@@ -1,0 +1,1 @@
+DROP TABLE parked_messages, sweeps, ticks, api_keys, sessions, definitions, definition_heads, conversations, approvals, inbox, journal, execution_labels, execution_info, executions; DROP FUNCTION hp_now();

@@ -1,0 +1,14 @@
+DROP TABLE parked_messages;
+DROP TABLE sweeps;
+DROP TABLE ticks;
+DROP TABLE api_keys;
+DROP TABLE sessions;
+DROP TABLE definitions;
+DROP TABLE definition_heads;
+DROP TABLE conversations;
+DROP TABLE approvals;
+DROP TABLE inbox;
+DROP TABLE journal;
+DROP TABLE execution_labels;
+DROP TABLE execution_info;
+DROP TABLE executions;

@@ -1,0 +1,112 @@
+//! A decision, judged in the contract's order under the lock of the execution's row: is it
+//! there, is it decided, is it closed, does the digest match.
+
+use holdpoint_engine::digest::arguments_digest;
+use holdpoint_engine::effect::Act;
+use holdpoint_engine::entry::ApprovalDecided;
+use holdpoint_engine::scope::Scope;
+use holdpoint_engine::status::ApprovalStatus;
+use holdpoint_engine::wire::ExecutionKey;
+
+use crate::approvals::{APPROVAL, read_approval};
+use crate::conn::Conn;
+use crate::execution_claim::key_row;
+use crate::outside::{self, Locked, Opened};
+use crate::sql::binds;
+use crate::store::StoreResult;
+use crate::types::{Acted, ApprovalRow, DecideRequest, Decided, StoreError};
+
+/// One transaction's work.
+pub(crate) fn approval_decide_in_txn(
+    conn: &mut Conn,
+    scope: &Scope,
+    request: &DecideRequest,
+) -> StoreResult<Decided> {
+    let key = ExecutionKey { scope: scope.clone(), id: request.execution };
+    let Some(locked) = outside::lock(conn, &key)? else { return Ok(Decided::NotFound) };
+    if request.end_user.is_some() && request.end_user != locked.end_user {
+        return Ok(Decided::NotFound);
+    }
+    let Some(approval) = find(conn, &key, &request.tool_call_id)? else { return Ok(Decided::NotFound) };
+    if approval.status.is_decided() {
+        return Ok(if is_same(&approval, request) {
+            Decided::Already(approval)
+        } else {
+            Decided::Conflict(approval)
+        });
+    }
+    if approval.status != ApprovalStatus::Pending || locked.status.is_terminal() {
+        return Ok(Decided::Closed(approval));
+    }
+    // Of the stored bytes, computed anew: what is decided on is what was seen.
+    let digest = arguments_digest(&approval.tool, approval.version, &approval.arguments);
+    if request.digest.as_ref().is_some_and(|seen| *seen != approval.digest || *seen != digest) {
+        return Ok(Decided::DigestMismatch(approval));
+    }
+    let mut acted = take(conn, locked, &approval, request)?;
+    let approval = find(conn, &key, &request.tool_call_id)?
+        .ok_or_else(|| StoreError::Corrupt("an approval is gone under its lock".to_owned()))?;
+    acted.status = approval.execution_status;
+    Ok(Decided::Taken { approval, acted })
+}
+
+/// A decision is for bytes: an approval of other arguments is another decision.
+fn is_same(approval: &ApprovalRow, request: &DecideRequest) -> bool {
+    let arguments = request.arguments.as_ref().filter(|_| request.approved);
+    approval.status == ApprovalStatus::of_decision(request.approved)
+        && approval.edited_arguments.as_ref() == arguments
+}
+
+fn find(conn: &mut Conn, key: &ExecutionKey, call_id: &str) -> StoreResult<Option<ApprovalRow>> {
+    let [tenant, project, id] = key_row(key);
+    let text = format!("{APPROVAL} AND a.execution = ? AND a.call_id = ?");
+    conn.row(&text, &[tenant, project, id, call_id.into()])?.map(read_approval).transpose()
+}
+
+/// Writes the decision, and tells the holder, or makes the execution ready.
+fn take(
+    conn: &mut Conn,
+    locked: Locked,
+    approval: &ApprovalRow,
+    request: &DecideRequest,
+) -> StoreResult<Acted> {
+    let edited = request.arguments.as_ref().filter(|_| request.approved);
+    let edited_digest = edited.map(|bytes| arguments_digest(&approval.tool, approval.version, bytes));
+    let [tenant, project, id] = key_row(&locked.key);
+    let [status, reason, by, at, arguments, digest, call] = binds![
+        ApprovalStatus::of_decision(request.approved).as_str(),
+        request.reason.as_deref(),
+        &request.by,
+        locked.now,
+        edited.map(String::as_str),
+        edited_digest.as_deref(),
+        &request.tool_call_id,
+    ];
+    let taken = conn.rows(
+        "UPDATE approvals SET status = ?, reason = ?, decided_by = ?, decided_at = ?, edited_arguments = ?,
+           edited_digest = ?
+         WHERE tenant = ? AND project = ? AND execution = ? AND call_id = ? AND status = 'pending'
+         RETURNING call_id",
+        &[status, reason, by, at, arguments, digest, tenant, project, id, call],
+    )?;
+    if taken.len() != 1 {
+        return Err(StoreError::Corrupt("an approval changed under its lock".to_owned()));
+    }
+    let act = Act::Decided(ApprovalDecided {
+        step: approval.step,
+        tool_call_id: approval.tool_call_id.clone(),
+        tool: approval.tool.clone(),
+        approved: request.approved,
+        reason: request.reason.clone(),
+        arguments_text: edited.cloned(),
+        digest: edited_digest.unwrap_or_else(|| approval.digest.clone()),
+        decided_by: request.by.clone(),
+        decided_at: locked.now,
+    });
+    if let Some(holder) = locked.owner {
+        return outside::tell_holder(conn, &locked, holder, &act);
+    }
+    let mut opened = Opened::load(conn, locked)?;
+    opened.act(&act);
+    opened.write(conn)
+}

@@ -1,0 +1,107 @@
+//! Approvals as they stand: one, and the inbox.
+
+use holdpoint_engine::ids::ApprovalId;
+use holdpoint_engine::scope::Scope;
+use holdpoint_engine::status::ApprovalStatus;
+
+use crate::conn::Conn;
+use crate::row::Row;
+use crate::sql::{Bind, binds};
+use crate::store::StoreResult;
+use crate::types::{ApprovalFilter, ApprovalRow};
+
+/// What [`read_approval`] reads; conditions on `a` follow. The execution's status is asked row
+/// by row (see `executions::PAGE`).
+pub(crate) const APPROVAL: &str = "
+    SELECT a.id, a.tenant, a.project, a.execution,
+      (SELECT e.status FROM executions e WHERE e.tenant = a.tenant AND e.project = a.project AND e.id = a.execution),
+      a.step, a.call_id, a.agent, a.version, a.tool,
+      a.arguments, a.digest, a.requested_at, a.expires_at, a.status, a.reason, a.edited_arguments,
+      a.edited_digest, a.decided_by, a.decided_at, a.used_at, a.conversation_id, (SELECT hp_now())
+    FROM approvals a WHERE a.tenant = ? AND a.project = ?";
+
+/// A pending one whose time is over reads `expired`.
+pub(crate) fn read_approval(mut row: Row) -> StoreResult<ApprovalRow> {
+    let mut approval = ApprovalRow {
+        id: ApprovalId(row.id()?),
+        key: row.key()?,
+        execution_status: row.word()?,
+        step: row.int()?,
+        tool_call_id: row.text()?,
+        agent: row.text()?,
+        version: row.int()?,
+        tool: row.text()?,
+        arguments: row.text()?,
+        digest: row.text()?,
+        requested_at: row.time()?,
+        expires_at: row.time()?,
+        status: row.word()?,
+        reason: row.opt_text()?,
+        edited_arguments: row.opt_text()?,
+        edited_digest: row.opt_text()?,
+        decided_by: row.opt_text()?,
+        decided_at: row.opt_time()?,
+        used_at: row.opt_time()?,
+        conversation_id: row.opt_text()?,
+    };
+    if approval.status == ApprovalStatus::Pending && approval.expires_at <= row.time()? {
+        approval.status = ApprovalStatus::Expired;
+    }
+    Ok(approval)
+}
+
+/// One approval by its own id.
+pub(crate) fn approval_get(
+    conn: &mut Conn,
+    scope: &Scope,
+    id: ApprovalId,
+) -> StoreResult<Option<ApprovalRow>> {
+    let row =
+        conn.row(&format!("{APPROVAL} AND a.id = ?"), &binds![&*scope.tenant, &*scope.project, id.0])?;
+    row.map(read_approval).transpose()
+}
+
+/// The inbox, oldest first.
+pub(crate) fn approval_list(
+    conn: &mut Conn,
+    scope: &Scope,
+    filter: &ApprovalFilter,
+) -> StoreResult<Vec<ApprovalRow>> {
+    let mut text = APPROVAL.to_owned();
+    let mut values: Vec<Bind<'_>> = binds![&*scope.tenant, &*scope.project].to_vec();
+    match filter.status {
+        Some(ApprovalStatus::Pending) => {
+            text.push_str(" AND a.status = 'pending' AND a.expires_at > (SELECT hp_now())");
+        }
+        Some(ApprovalStatus::Expired) => text.push_str(
+            " AND (a.status = 'expired' OR (a.status = 'pending' AND a.expires_at <= (SELECT hp_now())))",
+        ),
+        Some(status) => {
+            text.push_str(" AND a.status = ?");
+            values.push(status.as_str().into());
+        }
+        None => {}
+    }
+    for (column, wanted) in [
+        ("agent", &filter.agent),
+        ("tool", &filter.tool),
+        ("conversation_id", &filter.conversation_id),
+        ("end_user", &filter.end_user),
+    ] {
+        if let Some(wanted) = wanted {
+            text.push_str(&format!(" AND a.{column} = ?"));
+            values.push(wanted.into());
+        }
+    }
+    if let Some(execution) = filter.execution {
+        text.push_str(" AND a.execution = ?");
+        values.push(execution.0.into());
+    }
+    if let Some((requested_at, id)) = filter.after {
+        text.push_str(" AND (a.requested_at, a.id) > (?, ?)");
+        values.extend(binds![requested_at, id.0]);
+    }
+    text.push_str(" ORDER BY a.requested_at, a.id LIMIT ?");
+    values.push((filter.limit as i64).into());
+    conn.rows(&text, &values)?.into_iter().map(read_approval).collect()
+}

@@ -1,0 +1,177 @@
+//! What a transition does to approvals: decisions that it uses up, questions that it opens
+//! and closes.
+
+use std::collections::HashMap;
+
+use holdpoint_engine::advance::Gate;
+use holdpoint_engine::digest::arguments_digest;
+use holdpoint_engine::status::ApprovalStatus;
+use holdpoint_engine::wire::ExecutionKey;
+
+use crate::conn::Conn;
+use crate::row::Row;
+use crate::sql::{Bind, binds};
+use crate::store::StoreResult;
+use crate::types::{ApprovalChange, Transition};
+
+const GATES: &str = "
+    WITH u(t, p, x, c) AS (@u)
+    SELECT a.tenant, a.project, a.execution, a.call_id, a.status, a.tool, a.version,
+      coalesce(a.edited_arguments, a.arguments), coalesce(a.edited_digest, a.digest), a.used_at
+    FROM u JOIN approvals a ON a.tenant = u.t AND a.project = u.p AND a.execution = u.x AND a.call_id = u.c";
+
+/// The decision as it is stored.
+struct Decision {
+    approved: bool,
+    digest: String,
+    /// Of the stored bytes, computed anew: what is sent is what was decided on.
+    digest_of_bytes: String,
+    used: bool,
+}
+
+fn read_decision(row: &mut Row) -> StoreResult<Decision> {
+    let approved = row.word::<ApprovalStatus>()? == ApprovalStatus::Approved;
+    let (tool, version, arguments) = (row.text()?, row.int()?, row.text()?);
+    Ok(Decision {
+        approved,
+        digest: row.text()?,
+        digest_of_bytes: arguments_digest(&tool, version, &arguments),
+        used: row.opt_big()?.is_some(),
+    })
+}
+
+fn opens(decision: &Decision, gate: &Gate) -> bool {
+    decision.approved
+        && decision.digest == gate.digest
+        && decision.digest_of_bytes == gate.digest
+        && decision.used != gate.first_use
+}
+
+/// The first gate of each transition that does not open, by the transition's place.
+pub(crate) fn check_gates<'a>(
+    conn: &mut Conn,
+    transitions: impl Iterator<Item = (usize, &'a Transition)>,
+) -> StoreResult<HashMap<usize, String>> {
+    let gates: Vec<(usize, &ExecutionKey, &Gate)> =
+        transitions.flat_map(|(at, one)| one.gates.iter().map(move |gate| (at, &one.key, gate))).collect();
+    let rows: Vec<_> = gates.iter().map(|(_, key, gate)| gate_row(key, gate)).collect();
+    let mut decisions: HashMap<(ExecutionKey, String), Decision> = HashMap::new();
+    for mut row in conn.each(GATES, &rows, &[])? {
+        let place = (row.key()?, row.text()?);
+        decisions.insert(place, read_decision(&mut row)?);
+    }
+    let mut refused = HashMap::new();
+    for (at, key, gate) in gates {
+        let decision = decisions.get(&(key.clone(), gate.tool_call_id.clone()));
+        if !decision.is_some_and(|decision| opens(decision, gate)) {
+            refused.entry(at).or_insert_with(|| gate.tool_call_id.clone());
+        }
+    }
+    Ok(refused)
+}
+
+fn gate_row<'a>(key: &'a ExecutionKey, gate: &'a Gate) -> [Bind<'a>; 4] {
+    binds![&*key.scope.tenant, &*key.scope.project, key.id.0, &gate.tool_call_id]
+}
+
+/// Marks the decisions that are used for the first time.
+pub(crate) fn use_gates(conn: &mut Conn, transitions: &[&Transition]) -> StoreResult<()> {
+    let first = transitions
+        .iter()
+        .flat_map(|one| one.gates.iter().filter(|gate| gate.first_use).map(|gate| gate_row(&one.key, gate)));
+    let rows: Vec<_> = first.collect();
+    let mark = "WITH u(t, p, x, c) AS (@u) UPDATE approvals AS a SET used_at = (SELECT hp_now())
+                FROM u WHERE a.tenant = u.t AND a.project = u.p AND a.execution = u.x AND a.call_id = u.c
+                  AND a.status = 'approved' AND a.used_at IS NULL";
+    conn.each(mark, &rows, &[]).map(drop)
+}
+
+/// Rows to close, then rows to open.
+type Stretch<'a> = (Vec<[Bind<'a>; 5]>, Vec<[Bind<'a>; 15]>);
+
+/// Carries out the changes in their order: one statement for each stretch of the same kind,
+/// over all transitions.
+pub(crate) fn write_changes(conn: &mut Conn, transitions: &[&Transition]) -> StoreResult<()> {
+    let mut stretches: Vec<Stretch<'_>> = Vec::new();
+    for one in transitions {
+        let mut at = 0;
+        let mut opened = false;
+        for change in &one.approvals {
+            let opens = matches!(change, ApprovalChange::Open(_));
+            if opened && !opens {
+                at += 1;
+            }
+            opened = opens;
+            if stretches.len() <= at {
+                stretches.push((Vec::new(), Vec::new()));
+            }
+            match change {
+                ApprovalChange::Close { call_id, status } => {
+                    stretches[at].0.push(close_row(&one.key, call_id, *status));
+                }
+                ApprovalChange::Open(asked) => stretches[at].1.push(open_row(one, asked)),
+            }
+        }
+    }
+    for (closed, opened) in stretches {
+        close(conn, &closed)?;
+        conn.each(OPEN, &opened, &[])?;
+    }
+    Ok(())
+}
+
+/// One approval to close.
+pub(crate) fn close_row<'a>(
+    key: &'a ExecutionKey,
+    call_id: &'a str,
+    status: ApprovalStatus,
+) -> [Bind<'a>; 5] {
+    binds![&*key.scope.tenant, &*key.scope.project, key.id.0, call_id, status.as_str()]
+}
+
+/// Closes undecided ones; a digest that does not match takes a decision back as well.
+pub(crate) fn close(conn: &mut Conn, rows: &[[Bind<'_>; 5]]) -> StoreResult<()> {
+    let close = "WITH u(t, p, x, c, st) AS (@u)
+        UPDATE approvals AS a SET status = u.st, reason = NULL, edited_arguments = NULL, edited_digest = NULL,
+          decided_by = NULL, decided_at = NULL, used_at = NULL
+        FROM u WHERE a.tenant = u.t AND a.project = u.p AND a.execution = u.x AND a.call_id = u.c
+          AND (a.status = 'pending' OR u.st = 'digest_mismatch')";
+    conn.each(close, rows, &[]).map(drop)
+}
+
+const OPEN: &str = "
+    WITH u(t, p, x, c, apr, step, ag, ve, tool, args, dig, req, exp, named, st) AS (@u)
+    INSERT INTO approvals (tenant, project, execution, call_id, id, step, agent, version, tool, arguments, digest,
+      requested_at, expires_at, expiry_named, status, conversation_id, end_user)
+    SELECT u.t, u.p, u.x, u.c, u.apr, u.step, u.ag, u.ve, u.tool, u.args, u.dig, u.req, u.exp, u.named, u.st,
+      i.conversation_id, i.end_user
+    FROM u JOIN execution_info i ON i.tenant = u.t AND i.project = u.p AND i.id = u.x WHERE true
+    ON CONFLICT (tenant, project, execution, call_id) DO UPDATE SET id = excluded.id, step = excluded.step,
+      agent = excluded.agent, version = excluded.version, tool = excluded.tool, arguments = excluded.arguments,
+      digest = excluded.digest, requested_at = excluded.requested_at, expires_at = excluded.expires_at,
+      expiry_named = excluded.expiry_named, status = excluded.status, reason = NULL, edited_arguments = NULL,
+      edited_digest = NULL, decided_by = NULL, decided_at = NULL, used_at = NULL";
+
+fn open_row<'a>(
+    transition: &'a Transition,
+    asked: &'a holdpoint_engine::entry::ApprovalRequested,
+) -> [Bind<'a>; 15] {
+    let (agent, version) = &transition.definition;
+    binds![
+        &*transition.key.scope.tenant,
+        &*transition.key.scope.project,
+        transition.key.id.0,
+        &asked.tool_call_id,
+        asked.approval_id.0,
+        asked.step,
+        agent,
+        *version,
+        &asked.tool,
+        &asked.arguments_text,
+        &asked.digest,
+        asked.requested_at,
+        asked.expires_at,
+        asked.expiry_named,
+        ApprovalStatus::Pending.as_str(),
+    ]
+}

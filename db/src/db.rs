@@ -1,0 +1,265 @@
+//! The store for async callers: database work runs on threads made for it, and starts and
+//! transitions that wait at the same moment share one transaction (group commit).
+//!
+//! A batch goes as soon as its thread is idle: under load the cost is shared, without load
+//! nobody waits. A transition whose row somebody else has locked goes to a thread where only
+//! its like wait for it. A panic in a piece of work ends that work, never its thread.
+
+use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use tokio::sync::oneshot;
+
+use crate::store::{Store, StoreResult};
+use crate::types::*;
+
+/// Called with what was committed and its answers.
+pub type Hook<T, A> = Box<dyn Fn(&[T], &[A]) + Send + Sync>;
+
+/// Called after each committed batch, on the database thread: must not block.
+pub struct Hooks {
+    /// After creates: the starts with their answers.
+    pub created: Hook<NewExecution, Created>,
+    /// After commits: the transitions with their outcomes.
+    pub committed: Hook<Transition, Committed>,
+}
+
+impl Hooks {
+    /// Hooks that do nothing: for commands that start nothing, and for tests.
+    pub fn none() -> Self {
+        Self { created: Box::new(|_, _| {}), committed: Box::new(|_, _| {}) }
+    }
+}
+
+/// Something to commit, and who waits for the answer.
+struct Waiting<T, A> {
+    item: T,
+    answer: oneshot::Sender<StoreResult<A>>,
+}
+
+type Job = Box<dyn FnOnce(&dyn Store) + Send>;
+
+/// The store for async callers. Cheap to clone; its threads end with the last clone.
+#[derive(Clone)]
+pub struct Db {
+    creates: Sender<Waiting<NewExecution, Created>>,
+    commits: Sender<Waiting<Transition, Committed>>,
+    hot: Sender<Job>,
+    read: Sender<Job>,
+}
+
+impl Db {
+    /// Starts the threads.
+    pub fn start(store: Arc<dyn Store>, settings: &crate::Settings, hooks: Hooks) -> Self {
+        let most = settings.batch.max(1);
+        let hooks = Arc::new(hooks);
+        let (creates, created) = unbounded();
+        let (commits, committed) = unbounded();
+        spawn("hp-db-create", {
+            let (store, hooks) = (Arc::clone(&store), Arc::clone(&hooks));
+            move || create_thread(store.as_ref(), &created, most, &hooks)
+        });
+        let (late, came_late) = unbounded();
+        spawn("hp-db-commit", {
+            let (store, hooks) = (Arc::clone(&store), Arc::clone(&hooks));
+            move || {
+                commit_thread(&committed, most, |batch| commit_unlocked(store.as_ref(), batch, &hooks, &late))
+            }
+        });
+        spawn("hp-db-late", {
+            let (store, hooks) = (Arc::clone(&store), Arc::clone(&hooks));
+            move || commit_thread(&came_late, most, |batch| commit_waiting(store.as_ref(), batch, &hooks))
+        });
+        let hot = job_threads("hp-db-hot", settings.hot_connections, &store);
+        let read = job_threads("hp-db-read", settings.read_connections, &store);
+        Self { creates, commits, hot, read }
+    }
+
+    /// Commits a start, together with all that wait at the same moment.
+    pub async fn create(&self, new: NewExecution) -> StoreResult<Created> {
+        ask(&self.creates, new).await
+    }
+
+    /// Commits many starts, each with an answer or an error of its own.
+    pub async fn create_each(&self, new: Vec<NewExecution>) -> Vec<StoreResult<Created>> {
+        let waiting: Vec<_> = new.into_iter().map(|new| send(&self.creates, new)).collect();
+        let mut answers = Vec::with_capacity(waiting.len());
+        for answer in waiting {
+            answers.push(answer.await.unwrap_or_else(|_| Err(gone())));
+        }
+        answers
+    }
+
+    /// Commits a transition, together with all that wait at the same moment.
+    pub async fn commit(&self, transition: Transition) -> StoreResult<Committed> {
+        ask(&self.commits, transition).await
+    }
+
+    /// Runs on the threads of the hot path (claims, heartbeats, acts, decisions, sweeps).
+    pub async fn hot<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&dyn Store) -> R + Send + 'static,
+    ) -> StoreResult<R> {
+        run(&self.hot, work).await
+    }
+
+    /// Runs on the threads for reading (lists, streams, keys, definitions).
+    pub async fn read<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&dyn Store) -> R + Send + 'static,
+    ) -> StoreResult<R> {
+        run(&self.read, work).await
+    }
+}
+
+fn gone() -> StoreError {
+    StoreError::Unavailable("the database thread ended".to_owned())
+}
+
+fn panicked() -> StoreError {
+    StoreError::Refused("the database work panicked".to_owned())
+}
+
+fn send<T, A>(to: &Sender<Waiting<T, A>>, item: T) -> oneshot::Receiver<StoreResult<A>> {
+    let (answer, answered) = oneshot::channel();
+    // Without a thread the sender is dropped, and the receiver says so.
+    let _ = to.send(Waiting { item, answer });
+    answered
+}
+
+async fn ask<T, A>(to: &Sender<Waiting<T, A>>, item: T) -> StoreResult<A> {
+    send(to, item).await.unwrap_or_else(|_| Err(gone()))
+}
+
+async fn run<R: Send + 'static>(
+    to: &Sender<Job>,
+    work: impl FnOnce(&dyn Store) -> R + Send + 'static,
+) -> StoreResult<R> {
+    let (answer, answered) = oneshot::channel();
+    let job: Job = Box::new(move |store| {
+        let done = catch_unwind(AssertUnwindSafe(|| work(store))).map_err(|_| panicked());
+        let _ = answer.send(done);
+    });
+    to.send(job).map_err(|_| gone())?;
+    answered.await.unwrap_or_else(|_| Err(gone()))
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) {
+    let thread = std::thread::Builder::new().name(name.to_owned());
+    if let Err(error) = thread.spawn(work) {
+        // Whoever asks is told that the thread is gone.
+        tracing::error!(name, %error, "a database thread cannot be started");
+    }
+}
+
+fn job_threads(name: &str, count: u32, store: &Arc<dyn Store>) -> Sender<Job> {
+    let (sender, jobs) = unbounded::<Job>();
+    for _ in 0..count.max(1) {
+        let (jobs, store) = (jobs.clone(), Arc::clone(store));
+        spawn(name, move || {
+            for job in jobs {
+                job(store.as_ref());
+            }
+        });
+    }
+    sender
+}
+
+/// The first that waits, and all that wait with it, up to `most`; `None` at the end.
+fn next_batch<T>(from: &Receiver<T>, kept: &mut Vec<T>, most: usize) -> Option<Vec<T>> {
+    let mut batch: Vec<T> = std::mem::take(kept);
+    if batch.is_empty() {
+        batch.push(from.recv().ok()?);
+    }
+    let room = most.saturating_sub(batch.len());
+    batch.extend(from.try_iter().take(room));
+    Some(batch)
+}
+
+fn create_thread(
+    store: &dyn Store,
+    from: &Receiver<Waiting<NewExecution, Created>>,
+    most: usize,
+    hooks: &Hooks,
+) {
+    while let Some(batch) = next_batch(from, &mut Vec::new(), most) {
+        let hook = |items: &[NewExecution], answers: &[Created]| (hooks.created)(items, answers);
+        serve(batch, |items| store.execution_create(items), hook, give);
+    }
+}
+
+type Commit = Waiting<Transition, Committed>;
+
+/// At most one transition of an execution in a batch: a second one waits for the next.
+fn commit_thread(from: &Receiver<Commit>, most: usize, commit: impl Fn(Vec<Commit>)) {
+    let mut kept = Vec::new();
+    while let Some(waiting) = next_batch(from, &mut kept, most) {
+        let mut keys = HashSet::with_capacity(waiting.len());
+        let mut batch = Vec::with_capacity(waiting.len());
+        for one in waiting {
+            if keys.insert(one.item.key.clone()) { batch.push(one) } else { kept.push(one) }
+        }
+        commit(batch);
+    }
+}
+
+/// What somebody else has locked is handed on, so that the others have their answers.
+fn commit_unlocked(store: &dyn Store, batch: Vec<Commit>, hooks: &Hooks, late: &Sender<Commit>) {
+    let hook = |items: &[Transition], answers: &[Option<Committed>]| {
+        let done: Vec<Committed> = answers.iter().flatten().cloned().collect();
+        if done.len() == items.len() {
+            return (hooks.committed)(items, &done);
+        }
+        let with_answers = items.iter().zip(answers).filter(|(_, answer)| answer.is_some());
+        let items: Vec<Transition> = with_answers.map(|(item, _)| item.clone()).collect();
+        (hooks.committed)(&items, &done);
+    };
+    let give_or_hand_on = |item, answer: StoreResult<Option<Committed>>, to| match answer.transpose() {
+        Some(answer) => give(item, answer, to),
+        None => drop(late.send(Waiting { item, answer: to })),
+    };
+    serve(batch, |items| store.execution_commit_unlocked(items), hook, give_or_hand_on);
+}
+
+fn commit_waiting(store: &dyn Store, batch: Vec<Commit>, hooks: &Hooks) {
+    let hook = |items: &[Transition], answers: &[Committed]| (hooks.committed)(items, answers);
+    serve(batch, |items| store.execution_commit(items), hook, give);
+}
+
+fn give<T, A>(_item: T, answer: StoreResult<A>, to: oneshot::Sender<StoreResult<A>>) {
+    let _ = to.send(answer);
+}
+
+/// One batch; after a definite error each item singly, so that a bad one harms no other.
+fn serve<T, A, W>(
+    batch: Vec<Waiting<T, W>>,
+    work: impl Fn(&[T]) -> StoreResult<Vec<A>>,
+    hook: impl Fn(&[T], &[A]),
+    give: impl Fn(T, StoreResult<A>, oneshot::Sender<StoreResult<W>>),
+) {
+    let (items, waiting): (Vec<T>, Vec<_>) = batch.into_iter().map(|one| (one.item, one.answer)).unzip();
+    let careful = |items: &[T]| {
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            let answers = work(items)?;
+            hook(items, &answers);
+            Ok(answers)
+        }));
+        done.unwrap_or_else(|_| Err(panicked()))
+    };
+    let answers: Vec<StoreResult<A>> = match careful(&items) {
+        Ok(answers) => answers.into_iter().map(Ok).collect(),
+        Err(StoreError::Unavailable(why)) => {
+            items.iter().map(|_| Err(StoreError::Unavailable(why.clone()))).collect()
+        }
+        Err(error) if items.len() == 1 => vec![Err(error)],
+        Err(_) => items
+            .chunks(1)
+            .map(|one| careful(one)?.pop().ok_or_else(|| StoreError::Corrupt("no answer".to_owned())))
+            .collect(),
+    };
+    for ((item, answer), to) in items.into_iter().zip(answers).zip(waiting) {
+        give(item, answer, to);
+    }
+}

@@ -1,0 +1,135 @@
+//! Definitions: a version never changes; the head says which is the latest, and whether the
+//! name is in use.
+
+use holdpoint_engine::digest::sha256_hex;
+use holdpoint_engine::scope::Scope;
+use holdpoint_engine::status::DefinitionKind;
+
+use crate::conn::Conn;
+use crate::row::Row;
+use crate::session::now;
+use crate::sql::binds;
+use crate::store::StoreResult;
+use crate::types::{DefinitionRow, StoreError};
+
+const DEFINITION: &str = "
+    SELECT d.kind, d.name, d.version, d.document, d.digest, d.created_by, d.created_at
+    FROM definition_heads h JOIN definitions d
+      ON d.tenant = h.tenant AND d.project = h.project AND d.kind = h.kind AND d.name = h.name
+    WHERE h.tenant = ? AND h.project = ? AND h.kind = ?";
+
+fn read_definition(mut row: Row) -> StoreResult<DefinitionRow> {
+    Ok(DefinitionRow {
+        kind: row.word()?,
+        name: row.text()?,
+        version: row.int()?,
+        document: row.text()?,
+        digest: row.text()?,
+        created_by: row.text()?,
+        created_at: row.time()?,
+    })
+}
+
+/// One transaction's work: the head's row is the lock of the name.
+pub(crate) fn definition_put_in_txn(
+    conn: &mut Conn,
+    scope: &Scope,
+    kind: DefinitionKind,
+    name: &str,
+    document: &str,
+    by: &str,
+) -> StoreResult<(DefinitionRow, bool)> {
+    let (tenant, project, kind_word) = (&*scope.tenant, &*scope.project, kind.as_str());
+    conn.rows(
+        "INSERT INTO definition_heads (tenant, project, kind, name, version, deleted_at, updated_at)
+         VALUES (?, ?, ?, ?, 0, 0, 0) ON CONFLICT DO NOTHING",
+        &binds![tenant, project, kind_word, name],
+    )?;
+    let head = conn.row(
+        "SELECT e.version, e.deleted_at FROM definition_heads e
+         WHERE e.tenant = ? AND e.project = ? AND e.kind = ? AND e.name = ? @lock",
+        &binds![tenant, project, kind_word, name],
+    )?;
+    let mut head = head.ok_or_else(|| StoreError::Corrupt("a definition has no head".to_owned()))?;
+    let (latest, deleted) = (head.int()?, head.opt_big()?.is_some());
+    let digest = sha256_hex(document.as_bytes());
+    if !deleted {
+        let row = definition_get(conn, scope, kind, name, Some(latest))?;
+        if let Some(row) = row.filter(|row| row.digest == digest) {
+            return Ok((row, false));
+        }
+    }
+    let (version, created_at) = (latest + 1, now(conn)?);
+    conn.rows(
+        "INSERT INTO definitions (tenant, project, kind, name, version, document, digest, created_by, created_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        &binds![tenant, project, kind_word, name, version, document, &digest, by, created_at],
+    )?;
+    conn.rows(
+        "UPDATE definition_heads SET version = ?, deleted_at = NULL, updated_at = ?
+         WHERE tenant = ? AND project = ? AND kind = ? AND name = ?",
+        &binds![version, created_at, tenant, project, kind_word, name],
+    )?;
+    let (name, document, created_by) = (name.to_owned(), document.to_owned(), by.to_owned());
+    Ok((DefinitionRow { kind, name, version, document, digest, created_by, created_at }, true))
+}
+
+/// A version, or the latest of a name in use.
+pub(crate) fn definition_get(
+    conn: &mut Conn,
+    scope: &Scope,
+    kind: DefinitionKind,
+    name: &str,
+    version: Option<i32>,
+) -> StoreResult<Option<DefinitionRow>> {
+    let text = match version {
+        Some(_) => format!("{DEFINITION} AND h.name = ? AND d.version = ?"),
+        None => format!(
+            "{DEFINITION} AND h.name = ? AND d.version = coalesce(?, h.version) AND h.deleted_at IS NULL"
+        ),
+    };
+    let values = binds![&*scope.tenant, &*scope.project, kind.as_str(), name, version];
+    conn.row(&text, &values)?.map(read_definition).transpose()
+}
+
+/// The latest versions of all names in use, by name.
+pub(crate) fn definition_list(
+    conn: &mut Conn,
+    scope: &Scope,
+    kind: DefinitionKind,
+    after: Option<&str>,
+    limit: usize,
+) -> StoreResult<Vec<DefinitionRow>> {
+    let text = format!(
+        "{DEFINITION} AND d.version = h.version AND h.deleted_at IS NULL AND h.name > ? ORDER BY h.name LIMIT ?"
+    );
+    let values = binds![&*scope.tenant, &*scope.project, kind.as_str(), after.unwrap_or(""), limit as i64];
+    conn.rows(&text, &values)?.into_iter().map(read_definition).collect()
+}
+
+/// All versions of a name in use, newest first.
+pub(crate) fn definition_versions(
+    conn: &mut Conn,
+    scope: &Scope,
+    kind: DefinitionKind,
+    name: &str,
+) -> StoreResult<Vec<DefinitionRow>> {
+    let text = format!("{DEFINITION} AND h.name = ? AND h.deleted_at IS NULL ORDER BY d.version DESC");
+    let values = binds![&*scope.tenant, &*scope.project, kind.as_str(), name];
+    conn.rows(&text, &values)?.into_iter().map(read_definition).collect()
+}
+
+/// Takes a name out of use; whether it was in use.
+pub(crate) fn definition_delete(
+    conn: &mut Conn,
+    scope: &Scope,
+    kind: DefinitionKind,
+    name: &str,
+) -> StoreResult<bool> {
+    let deleted = conn.rows(
+        "UPDATE definition_heads SET deleted_at = (SELECT hp_now()), updated_at = (SELECT hp_now())
+         WHERE tenant = ? AND project = ? AND kind = ? AND name = ? AND deleted_at IS NULL RETURNING version",
+        &binds![&*scope.tenant, &*scope.project, kind.as_str(), name],
+    )?;
+    Ok(!deleted.is_empty())
+}

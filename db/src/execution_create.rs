@@ -1,0 +1,290 @@
+//! Starts, many in one transaction, each with an answer of its own.
+//!
+//! The unique keys of `execution_info` decide which start is the first of its id and of its
+//! idempotency key; whoever comes second waits for the first to commit and reads its row.
+
+use std::collections::{HashMap, HashSet};
+
+use holdpoint_engine::definition::builtin;
+use holdpoint_engine::ids::ExecutionId;
+use holdpoint_engine::scope::Scope;
+use holdpoint_engine::status::{DefinitionKind, Status};
+use holdpoint_engine::time::Timestamp;
+use holdpoint_engine::wire::ExecutionKey;
+
+use crate::conn::Conn;
+use crate::sql::binds;
+use crate::store::StoreResult;
+use crate::types::{Conversation, Created, NewExecution, StoreError};
+
+/// One transaction's work. A `repeat` follows an outcome that was unknown: a row with the
+/// start's own id is then its own.
+pub(crate) fn execution_create_in_txn(
+    conn: &mut Conn,
+    batch: &[NewExecution],
+    repeat: bool,
+) -> StoreResult<Vec<Created>> {
+    let versions = resolve_versions(conn, batch)?;
+    let mut inserted = insert_infos(conn, batch, &versions)?;
+    let busy = take_conversations(conn, batch, &mut inserted)?;
+    insert_executions(conn, batch, &inserted)?;
+    insert_labels(conn, batch, &inserted)?;
+    let mut answers = Vec::with_capacity(batch.len());
+    for (at, new) in batch.iter().enumerate() {
+        answers.push(match (inserted.get(&at), busy.get(&at), versions[at]) {
+            (Some(created_at), _, Some(version)) => {
+                Created::New { key: new.key.clone(), version, created_at: *created_at }
+            }
+            (_, Some(active), _) => Created::ConversationBusy { active: *active },
+            (_, _, version) => existing(conn, new, version, repeat)?,
+        });
+    }
+    Ok(answers)
+}
+
+type Name<'a> = (&'a Scope, DefinitionKind, &'a str, Option<i32>);
+
+fn name_of(new: &NewExecution) -> Name<'_> {
+    (&new.key.scope, new.kind, &new.name, new.version)
+}
+
+/// The pinned version of each start; `None` where there is no such definition in use.
+fn resolve_versions(conn: &mut Conn, batch: &[NewExecution]) -> StoreResult<Vec<Option<i32>>> {
+    let mut known: HashMap<Name<'_>, Option<i32>> = HashMap::new();
+    for new in batch {
+        let name = name_of(new);
+        if let std::collections::hash_map::Entry::Vacant(slot) = known.entry(name) {
+            slot.insert(resolve(conn, name)?);
+        }
+    }
+    Ok(batch.iter().map(|new| known.get(&name_of(new)).copied().flatten()).collect())
+}
+
+fn resolve(conn: &mut Conn, (scope, kind, name, version): Name<'_>) -> StoreResult<Option<i32>> {
+    if builtin(kind, name).is_some() {
+        return Ok(Some(1).filter(|only| version.is_none_or(|wanted| wanted == *only)));
+    }
+    let found = conn.row(
+        "SELECT d.version FROM definition_heads h JOIN definitions d
+           ON d.tenant = h.tenant AND d.project = h.project AND d.kind = h.kind AND d.name = h.name
+         WHERE h.tenant = ? AND h.project = ? AND h.kind = ? AND h.name = ? AND h.deleted_at IS NULL
+           AND d.version = coalesce(?, h.version)",
+        &binds![&*scope.tenant, &*scope.project, kind.as_str(), name, version],
+    )?;
+    found.map(|mut row| row.int()).transpose()
+}
+
+const INSERT_INFO: &str = "
+    WITH u(t, p, x, ki, na, ve, rt, cv, eu, ik, bd, inp, msg, meta, cb) AS (@u)
+    INSERT INTO execution_info (tenant, project, id, kind, name, version, run_type, conversation_id, end_user,
+      idempotency_key, body_digest, input, messages, metadata, created_by, created_at)
+    SELECT t, p, x, ki, na, ve, rt, cv, eu, ik, bd, inp, msg, meta, cb, (SELECT hp_now()) FROM u WHERE true
+    ON CONFLICT DO NOTHING
+    RETURNING tenant, project, id, created_at";
+
+/// Inserts what is new, and says when, by the start's place in the batch.
+fn insert_infos(
+    conn: &mut Conn,
+    batch: &[NewExecution],
+    versions: &[Option<i32>],
+) -> StoreResult<HashMap<usize, Timestamp>> {
+    // Two batches that take the same keys take them in the same order.
+    let mut order: Vec<usize> = (0..batch.len()).filter(|at| versions[*at].is_some()).collect();
+    order.sort_by_key(|at| (&batch[*at].key.scope, idempotency_key(&batch[*at]), batch[*at].key.id));
+    let mut ids = HashSet::new();
+    order.retain(|at| ids.insert(&batch[*at].key));
+    let rows: Vec<_> = order.iter().map(|at| info_row(&batch[*at], versions[*at].unwrap_or(1))).collect();
+    let mut times = HashMap::with_capacity(rows.len());
+    for mut row in conn.each(INSERT_INFO, &rows, &[])? {
+        times.insert(row.key()?, row.time()?);
+    }
+    Ok(order.iter().filter_map(|at| Some((*at, *times.get(&batch[*at].key)?))).collect())
+}
+
+fn info_row(new: &NewExecution, version: i32) -> [crate::sql::Bind<'_>; 15] {
+    let conversation = match &new.conversation {
+        Conversation::None => None,
+        Conversation::Made(id) | Conversation::Named(id) => Some(id.as_str()),
+    };
+    binds![
+        &*new.key.scope.tenant,
+        &*new.key.scope.project,
+        new.key.id.0,
+        new.kind.as_str(),
+        &new.name,
+        version,
+        new.run_type.as_str(),
+        conversation,
+        new.end_user.as_deref(),
+        idempotency_key(new),
+        body_digest(new),
+        new.input.as_deref(),
+        new.messages.as_deref(),
+        &new.metadata,
+        &new.created_by,
+    ]
+}
+
+fn idempotency_key(new: &NewExecution) -> Option<&str> {
+    new.idempotency.as_ref()?.key.as_deref()
+}
+
+fn body_digest(new: &NewExecution) -> Option<&str> {
+    Some(new.idempotency.as_ref()?.body_digest.as_str())
+}
+
+const TAKE_CONVERSATION: &str = "
+    WITH u(t, p, c, x, eu, at) AS (@u)
+    INSERT INTO conversations (tenant, project, id, active, end_user, created_at)
+    SELECT t, p, c, x, eu, at FROM u WHERE true
+    ON CONFLICT (tenant, project, id) DO UPDATE SET active = excluded.active WHERE conversations.active IS NULL
+    RETURNING tenant, project, active";
+
+/// A conversation that a caller named takes one active execution. The starts that find it
+/// taken leave no row: what was inserted for them is removed, and the active one is told.
+fn take_conversations(
+    conn: &mut Conn,
+    batch: &[NewExecution],
+    inserted: &mut HashMap<usize, Timestamp>,
+) -> StoreResult<HashMap<usize, ExecutionId>> {
+    let mut named: Vec<(&str, usize)> = inserted
+        .keys()
+        .filter_map(|at| match &batch[*at].conversation {
+            Conversation::Named(id) => Some((id.as_str(), *at)),
+            _ => None,
+        })
+        .collect();
+    if named.is_empty() {
+        return Ok(HashMap::new());
+    }
+    named.sort_by_key(|(id, at)| (&batch[*at].key.scope, *id, *at));
+    // One statement cannot touch a row twice: only the first of each conversation tries.
+    let mut seen = HashSet::new();
+    let first: Vec<_> = named.iter().filter(|(id, at)| seen.insert((&batch[*at].key.scope, *id))).collect();
+    let rows: Vec<_> = first
+        .iter()
+        .map(|(id, at)| {
+            let NewExecution { key, end_user, .. } = &batch[*at];
+            let (tenant, project) = (&*key.scope.tenant, &*key.scope.project);
+            binds![tenant, project, *id, key.id.0, end_user.as_deref(), inserted[at]]
+        })
+        .collect();
+    let mut taken = HashSet::new();
+    for mut row in conn.each(TAKE_CONVERSATION, &rows, &[])? {
+        taken.insert(row.key()?);
+    }
+    let refused: Vec<_> = named.into_iter().filter(|(_, at)| !taken.contains(&batch[*at].key)).collect();
+    let mut busy = HashMap::new();
+    for (id, at) in refused {
+        let scope = &batch[at].key.scope;
+        let active = conn.row(
+            "SELECT active FROM conversations WHERE tenant = ? AND project = ? AND id = ?",
+            &binds![&*scope.tenant, &*scope.project, id],
+        )?;
+        let active = active.map(|mut row| row.id()).transpose()?;
+        let Some(active) = active else {
+            return Err(StoreError::Corrupt(format!("the conversation `{id}` is neither free nor taken")));
+        };
+        conn.rows(
+            "DELETE FROM execution_info WHERE tenant = ? AND project = ? AND id = ?",
+            &binds![&*scope.tenant, &*scope.project, batch[at].key.id.0],
+        )?;
+        inserted.remove(&at);
+        busy.insert(at, ExecutionId(active));
+    }
+    Ok(busy)
+}
+
+const INSERT_EXECUTION: &str = "
+    WITH u(t, p, x, ki, rd, up) AS (@u)
+    INSERT INTO executions (tenant, project, id, kind, status, ready_at, updated_at)
+    SELECT t, p, x, ki, 'queued', rd, up FROM u";
+
+fn insert_executions(
+    conn: &mut Conn,
+    batch: &[NewExecution],
+    inserted: &HashMap<usize, Timestamp>,
+) -> StoreResult<()> {
+    let rows: Vec<_> = inserted
+        .iter()
+        .map(|(at, now)| {
+            let NewExecution { key, kind, delay, .. } = &batch[*at];
+            let ready_at = now.plus(delay.unwrap_or_default());
+            binds![&*key.scope.tenant, &*key.scope.project, key.id.0, kind.as_str(), ready_at, *now]
+        })
+        .collect();
+    conn.each(INSERT_EXECUTION, &rows, &[]).map(drop)
+}
+
+const INSERT_LABEL: &str = "
+    WITH u(t, p, x, k, v, at) AS (@u)
+    INSERT INTO execution_labels (tenant, project, id, key, value, created_at) SELECT t, p, x, k, v, at FROM u";
+
+fn insert_labels(
+    conn: &mut Conn,
+    batch: &[NewExecution],
+    inserted: &HashMap<usize, Timestamp>,
+) -> StoreResult<()> {
+    let mut rows = Vec::new();
+    for (at, created_at) in inserted {
+        let NewExecution { key, labels, .. } = &batch[*at];
+        for (name, value) in labels {
+            rows.push(binds![&*key.scope.tenant, &*key.scope.project, key.id.0, name, value, *created_at]);
+        }
+    }
+    conn.each(INSERT_LABEL, &rows, &[]).map(drop)
+}
+
+struct Found {
+    key: ExecutionKey,
+    digest: Option<String>,
+    version: i32,
+    created_at: Timestamp,
+    status: Status,
+    epoch: i64,
+}
+
+const FOUND: &str = "
+    SELECT f.tenant, f.project, f.id, f.body_digest, f.version, f.created_at, e.status, e.epoch
+    FROM (SELECT * FROM execution_info i WHERE i.tenant = ? AND i.project = ? AND";
+const FOUND_END: &str =
+    " LIMIT 1) f JOIN executions e ON e.tenant = f.tenant AND e.project = f.project AND e.id = f.id";
+
+/// What stands where the start wanted to be.
+fn existing(conn: &mut Conn, new: &NewExecution, version: Option<i32>, repeat: bool) -> StoreResult<Created> {
+    let ExecutionKey { scope: Scope { tenant, project }, id } = &new.key;
+    let mut row = None;
+    if let Some(key) = idempotency_key(new) {
+        row = conn
+            .row(&format!("{FOUND} i.idempotency_key = ?{FOUND_END}"), &binds![&**tenant, &**project, key])?;
+    }
+    if row.is_none() {
+        row = conn.row(&format!("{FOUND} i.id = ?{FOUND_END}"), &binds![&**tenant, &**project, id.0])?;
+    }
+    let Some(mut row) = row else {
+        return match version {
+            None => Ok(Created::UnknownDefinition),
+            Some(_) => Err(StoreError::Unavailable("a start met another one that is gone again".to_owned())),
+        };
+    };
+    let found = Found {
+        key: row.key()?,
+        digest: row.opt_text()?,
+        version: row.int()?,
+        created_at: row.time()?,
+        status: row.word()?,
+        epoch: row.big()?,
+    };
+    Ok(judge(new, found, repeat))
+}
+
+fn judge(new: &NewExecution, found: Found, repeat: bool) -> Created {
+    let Found { key, digest, version, created_at, status, epoch } = found;
+    if digest.as_deref() != body_digest(new) {
+        Created::Mismatch
+    } else if repeat && key == new.key && status == Status::Queued && epoch == 0 {
+        Created::New { key, version, created_at }
+    } else {
+        Created::Existing { id: key.id, status }
+    }
+}

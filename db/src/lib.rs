@@ -1,0 +1,92 @@
+//! All SQL of Holdpoint: the store, on Postgres and on SQLite, and its async wrapper.
+//!
+//! Each verb of [`Store`] has its statements in the file of its name. A statement is one
+//! text for both databases (`sql.rs`), runs on a connection of either (`conn.rs`), and its
+//! rows are read column by column into domain types (`row.rs`); no Diesel type leaves the
+//! crate. Every change of an execution locks its row first, or is one guarded statement.
+
+mod approval_decide;
+mod approvals;
+mod commit_approvals;
+mod conn;
+pub mod db;
+mod definitions;
+mod execution_act;
+mod execution_claim;
+mod execution_commit;
+mod execution_create;
+mod executions;
+pub mod failpoint;
+mod journal;
+mod keys;
+mod lease_reclaim;
+mod metrics;
+mod outside;
+mod parked;
+#[cfg(test)]
+mod plans;
+mod pool;
+mod postgres;
+mod row;
+mod session;
+mod sql;
+mod sql_store;
+mod sqlite;
+mod stale_expire;
+mod stats;
+pub mod store;
+mod sweeps;
+pub mod types;
+
+pub use db::{Db, Hooks};
+pub use store::{Store, StoreResult};
+pub use types::*;
+
+use serde::Deserialize;
+
+/// How to reach the database.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// `postgres://…` or `sqlite:PATH` (a folder).
+    pub url: String,
+    /// Connections for the hot path.
+    pub hot_connections: u32,
+    /// Connections for reading.
+    pub read_connections: u32,
+    /// The longest statement.
+    pub statement_timeout_ms: u64,
+    /// The longest pause inside a transaction.
+    pub idle_in_transaction_timeout_ms: u64,
+    /// How long to wait for a connection.
+    pub connect_timeout_ms: u64,
+    /// The most starts or transitions in one transaction.
+    pub batch: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            url: "sqlite:.holdpoint".to_owned(),
+            hot_connections: 4,
+            read_connections: 4,
+            statement_timeout_ms: 10_000,
+            idle_in_transaction_timeout_ms: 5_000,
+            connect_timeout_ms: 5_000,
+            batch: 100,
+        }
+    }
+}
+
+/// Opens the store that the URL names. Postgres is not touched until the first call;
+/// SQLite locks its folder for this process and ends all older sessions.
+pub fn open(settings: &Settings, registry: &prometheus::Registry) -> StoreResult<std::sync::Arc<dyn Store>> {
+    let url = settings.url.as_str();
+    if url.starts_with("sqlite:") {
+        return Ok(std::sync::Arc::new(sql_store::SqlStore::sqlite(settings, registry)?));
+    }
+    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        return Ok(std::sync::Arc::new(sql_store::SqlStore::postgres(settings, registry)?));
+    }
+    Err(StoreError::Refused("the database URL begins with `postgres://` or `sqlite:`".to_owned()))
+}
