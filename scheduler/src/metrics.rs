@@ -1,0 +1,44 @@
+//! What sweeps count.
+
+use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+
+#[derive(Clone)]
+pub(crate) struct Metrics {
+    pub run: IntCounterVec,
+    pub rows: IntCounterVec,
+    pub expired: IntCounter,
+}
+
+impl Metrics {
+    /// Several sweepers of one process share a registry: what is there already is used.
+    pub fn new(registry: &Registry) -> Self {
+        let vec = |name: &str, help: &str, labels: &[&str]| {
+            IntCounterVec::new(Opts::new(name, help), labels)
+                .expect("a constant name and constant labels are valid")
+        };
+        let metrics = Self {
+            run: vec("holdpoint_sweeps_run_total", "Passes of sweeps.", &["kind", "source"]),
+            rows: vec(
+                "holdpoint_sweep_rows_total",
+                "Rows that sweeps scanned, acted on, failed on or skipped.",
+                &["kind", "what"],
+            ),
+            expired: IntCounter::new(
+                "holdpoint_approvals_expired_total",
+                "Executions that failed because nobody decided in time.",
+            )
+            .expect("a constant name is valid"),
+        };
+        let collectors: [Box<dyn prometheus::core::Collector>; 3] = [
+            Box::new(metrics.run.clone()),
+            Box::new(metrics.rows.clone()),
+            Box::new(metrics.expired.clone()),
+        ];
+        for collector in collectors {
+            if let Err(error) = registry.register(collector) {
+                tracing::debug!(%error, "metric is registered already");
+            }
+        }
+        metrics
+    }
+}

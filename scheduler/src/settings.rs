@@ -1,0 +1,59 @@
+//! When sweeps run, and how far they go.
+
+use std::time::Duration;
+
+use holdpoint_engine::wire::SweepKind;
+use serde::Deserialize;
+
+/// When sweeps run, and how far they go.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Off: no tick is emitted (the HTTP doors still work).
+    pub enabled: bool,
+    /// Milliseconds between passes of `stale`.
+    pub stale_period_ms: u64,
+    /// Milliseconds between passes of `stuck`.
+    pub stuck_period_ms: u64,
+    /// Milliseconds between passes of `timers`.
+    pub timers_period_ms: u64,
+    /// Milliseconds between passes of `retries`.
+    pub retries_period_ms: u64,
+    /// The most rows of a pass, 1 and up.
+    pub limit: usize,
+    /// Leases that an execution may lose since its last commit before it fails as `stuck`.
+    pub max_lost_leases: i32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            stale_period_ms: 60_000,
+            stuck_period_ms: 5_000,
+            timers_period_ms: 1_000,
+            retries_period_ms: 1_000,
+            limit: 1_000,
+            max_lost_leases: 4,
+        }
+    }
+}
+
+impl Settings {
+    /// Between passes of a sweep.
+    pub fn period(&self, kind: SweepKind) -> Duration {
+        Duration::from_millis(match kind {
+            SweepKind::Stale => self.stale_period_ms,
+            SweepKind::Stuck => self.stuck_period_ms,
+            SweepKind::Timers => self.timers_period_ms,
+            SweepKind::Retries => self.retries_period_ms,
+        })
+    }
+
+    /// How often to look for due ticks: twice in the shortest period, at most ten times and
+    /// at least once a second.
+    pub fn poll(&self) -> Duration {
+        let shortest = SweepKind::ALL.iter().map(|kind| self.period(*kind)).min().unwrap_or_default();
+        (shortest / 2).clamp(Duration::from_millis(100), Duration::from_secs(1))
+    }
+}
