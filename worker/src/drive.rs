@@ -1,0 +1,480 @@
+//! One execution while a worker holds it: decide, commit, perform, take in, until it is
+//! suspended, over, or no longer ours. No trip through the broker between steps.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use holdpoint_db::{ApprovalChange, Claimed, Committed, Ending, Inbox, StoreError, Target, Transition};
+use holdpoint_engine::advance::{Advance, Context, Next, Pinned, advance};
+use holdpoint_engine::effect::{Act, Effect, Input};
+use holdpoint_engine::entropy::Entropy;
+use holdpoint_engine::entry::Entry;
+use holdpoint_engine::outside;
+use holdpoint_engine::run::Run;
+use holdpoint_engine::status::{Reason, Status};
+use holdpoint_engine::time::Timestamp;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tracing::Instrument;
+
+use crate::Worker;
+use crate::definitions::Missing;
+use crate::perform::Origin;
+use crate::session::{Held, Session};
+
+/// Takes an execution as far as it goes.
+pub(crate) async fn drive(worker: Arc<Worker>, session: Arc<Session>, claimed: Claimed) {
+    let key = claimed.key.clone();
+    let span = tracing::info_span!("execution", tenant = %key.scope.tenant, project = %key.scope.project, id = %key.id);
+    let held = session.hold(&key, claimed.wake);
+    if let Err(left) = take_on(&worker, &session, held, claimed).instrument(span.clone()).await {
+        let _entered = span.enter();
+        left.tell(&worker);
+    }
+    session.let_go(&key);
+}
+
+/// Why an execution was left before it was suspended or over.
+enum Left {
+    /// The lease is gone: nothing of it may be done any more.
+    Fenced,
+    /// The worker leaves, or cannot go on here: the lease was given back.
+    Released,
+    /// The store could not be reached until the lease ran out.
+    Unavailable(String),
+}
+
+impl Left {
+    fn tell(&self, worker: &Worker) {
+        match self {
+            Left::Fenced => {
+                worker.metrics.fenced.inc();
+                tracing::warn!("dropped: another holds it");
+            }
+            Left::Released => tracing::debug!("given back"),
+            Left::Unavailable(error) => tracing::error!(%error, "dropped: the database cannot be reached"),
+        }
+    }
+}
+
+async fn take_on(
+    worker: &Arc<Worker>,
+    session: &Arc<Session>,
+    held: Arc<Held>,
+    claimed: Claimed,
+) -> Result<(), Left> {
+    let entropy = Entropy::from_seed(getrandom::u64().unwrap_or_default());
+    let (events, results) = mpsc::channel(64);
+    let definition = worker.definitions.of(&claimed).await;
+    let run = Run::fold(&claimed.lines, claimed.seq, claimed.event);
+    let mut drive = Drive {
+        worker,
+        session,
+        held,
+        entropy,
+        began: claimed.lines.first().map_or_else(|| session.now(), |line| line.at),
+        epoch: claimed.epoch,
+        wake: claimed.wake,
+        acts_taken: Vec::new(),
+        pinned: Arc::new(pinned(&claimed)),
+        run: Run::default(),
+        calls: JoinSet::new(),
+        events,
+        results,
+        key: claimed.key.clone(),
+    };
+    match (definition, run) {
+        (Ok(definition), Ok(run)) => {
+            if let Some(pinned) = Arc::get_mut(&mut drive.pinned) {
+                pinned.definition = definition;
+            }
+            drive.run = run;
+            let mut inputs = vec![Input::Claimed];
+            inputs.extend(drive.take_acts(claimed.acts));
+            drive.until_rest(inputs).await
+        }
+        (Err(Missing::Unavailable(error)), _) => {
+            tracing::warn!(%error, "no definition now");
+            drive.release().await
+        }
+        (Err(Missing::Unreadable(message)), run) => drive.give_up(run.ok(), &claimed, message).await,
+        (_, Err(corrupt)) => drive.give_up(None, &claimed, corrupt.to_string()).await,
+    }
+}
+
+fn pinned(claimed: &Claimed) -> Pinned {
+    Pinned {
+        id: claimed.key.id,
+        first_run: claimed.first_run,
+        kind: claimed.kind,
+        name: claimed.name.clone(),
+        version: claimed.version,
+        definition: Arc::new(holdpoint_engine::definition::Definition::Noop { steps: 0 }),
+        messages: messages(claimed),
+    }
+}
+
+/// The messages that it was started with; an `input` is one message of the user.
+fn messages(claimed: &Claimed) -> Vec<serde_json::Value> {
+    if let Some(messages) = &claimed.messages {
+        return serde_json::from_str(messages).unwrap_or_default();
+    }
+    let Some(input) = &claimed.input else { return Vec::new() };
+    let text = serde_json::from_str::<String>(input).unwrap_or_else(|_| input.clone());
+    vec![serde_json::json!({"role": "user", "content": text})]
+}
+
+struct Drive<'a> {
+    worker: &'a Arc<Worker>,
+    session: &'a Arc<Session>,
+    held: Arc<Held>,
+    key: holdpoint_engine::wire::ExecutionKey,
+    pinned: Arc<Pinned>,
+    run: Run,
+    entropy: Entropy,
+    began: Timestamp,
+    epoch: i64,
+    /// The counter of acts that was seen.
+    wake: i64,
+    /// Inbox rows that were taken in and are removed by the next commit.
+    acts_taken: Vec<i64>,
+    /// Calls under way; dropped with the drive, which ends them.
+    calls: JoinSet<()>,
+    events: mpsc::Sender<Input>,
+    results: mpsc::Receiver<Input>,
+}
+
+impl Drive<'_> {
+    /// The loop of the whole crate: decide, commit, perform, take in.
+    async fn until_rest(&mut self, mut inputs: Vec<Input>) -> Result<(), Left> {
+        loop {
+            let decided = self.decide(inputs);
+            inputs = match self.commit(&decided).await? {
+                Outcome::Refused(tool_call_id) => {
+                    self.reload().await?;
+                    vec![Input::GateRefused { tool_call_id }]
+                }
+                Outcome::Done { released } => {
+                    self.perform(decided.effects);
+                    match decided.next {
+                        Next::End => return Ok(()),
+                        Next::Suspend { .. } if released => return Ok(()),
+                        Next::Release => return self.release().await,
+                        Next::Again => self.look_around().await?,
+                        Next::Suspend { .. } => self.read_inbox().await?,
+                        Next::Wait { until } => self.wait(until).await?,
+                    }
+                }
+            };
+        }
+    }
+
+    fn decide(&mut self, inputs: Vec<Input>) -> Advance {
+        let context = Context {
+            now: self.session.now(),
+            entropy: &mut self.entropy,
+            limits: &self.worker.limits,
+            draining: self.worker.stop.is_cancelled(),
+        };
+        advance(&self.pinned, &mut self.run, inputs, context)
+    }
+
+    async fn commit(&mut self, decided: &Advance) -> Result<Outcome, Left> {
+        if decided.entries.is_empty() {
+            return Ok(Outcome::Done { released: false });
+        }
+        let transition = self.transition(decided);
+        self.count(&decided.entries);
+        match self.land(transition).await? {
+            Committed::Done { wake, released } => {
+                if wake != self.wake && !released {
+                    // An act came meanwhile: look into the inbox without waiting for its message.
+                    self.held.woken.notify_one();
+                }
+                Ok(Outcome::Done { released })
+            }
+            Committed::Fenced => Err(Left::Fenced),
+            Committed::GateRefused { tool_call_id } => Ok(Outcome::Refused(tool_call_id)),
+        }
+    }
+
+    fn transition(&mut self, decided: &Advance) -> Transition {
+        let expected_seq = self.run.seq;
+        let now = self.session.now();
+        Transition {
+            key: self.key.clone(),
+            session: self.session.id,
+            epoch: self.epoch,
+            expected_seq,
+            seen_wake: self.wake,
+            lines: self.run.number(&decided.entries, now),
+            last_event: self.run.event,
+            gates: decided.gates.clone(),
+            approvals: decided.entries.iter().filter_map(approval_change).collect(),
+            acts_taken: std::mem::take(&mut self.acts_taken),
+            usage: self.run.usage,
+            definition: (self.pinned.name.clone(), self.pinned.version),
+            target: target(&decided.next, &decided.entries),
+        }
+    }
+
+    /// Commits, again and again while the store cannot be reached and the lease may be ours.
+    /// A transition may have landed although nobody told us: then the guard refuses the
+    /// next try, and the row says so.
+    async fn land(&self, transition: Transition) -> Result<Committed, Left> {
+        let landed_seq = transition.expected_seq + transition.lines.len() as i64;
+        let mut tried = false;
+        let mut pause = Duration::from_millis(50);
+        loop {
+            let error = match self.worker.db.commit(transition.clone()).await {
+                Ok(Committed::Fenced) if tried => {
+                    return match self.load().await? {
+                        Some(row) if row.seq == landed_seq => {
+                            Ok(Committed::Done { wake: row.wake, released: false })
+                        }
+                        _ => Err(Left::Fenced),
+                    };
+                }
+                Ok(committed) => return Ok(committed),
+                Err(error) => error,
+            };
+            if !error.is_retryable() {
+                return self.refused(error).await;
+            }
+            tried = true;
+            tokio::select! {
+                () = self.session.lost.cancelled() => return Err(Left::Unavailable(error.to_string())),
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_secs(1)),
+            }
+        }
+    }
+
+    /// A transition that the database refuses for good would be refused for ever: the
+    /// execution fails, so that somebody sees it.
+    async fn refused(&self, error: StoreError) -> Result<Committed, Left> {
+        tracing::error!(%error, "a transition was refused");
+        let Some(row) = self.load().await? else { return Err(Left::Fenced) };
+        let run = Run::fold(&row.lines, row.seq, row.event).ok();
+        fail(self, run, &row, "what was to be written was refused by the database".to_owned()).await?;
+        Err(Left::Released)
+    }
+
+    /// The row as it stands, if it is still ours.
+    async fn load(&self) -> Result<Option<Claimed>, Left> {
+        let mut pause = Duration::from_millis(50);
+        loop {
+            let (key, session, epoch) = (self.key.clone(), self.session.id, self.epoch);
+            let answer = self.worker.db.hot(move |store| store.execution_reload(&key, session, epoch)).await;
+            match answer.and_then(|row| row) {
+                Ok(row) => return Ok(row),
+                Err(error) if !error.is_retryable() => return Err(Left::Unavailable(error.to_string())),
+                Err(error) => tokio::select! {
+                    () = self.session.lost.cancelled() => return Err(Left::Unavailable(error.to_string())),
+                    () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_secs(1)),
+                },
+            }
+        }
+    }
+
+    /// Forgets what was decided since the last commit.
+    async fn reload(&mut self) -> Result<(), Left> {
+        let row = self.load().await?.ok_or(Left::Fenced)?;
+        self.run = Run::fold(&row.lines, row.seq, row.event)
+            .map_err(|corrupt| Left::Unavailable(corrupt.to_string()))?;
+        Ok(())
+    }
+
+    fn perform(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            let origin = Origin {
+                key: self.key.clone(),
+                session: Arc::clone(self.session),
+                events: self.events.clone(),
+            };
+            let worker = Arc::clone(self.worker);
+            let span = tracing::info_span!("effect", step = effect.step());
+            self.calls.spawn(
+                async move { crate::perform::perform(&worker, effect, origin).await }.instrument(span),
+            );
+        }
+    }
+
+    /// Waits for whatever comes first: results, an act, the time, the end of the lease.
+    async fn wait(&mut self, until: Option<Timestamp>) -> Result<Vec<Input>, Left> {
+        let due = until.map(|at| self.session.now().until(at));
+        tokio::select! {
+            biased;
+            () = self.session.lost.cancelled() => Err(Left::Fenced),
+            () = self.held.gone.cancelled() => Err(Left::Fenced),
+            () = self.worker.hurry.cancelled() => {
+                self.calls.abort_all();
+                self.release().await.map(|()| Vec::new())
+            }
+            Some(first) = self.results.recv() => Ok(self.all_results(first)),
+            () = self.held.woken.notified() => self.read_inbox().await,
+            () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => Ok(Vec::new()),
+            () = self.worker.stop.cancelled(), if self.calls.is_empty() => Ok(Vec::new()),
+        }
+    }
+
+    fn all_results(&mut self, first: Input) -> Vec<Input> {
+        let mut inputs = vec![first];
+        while let Ok(more) = self.results.try_recv() {
+            inputs.push(more);
+        }
+        // Ended tasks are only bookkeeping: their results came by the channel.
+        while self.calls.try_join_next().is_some() {}
+        inputs
+    }
+
+    /// Between two pure steps: an act that came is taken in, nothing is waited for.
+    async fn look_around(&mut self) -> Result<Vec<Input>, Left> {
+        if self.session.lost.is_cancelled() || self.held.gone.is_cancelled() {
+            return Err(Left::Fenced);
+        }
+        tokio::select! {
+            biased;
+            () = self.held.woken.notified() => self.read_inbox().await,
+            () = std::future::ready(()) => Ok(Vec::new()),
+        }
+    }
+
+    async fn read_inbox(&mut self) -> Result<Vec<Input>, Left> {
+        let keys = vec![self.key.clone()];
+        let answer = self.worker.db.hot(move |store| store.inbox_read(&keys)).await.and_then(|inbox| inbox);
+        match answer {
+            Ok(inboxes) => Ok(inboxes.into_iter().flat_map(|inbox| self.take_inbox(inbox)).collect()),
+            Err(error) => {
+                // The heartbeat brings it again: the counter is still another than was seen.
+                tracing::warn!(%error, "the inbox could not be read");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    fn take_inbox(&mut self, inbox: Inbox) -> Vec<Input> {
+        self.wake = inbox.wake;
+        self.session.saw(&self.key, inbox.wake);
+        self.take_acts(inbox.acts)
+    }
+
+    fn take_acts(&mut self, acts: Vec<(i64, Act)>) -> Vec<Input> {
+        let mut inputs = Vec::new();
+        for (n, act) in acts {
+            if !self.acts_taken.contains(&n) {
+                self.acts_taken.push(n);
+                inputs.push(Input::Act(act));
+            }
+        }
+        inputs
+    }
+
+    /// Gives the lease back: ready at once, for whoever comes.
+    async fn release<T>(&self) -> Result<T, Left> {
+        let (session, keys) = (self.session.id, vec![self.key.clone()]);
+        let answer = self.worker.db.hot(move |store| store.execution_release(session, &keys)).await;
+        if let Ok(Err(error)) | Err(error) = answer {
+            tracing::warn!(%error, "not given back; the lease runs out");
+        }
+        Err(Left::Released)
+    }
+
+    /// What cannot be read fails, so that somebody sees it.
+    async fn give_up(&mut self, run: Option<Run>, claimed: &Claimed, message: String) -> Result<(), Left> {
+        tracing::error!(%message, "an execution cannot be gone on with");
+        fail(self, run, claimed, message).await
+    }
+
+    fn count(&self, entries: &[Entry]) {
+        let metrics = &self.worker.metrics;
+        for entry in entries {
+            match entry {
+                Entry::AttemptFailed(_) => metrics.retries.inc(),
+                Entry::ExecutionCompleted(_) => self.count_end(Status::Completed, ""),
+                Entry::ExecutionFailed(body) => self.count_end(Status::Failed, body.reason.as_str()),
+                Entry::ExecutionCancelled(body) => self.count_end(Status::Cancelled, body.reason.as_str()),
+                _ => {}
+            }
+        }
+    }
+
+    fn count_end(&self, status: Status, reason: &str) {
+        self.worker.metrics.finished.with_label_values(&[status.as_str(), reason]).inc();
+        let lasted = self.began.until(self.session.now()).as_secs_f64();
+        self.worker.metrics.execution_seconds.with_label_values(&[self.pinned.kind.as_str()]).observe(lasted);
+    }
+}
+
+enum Outcome {
+    Done { released: bool },
+    Refused(String),
+}
+
+/// Ends an execution with an internal error, by a guarded write like any other.
+async fn fail(drive: &Drive<'_>, run: Option<Run>, row: &Claimed, message: String) -> Result<(), Left> {
+    let mut run = run.unwrap_or_else(|| Run::unread(row.seq, row.event));
+    let entries = outside::fail(&run, Reason::Internal, message);
+    let transition = Transition {
+        key: row.key.clone(),
+        session: drive.session.id,
+        epoch: row.epoch,
+        expected_seq: row.seq,
+        seen_wake: row.wake,
+        lines: run.number(&entries, drive.session.now()),
+        last_event: run.event,
+        gates: Vec::new(),
+        approvals: entries.iter().filter_map(approval_change).collect(),
+        acts_taken: Vec::new(),
+        usage: run.usage,
+        definition: (row.name.clone(), row.version),
+        target: target(&Next::End, &entries),
+    };
+    match drive.worker.db.commit(transition).await {
+        Ok(Committed::Done { .. }) => {
+            drive.count(&entries);
+            Ok(())
+        }
+        Ok(_) => Err(Left::Fenced),
+        Err(error) => {
+            tracing::error!(%error, "the failure could not be written");
+            drive.release().await
+        }
+    }
+}
+
+fn approval_change(entry: &Entry) -> Option<ApprovalChange> {
+    match entry {
+        Entry::ApprovalRequested(body) => Some(ApprovalChange::Open(body.clone())),
+        Entry::ApprovalClosed(body) => {
+            Some(ApprovalChange::Close { call_id: body.tool_call_id.clone(), status: body.status })
+        }
+        _ => None,
+    }
+}
+
+/// Where the row goes, told by the last line where it is an end.
+fn target(next: &Next, entries: &[Entry]) -> Target {
+    match (next, entries.last()) {
+        (Next::Suspend { reason, ready_at }, _) => Target::Suspended { reason: *reason, ready_at: *ready_at },
+        (Next::End, Some(Entry::ExecutionCompleted(body))) => Target::Ended(Ending {
+            status: Status::Completed,
+            reason: None,
+            error: None,
+            output: Some(body.output.get().to_owned()),
+        }),
+        (Next::End, Some(Entry::ExecutionFailed(body))) => Target::Ended(Ending {
+            status: Status::Failed,
+            reason: Some(body.reason),
+            error: Some(body.error.clone()),
+            output: None,
+        }),
+        (Next::End, Some(Entry::ExecutionCancelled(body))) => Target::Ended(Ending {
+            status: Status::Cancelled,
+            reason: Some(body.reason),
+            error: None,
+            output: None,
+        }),
+        _ => Target::Running,
+    }
+}

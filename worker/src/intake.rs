@@ -1,0 +1,151 @@
+//! Takes executions: consume hints, claim, ack, hand over. One function, three triggers: a
+//! hint, a second without one, a slot that became free.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use holdpoint_db::{ClaimRequest, Claimed, failpoint};
+use holdpoint_engine::wire::{ExecutionKey, Message};
+use holdpoint_queue::{Consumer, Delivery, Source};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::MissedTickBehavior;
+use tokio_util::task::TaskTracker;
+
+use crate::session::Session;
+use crate::{Worker, drive, parking};
+
+/// Hints taken at a time.
+const HINTS: usize = 64;
+/// The most executions of one claim: their journals are read in the same transaction.
+const CLAIM: usize = 100;
+
+/// Takes executions until the worker is stopped or the session is lost.
+pub(crate) async fn run(worker: &Arc<Worker>, session: &Arc<Session>, tasks: &TaskTracker) {
+    let mut intake = Intake {
+        worker,
+        session,
+        tasks,
+        slots: Arc::new(Semaphore::new(worker.settings.slots)),
+        hints: worker.queue.consume(Source::Workers, HINTS as u16 * 2).await,
+        more: true,
+    };
+    let mut poll = tokio::time::interval(worker.settings.poll());
+    poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while !worker.stop.is_cancelled() && !session.lost.is_cancelled() {
+        if intake.slots.available_permits() == 0 {
+            intake.wait_for_room().await;
+            continue;
+        }
+        let hints = tokio::select! {
+            biased;
+            () = worker.stop.cancelled() => return,
+            () = session.lost.cancelled() => return,
+            () = std::future::ready(()), if intake.more => Vec::new(),
+            hints = intake.hints.next(HINTS) => hints,
+            _ = poll.tick() => Vec::new(),
+        };
+        intake.take(hints).await;
+    }
+}
+
+struct Intake<'a> {
+    worker: &'a Arc<Worker>,
+    session: &'a Arc<Session>,
+    tasks: &'a TaskTracker,
+    slots: Arc<Semaphore>,
+    hints: Box<dyn Consumer>,
+    /// The last claim was full: look again at once.
+    more: bool,
+}
+
+impl Intake<'_> {
+    /// With no slot free, hints are left to other workers until there is one.
+    async fn wait_for_room(&mut self) {
+        self.hints.set_active(false).await;
+        tokio::select! {
+            () = self.worker.stop.cancelled() => return,
+            () = self.session.lost.cancelled() => return,
+            permit = self.slots.acquire() => drop(permit),
+        }
+        self.hints.set_active(true).await;
+        self.more = true;
+    }
+
+    async fn take(&mut self, hints: Vec<Delivery>) {
+        let mut hinted = self.read(&hints).await;
+        let limit = self.slots.available_permits().min(CLAIM);
+        // Of a long backlog the rest is found as the oldest ready ones, when there is room.
+        hinted.truncate(limit);
+        match self.claim(hinted, limit).await {
+            Ok(claimed) => {
+                self.more = limit > 0 && claimed.len() >= limit;
+                failpoint::hit("worker.ack.before");
+                self.ack(&hints).await;
+                failpoint::hit("worker.ack.after");
+                for claimed in claimed {
+                    self.hand_over(claimed);
+                }
+            }
+            Err(error) => {
+                // The rows are ready all the same: they are found when the database is back.
+                tracing::warn!(%error, "claim failed");
+                self.more = false;
+                self.ack(&hints).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+
+    async fn ack(&mut self, hints: &[Delivery]) {
+        if !hints.is_empty() {
+            let tags: Vec<_> = hints.iter().map(|delivery| delivery.tag).collect();
+            self.hints.ack(&tags).await;
+        }
+    }
+
+    /// The executions that hints name; what is no hint is parked.
+    async fn read(&mut self, hints: &[Delivery]) -> Vec<ExecutionKey> {
+        let mut hinted = Vec::new();
+        for delivery in hints {
+            match Message::decode(&delivery.body) {
+                Ok(Message::Advance(keys)) => hinted.extend(keys),
+                Ok(other) => {
+                    parking::park(self.worker, delivery, format!("`{}` does not belong here", other.kind()))
+                        .await;
+                }
+                Err(error) => {
+                    parking::park(self.worker, delivery, error.to_string()).await;
+                }
+            }
+        }
+        hinted
+    }
+
+    // `&mut`, as above: a consumer cannot be shared, and this future must be `Send`.
+    async fn claim(
+        &mut self,
+        hinted: Vec<ExecutionKey>,
+        limit: usize,
+    ) -> holdpoint_db::StoreResult<Vec<Claimed>> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let request = ClaimRequest { session: self.session.id, hinted, limit, any: true };
+        let claimed = self.worker.db.hot(move |store| store.execution_claim(&request)).await??;
+        self.worker.metrics.claimed.inc_by(claimed.len() as u64);
+        for claimed in &claimed {
+            self.worker.metrics.queue_to_claim.observe(claimed.waited.as_secs_f64());
+        }
+        Ok(claimed)
+    }
+
+    fn hand_over(&self, claimed: Claimed) {
+        // Never more than the permits that were counted before the claim.
+        let permit: Option<OwnedSemaphorePermit> = Arc::clone(&self.slots).try_acquire_owned().ok();
+        let (worker, session) = (Arc::clone(self.worker), Arc::clone(self.session));
+        self.tasks.spawn(async move {
+            drive::drive(worker, session, claimed).await;
+            drop(permit);
+        });
+    }
+}

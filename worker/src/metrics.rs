@@ -1,0 +1,99 @@
+//! What a worker counts.
+
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    core::Collector,
+};
+
+pub(crate) struct Metrics {
+    pub claimed: IntCounter,
+    pub leases: IntGauge,
+    pub queue_to_claim: Histogram,
+    pub finished: IntCounterVec,
+    pub execution_seconds: HistogramVec,
+    pub step_seconds: HistogramVec,
+    pub effects: IntCounterVec,
+    pub retries: IntCounter,
+    pub fenced: IntCounter,
+    pub sessions_lost: IntCounter,
+    pub parked: IntCounterVec,
+}
+
+const SECONDS: &[f64] = &[
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0,
+    3600.0,
+];
+
+impl Metrics {
+    pub fn new(registry: &Registry) -> Self {
+        let metrics = Self {
+            claimed: counter("holdpoint_executions_claimed_total", "Leases taken."),
+            leases: IntGauge::new("holdpoint_leases_held", "Executions that this worker holds.")
+                .expect("a constant name is valid"),
+            queue_to_claim: Histogram::with_opts(
+                HistogramOpts::new("holdpoint_queue_to_claim_seconds", "From ready to claimed.")
+                    .buckets(SECONDS.to_vec()),
+            )
+            .expect("a constant name is valid"),
+            finished: counters(
+                "holdpoint_executions_finished_total",
+                "Executions that ended here.",
+                &["status", "reason"],
+            ),
+            execution_seconds: seconds(
+                "holdpoint_execution_duration_seconds",
+                "From the first step to the end, waits included.",
+                "kind",
+            ),
+            step_seconds: seconds("holdpoint_step_duration_seconds", "One attempt of an effect.", "effect"),
+            effects: counters("holdpoint_effects_total", "Attempts of effects.", &["effect", "outcome"]),
+            retries: counter("holdpoint_retries_total", "Attempts that failed and will be repeated."),
+            fenced: counter(
+                "holdpoint_worker_fenced_total",
+                "Executions dropped because the lease was lost.",
+            ),
+            sessions_lost: counter("holdpoint_worker_sessions_lost_total", "Sessions that ran out."),
+            parked: counters(
+                "holdpoint_messages_parked_total",
+                "Messages that could not be carried out.",
+                &["queue"],
+            ),
+        };
+        metrics.register(registry);
+        metrics
+    }
+
+    fn register(&self, registry: &Registry) {
+        let collectors: [Box<dyn Collector>; 11] = [
+            Box::new(self.claimed.clone()),
+            Box::new(self.leases.clone()),
+            Box::new(self.queue_to_claim.clone()),
+            Box::new(self.finished.clone()),
+            Box::new(self.execution_seconds.clone()),
+            Box::new(self.step_seconds.clone()),
+            Box::new(self.effects.clone()),
+            Box::new(self.retries.clone()),
+            Box::new(self.fenced.clone()),
+            Box::new(self.sessions_lost.clone()),
+            Box::new(self.parked.clone()),
+        ];
+        for collector in collectors {
+            if let Err(error) = registry.register(collector) {
+                tracing::warn!(%error, "a metric is not shown");
+            }
+        }
+    }
+}
+
+fn counter(name: &str, help: &str) -> IntCounter {
+    IntCounter::new(name, help).expect("a constant name is valid")
+}
+
+fn counters(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    IntCounterVec::new(Opts::new(name, help), labels).expect("constant names are valid")
+}
+
+fn seconds(name: &str, help: &str, label: &str) -> HistogramVec {
+    HistogramVec::new(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()), &[label])
+        .expect("constant names are valid")
+}
