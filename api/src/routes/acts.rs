@@ -1,0 +1,119 @@
+//! Cancel, pause, resume, and the answer to an unknown outcome.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use holdpoint_db::{ActError, ActRequest};
+use holdpoint_engine::entry::Json;
+use holdpoint_engine::ids::ExecutionId;
+use holdpoint_engine::outside::Refusal;
+use holdpoint_engine::status::{Outcome, Status};
+use holdpoint_engine::wire::ExecutionKey;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use super::Shared;
+use crate::app::App;
+use crate::auth::Caller;
+use crate::body::{NoMembers, RawBody, check_value};
+use crate::params::{Segments, execution_id};
+use crate::problem::{Answer, Code, Problem};
+use crate::view;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ResolveBody {
+    outcome: Outcome,
+    result: Option<Json>,
+}
+
+#[derive(Serialize)]
+struct Accepted {
+    id: ExecutionId,
+    status: Status,
+}
+
+/// `POST /v1/executions/{id}/cancel`.
+pub async fn cancel(
+    State(app): Shared,
+    caller: Caller,
+    Segments(id): Segments<String>,
+    body: RawBody,
+) -> Answer {
+    body.read_or_empty::<NoMembers>()?;
+    act(app, caller, &id, ActRequest::Cancel).await
+}
+
+/// `POST /v1/executions/{id}/pause`.
+pub async fn pause(
+    State(app): Shared,
+    caller: Caller,
+    Segments(id): Segments<String>,
+    body: RawBody,
+) -> Answer {
+    body.read_or_empty::<NoMembers>()?;
+    act(app, caller, &id, ActRequest::Pause).await
+}
+
+/// `POST /v1/executions/{id}/resume`.
+pub async fn resume(
+    State(app): Shared,
+    caller: Caller,
+    Segments(id): Segments<String>,
+    body: RawBody,
+) -> Answer {
+    body.read_or_empty::<NoMembers>()?;
+    act(app, caller, &id, ActRequest::Resume).await
+}
+
+/// `POST /v1/executions/{id}/steps/{step}/resolve`.
+pub async fn resolve(
+    State(app): Shared,
+    caller: Caller,
+    Segments((id, step)): Segments<(String, String)>,
+    body: RawBody,
+) -> Answer {
+    let ResolveBody { outcome, result } = body.read()?;
+    let step: i32 = step.parse().map_err(|_| Problem::not_found("step", &step))?;
+    if outcome == Outcome::DidNotHappen && result.is_some() {
+        return Err(Problem::new(Code::InvalidBody, "`result`: what did not happen has none"));
+    }
+    let result = result.map(|result| result.get().to_owned());
+    check_value("result", result.as_ref().map_or(0, String::len), app.limits.value_bytes)?;
+    act(app, caller, &id, ActRequest::Resolve { step, outcome, result }).await
+}
+
+/// Commits the act, tells whoever has to look, and answers.
+async fn act(app: Arc<App>, caller: Caller, id: &str, request: ActRequest) -> Answer {
+    let key = ExecutionKey { scope: caller.scope.clone(), id: execution_id(id)? };
+    let (scope, id, by, end_user) = (caller.scope, key.id, caller.key, caller.end_user);
+    let written =
+        app.write(move |store| store.execution_act(&scope, id, &request, &by, end_user.as_deref())).await?;
+    let acted = written.map_err(|error| refused(id, error))?;
+    app.tell(key, &acted);
+    Ok(view::json(StatusCode::ACCEPTED, &Accepted { id, status: acted.status }))
+}
+
+fn refused(id: ExecutionId, error: ActError) -> Problem {
+    match error {
+        ActError::NotFound => Problem::not_found("execution", &id.to_string()),
+        ActError::Terminal(status) => {
+            // `status` is the HTTP status in a problem document, so the word has a name of its own.
+            Problem::new(Code::AlreadyTerminal, format!("the execution is {status}"))
+                .with("execution_status", status.as_str())
+        }
+        ActError::Refused(refusal @ Refusal::NotUnknown { .. }) => {
+            Problem::new(Code::OutcomeNotUnknown, refusal.to_string())
+        }
+        ActError::Refused(refusal @ Refusal::NotSettled { .. }) => not_settled(&refusal),
+        ActError::Store(error) => error.into(),
+    }
+}
+
+fn not_settled(refusal: &Refusal) -> Problem {
+    let problem = Problem::new(Code::NotSettled, refusal.to_string());
+    match refusal {
+        Refusal::NotSettled { settled_at, .. } => problem.with("settled_at", settled_at.to_string()),
+        Refusal::NotUnknown { .. } => problem,
+    }
+}

@@ -1,0 +1,135 @@
+//! Agents' definitions: versions are immutable, the same document again is the same version.
+
+use axum::extract::State;
+use axum::response::Response;
+use holdpoint_engine::definition::{self, Definition, DefinitionError};
+use holdpoint_engine::scope::check_name;
+use holdpoint_engine::status::DefinitionKind;
+use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
+
+use super::Shared;
+use crate::auth::Caller;
+use crate::body::{RawBody, refused};
+use crate::params::{self, Params, Segments};
+use crate::problem::{Answer, Code, Problem};
+use crate::view;
+
+const AGENT: DefinitionKind = DefinitionKind::Agent;
+
+#[derive(Serialize)]
+struct Page {
+    agents: Vec<view::Version>,
+    next_cursor: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Versions {
+    versions: Vec<view::Version>,
+}
+
+/// `PUT /v1/agents/{name}`: 201 for a new version, 200 for the same one.
+pub async fn put(
+    State(app): Shared,
+    caller: Caller,
+    Segments(name): Segments<String>,
+    body: RawBody,
+) -> Answer {
+    check(&name)?;
+    let document = canonical(body.text()?)?;
+    let (scope, by, wanted) = (caller.scope, caller.key, name.clone());
+    let written =
+        app.write(move |store| store.definition_put(&scope, AGENT, &wanted, &document, &by)).await?;
+    let (row, is_new) = written?;
+    let version = row.version;
+    let mut response =
+        view::json(if is_new { StatusCode::CREATED } else { StatusCode::OK }, &view::Version::whole(row));
+    if let Ok(place) = HeaderValue::from_str(&format!("/v1/agents/{name}?version={version}")) {
+        response.headers_mut().insert(header::LOCATION, place);
+    }
+    Ok(response)
+}
+
+fn check(name: &str) -> Answer<()> {
+    let wrong = |message: String| Problem::new(Code::InvalidDefinition, message).with("field", "name");
+    check_name(name).map_err(wrong)?;
+    if definition::is_reserved(name) {
+        return Err(wrong(format!("`{name}`: names that begin with `holdpoint.` are built in")));
+    }
+    Ok(())
+}
+
+/// The one form in which it is stored, with everything checked, its schemas too.
+fn canonical(text: &str) -> Answer<String> {
+    holdpoint_engine::strict_json::check_object(text)
+        .map_err(|error| refused(Code::InvalidDefinition, &error))?;
+    let agent = definition::parse_agent(text).map_err(wrong)?;
+    let document = definition::canonical(&agent);
+    Definition::compile(AGENT, 1, &document).map_err(wrong)?;
+    Ok(document)
+}
+
+fn wrong(errors: Vec<DefinitionError>) -> Problem {
+    let detail = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    let listed: Vec<serde_json::Value> = errors
+        .into_iter()
+        .map(|error| serde_json::json!({"place": error.place, "message": error.message}))
+        .collect();
+    Problem::new(Code::InvalidDefinition, detail).with("errors", listed)
+}
+
+/// `GET /v1/agents/{name}`: the latest version in use, or the one named.
+pub async fn get(
+    State(app): Shared,
+    caller: Caller,
+    Segments(name): Segments<String>,
+    mut params: Params,
+) -> Answer {
+    let version = params.value::<i32>("version")?;
+    params.end()?;
+    let (scope, wanted) = (caller.scope, name.clone());
+    let row = app.read(move |store| store.definition_get(&scope, AGENT, &wanted, version)).await?;
+    let row = row.ok_or_else(|| Problem::not_found("agent", &name))?;
+    Ok(view::ok(&view::Version::whole(row)))
+}
+
+/// `DELETE /v1/agents/{name}`: running executions keep their version.
+pub async fn delete(State(app): Shared, caller: Caller, Segments(name): Segments<String>) -> Answer {
+    let (scope, wanted) = (caller.scope, name.clone());
+    let deleted = app.write(move |store| store.definition_delete(&scope, AGENT, &wanted)).await??;
+    if !deleted {
+        return Err(Problem::not_found("agent", &name));
+    }
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    Ok(response)
+}
+
+/// `GET /v1/agents`: the latest versions, by name.
+pub async fn list(State(app): Shared, caller: Caller, mut params: Params) -> Answer {
+    let limit = params.limit(50, 1_000)?;
+    let after = params.text("cursor");
+    params.end()?;
+    if let Some(name) = &after {
+        check_name(name).map_err(|message| params::bad("cursor", message))?;
+    }
+    let scope = caller.scope;
+    let find = move |store: &dyn holdpoint_db::Store| {
+        store.definition_list(&scope, AGENT, after.as_deref(), limit + 1)
+    };
+    let mut rows = app.read(find).await?;
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    let next_cursor = rows.last().filter(|_| more).map(|row| row.name.clone());
+    Ok(view::ok(&Page { agents: rows.into_iter().map(view::Version::brief).collect(), next_cursor }))
+}
+
+/// `GET /v1/agents/{name}/versions`: newest first.
+pub async fn versions(State(app): Shared, caller: Caller, Segments(name): Segments<String>) -> Answer {
+    let (scope, wanted) = (caller.scope, name.clone());
+    let rows = app.read(move |store| store.definition_versions(&scope, AGENT, &wanted)).await?;
+    if rows.is_empty() {
+        return Err(Problem::not_found("agent", &name));
+    }
+    Ok(view::ok(&Versions { versions: rows.into_iter().map(view::Version::brief).collect() }))
+}

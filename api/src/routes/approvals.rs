@@ -1,0 +1,107 @@
+//! What waits for a decision: the inbox, and the approvals of one execution or conversation.
+
+use axum::extract::State;
+use holdpoint_db::{ApprovalFilter, ApprovalRow, ExecutionFilter};
+use holdpoint_engine::status::ApprovalStatus;
+use serde::Serialize;
+
+use super::Shared;
+use super::get::visible;
+use crate::app::App;
+use crate::auth::Caller;
+use crate::params::{self, Params, Segments, execution_id};
+use crate::problem::{Answer, Problem};
+use crate::view;
+
+/// The most approvals in one answer.
+const MOST: usize = 1_000;
+
+#[derive(Serialize)]
+struct Page {
+    approvals: Vec<view::Approval>,
+    next_cursor: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Approvals {
+    has_pending: bool,
+    approvals: Vec<view::Approval>,
+}
+
+/// `GET /v1/approvals`: pending ones unless told otherwise (`status=all` for all), oldest first.
+pub async fn inbox(State(app): Shared, caller: Caller, params: Params) -> Answer {
+    let mut filter = filter(params, &caller)?;
+    let limit = filter.limit;
+    // One more than asked for says whether there is a next page.
+    filter.limit += 1;
+    let mut rows = list(&app, &caller, filter).await?;
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    let next_cursor = rows.last().filter(|_| more).map(|row| params::cursor(row.requested_at, row.id));
+    Ok(view::ok(&Page { approvals: rows.into_iter().map(Into::into).collect(), next_cursor }))
+}
+
+fn filter(mut params: Params, caller: &Caller) -> Answer<ApprovalFilter> {
+    let status = match params.text("status").as_deref() {
+        None => Some(ApprovalStatus::Pending),
+        Some("all") => None,
+        Some(word) => Some(word.parse().map_err(|error| params::bad("status", error))?),
+    };
+    let filter = ApprovalFilter {
+        status,
+        agent: params.text("agent"),
+        tool: params.text("tool"),
+        end_user: caller.end_user.clone(),
+        after: params.cursor()?,
+        limit: params.limit(50, MOST)?,
+        ..ApprovalFilter::default()
+    };
+    params.end()?;
+    Ok(filter)
+}
+
+async fn list(app: &App, caller: &Caller, filter: ApprovalFilter) -> Answer<Vec<ApprovalRow>> {
+    let scope = caller.scope.clone();
+    app.read(move |store| store.approval_list(&scope, &filter)).await
+}
+
+/// `GET /v1/executions/{id}/approvals`: all of them, decided and closed ones too.
+pub async fn of_execution(State(app): Shared, caller: Caller, Segments(id): Segments<String>) -> Answer {
+    let id = execution_id(&id)?;
+    visible(&app, &caller, id).await?;
+    let filter = ApprovalFilter { execution: Some(id), limit: MOST, ..ApprovalFilter::default() };
+    Ok(answer(list(&app, &caller, filter).await?))
+}
+
+/// `GET /v1/conversations/{id}/pending-approvals`.
+pub async fn of_conversation(State(app): Shared, caller: Caller, Segments(id): Segments<String>) -> Answer {
+    if !is_there(&app, &caller, &id).await? {
+        return Err(Problem::not_found("conversation", &id));
+    }
+    let filter = ApprovalFilter {
+        status: Some(ApprovalStatus::Pending),
+        conversation_id: Some(id),
+        end_user: caller.end_user.clone(),
+        limit: MOST,
+        ..ApprovalFilter::default()
+    };
+    Ok(answer(list(&app, &caller, filter).await?))
+}
+
+/// A conversation is there where an execution of the caller's is in it.
+async fn is_there(app: &App, caller: &Caller, id: &str) -> Answer<bool> {
+    let (scope, end_user) = (caller.scope.clone(), caller.end_user.clone());
+    let filter = ExecutionFilter {
+        conversation_id: Some(id.to_owned()),
+        end_user,
+        limit: 1,
+        ..ExecutionFilter::default()
+    };
+    let rows = app.read(move |store| store.execution_list(&scope, &filter)).await?;
+    Ok(!rows.is_empty())
+}
+
+fn answer(rows: Vec<ApprovalRow>) -> axum::response::Response {
+    let has_pending = rows.iter().any(|row| row.status == ApprovalStatus::Pending);
+    view::ok(&Approvals { has_pending, approvals: rows.into_iter().map(Into::into).collect() })
+}

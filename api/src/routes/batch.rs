@@ -1,0 +1,88 @@
+//! `POST /v1/executions/batch`: many starts in one transaction, each judged alone.
+
+use axum::extract::State;
+use holdpoint_db::NewExecution;
+use holdpoint_engine::entry::Json;
+use http::{HeaderMap, StatusCode};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::Shared;
+use super::start::{Started, outcome};
+use super::start_body::StartBody;
+use crate::app::App;
+use crate::auth::Caller;
+use crate::body::{self, RawBody};
+use crate::problem::{Answer, Code, Problem};
+use crate::view;
+
+/// The most starts in one batch.
+pub const BATCH: usize = 1_000;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BatchBody {
+    executions: Vec<Json>,
+}
+
+#[derive(Serialize)]
+struct Results {
+    results: Vec<Item>,
+}
+
+#[derive(Serialize)]
+struct Item {
+    index: usize,
+    #[serde(flatten)]
+    started: Option<Started>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<Value>,
+}
+
+/// The route.
+pub async fn handle(State(app): Shared, caller: Caller, headers: HeaderMap, body: RawBody) -> Answer {
+    if headers.contains_key("idempotency-key") {
+        let detail = "Idempotency-Key is for one start; in a batch, give each an `execution_id`";
+        return Err(Problem::new(Code::InvalidParameter, detail));
+    }
+    let items = body.read::<BatchBody>()?.executions;
+    check_count("executions", items.len())?;
+    let judged: Vec<Answer<NewExecution>> = items.iter().map(|item| judge(&app, &caller, item)).collect();
+    let good: Vec<NewExecution> = judged.iter().filter_map(|item| item.as_ref().ok()).cloned().collect();
+    let mut created = app.db.create_each(good).await.into_iter();
+    let mut results = Vec::with_capacity(judged.len());
+    for (index, item) in judged.into_iter().enumerate() {
+        let told = match item {
+            Err(problem) => Err(problem),
+            Ok(new) => match created.next() {
+                Some(Ok(created)) => outcome(&app, &new, created).await,
+                Some(Err(error)) => Err(error.into()),
+                None => Err(Problem::internal()),
+            },
+        };
+        results.push(Item::new(index, told.map(|(started, _)| started)));
+    }
+    Ok(view::ok(&Results { results }))
+}
+
+fn judge(app: &App, caller: &Caller, item: &Json) -> Answer<NewExecution> {
+    body::read::<StartBody>(item.get())?.check(app, caller, None, item.get().as_bytes())
+}
+
+/// A batch's length is bounded, whatever it is of.
+pub fn check_count(field: &str, count: usize) -> Answer<()> {
+    if count <= BATCH {
+        return Ok(());
+    }
+    let detail = format!("`{field}` has {count} items; it may have {BATCH}");
+    Err(Problem::limit(StatusCode::UNPROCESSABLE_ENTITY, "batch_items", BATCH, detail))
+}
+
+impl Item {
+    fn new(index: usize, told: Answer<Started>) -> Self {
+        match told {
+            Ok(started) => Self { index, started: Some(started), problem: None },
+            Err(problem) => Self { index, started: None, problem: Some(problem.document()) },
+        }
+    }
+}

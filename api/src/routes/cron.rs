@@ -1,0 +1,48 @@
+//! `GET|POST /internal/cron/cleanup-stale-workflows`: the door for an external cron, over
+//! every tenant. Without a secret in the configuration it is shut.
+
+use axum::extract::State;
+use holdpoint_db::SweepSource;
+use holdpoint_scheduler::Bounds;
+use http::HeaderMap;
+use subtle::ConstantTimeEq;
+
+use super::Shared;
+use super::sweeps::sweep;
+use crate::auth::{bearer, unauthorized};
+use crate::problem::Answer;
+
+/// The route.
+pub async fn handle(State(app): Shared, headers: HeaderMap) -> Answer {
+    let secret = app.settings.cron_secret.as_deref().filter(|secret| !secret.is_empty());
+    if !is_the_secret(secret, bearer(&headers)) {
+        return Err(unauthorized());
+    }
+    sweep(&app, SweepSource::Cron, None, false, Bounds::default()).await
+}
+
+fn is_the_secret(secret: Option<&str>, given: Option<&str>) -> bool {
+    match (secret, given) {
+        (Some(secret), Some(given)) => secret.as_bytes().ct_eq(given.as_bytes()).into(),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_secret_opens_the_door() {
+        assert!(is_the_secret(Some("s3cret"), Some("s3cret")));
+        for (secret, given) in [
+            (Some("s3cret"), Some("s3cre")),
+            (Some("s3cret"), Some("")),
+            (Some("s3cret"), None),
+            (None, Some("")),
+            (None, None),
+        ] {
+            assert!(!is_the_secret(secret, given), "{secret:?} {given:?}");
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! `GET /v1/executions`: newest first.
+
+use axum::extract::State;
+use holdpoint_db::ExecutionFilter;
+use holdpoint_engine::status::DefinitionKind;
+use serde::Serialize;
+
+use super::Shared;
+use crate::auth::Caller;
+use crate::params::{self, Params};
+use crate::problem::Answer;
+use crate::view;
+
+#[derive(Serialize)]
+struct Page {
+    executions: Vec<view::Summary>,
+    next_cursor: Option<String>,
+}
+
+/// The route.
+pub async fn handle(State(app): Shared, caller: Caller, params: Params) -> Answer {
+    let mut filter = filter(params, &caller)?;
+    let (scope, limit) = (caller.scope, filter.limit);
+    // One more than asked for says whether there is a next page.
+    filter.limit += 1;
+    let mut rows = app.read(move |store| store.execution_list(&scope, &filter)).await?;
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    let next_cursor = rows.last().filter(|_| more).map(|row| params::cursor(row.created_at, row.key.id));
+    Ok(view::ok(&Page { executions: rows.into_iter().map(Into::into).collect(), next_cursor }))
+}
+
+fn filter(mut params: Params, caller: &Caller) -> Answer<ExecutionFilter> {
+    let filter = ExecutionFilter {
+        status: params.value("status")?,
+        kind_and_name: kind_and_name(&mut params)?,
+        conversation_id: params.text("conversation_id"),
+        run_type: params.value("run_type")?,
+        labels: params.with_prefix("label."),
+        created_after: params.time("created_after")?,
+        end_user: caller.end_user.clone(),
+        after: params.cursor()?,
+        limit: params.limit(50, 1_000)?,
+    };
+    params.end()?;
+    Ok(filter)
+}
+
+fn kind_and_name(params: &mut Params) -> Answer<Option<(DefinitionKind, String)>> {
+    match (params.text("agent"), params.text("workflow")) {
+        (None, None) => Ok(None),
+        (Some(name), None) => Ok(Some((DefinitionKind::Agent, name))),
+        (None, Some(name)) => Ok(Some((DefinitionKind::Workflow, name))),
+        (Some(_), Some(_)) => Err(params::bad("workflow", "give `agent` or `workflow`, not both")),
+    }
+}

@@ -1,0 +1,192 @@
+//! `POST /v1/executions`: one start, answered once its row is committed.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use holdpoint_db::{Conversation, Created, NewExecution};
+use holdpoint_engine::ids::ExecutionId;
+use holdpoint_engine::status::{DefinitionKind, RunType, Status};
+use holdpoint_engine::time::Timestamp;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use serde::Serialize;
+
+use super::Shared;
+use super::start_body::StartBody;
+use crate::app::App;
+use crate::auth::Caller;
+use crate::body::RawBody;
+use crate::problem::{Answer, Code, Problem};
+use crate::streams::{self, Reader};
+use crate::view;
+
+/// The longest idempotency key, in bytes.
+const KEY_BYTES: usize = 255;
+
+/// What a start is answered with.
+#[derive(Debug, Serialize)]
+pub struct Started {
+    /// The execution.
+    pub id: ExecutionId,
+    /// Where it stands.
+    pub status: Status,
+    kind: DefinitionKind,
+    definition: Version,
+    conversation_id: Option<String>,
+    run_type: RunType,
+    created_at: Timestamp,
+}
+
+#[derive(Debug, Serialize)]
+struct Version {
+    name: String,
+    version: i32,
+}
+
+/// The route.
+pub async fn handle(State(app): Shared, caller: Caller, headers: HeaderMap, body: RawBody) -> Answer {
+    let key = idempotency_key(&headers)?;
+    let new = body.read::<StartBody>()?.check(&app, &caller, key, &body.0)?;
+    if wants_stream(&headers) {
+        return start_and_stream(app, new).await;
+    }
+    let created = app.db.create(new.clone()).await?;
+    let (started, status) = outcome(&app, &new, created).await?;
+    Ok(with_ids(view::json(status, &started), started.id))
+}
+
+/// The place among the streams is taken before anything is committed, and the hub knows of
+/// the stream before the first event can be there.
+async fn start_and_stream(app: Arc<App>, new: NewExecution) -> Answer {
+    let permit = streams::permit(&app)?;
+    let mut key = new.key.clone();
+    let mut subscription = app.hub.join(key.clone(), Some(0));
+    let created = app.db.create(new.clone()).await?;
+    let (started, _) = outcome(&app, &new, created).await?;
+    if started.id != key.id {
+        key.id = started.id;
+        subscription = app.hub.join(key.clone(), None);
+    }
+    let reader = Reader::new(app, key, 0, subscription, permit);
+    Ok(with_ids(streams::response(Some(reader)), started.id))
+}
+
+fn wants_stream(headers: &HeaderMap) -> bool {
+    let accepts = |value: &HeaderValue| value.to_str().is_ok_and(|text| text.contains("text/event-stream"));
+    headers.get_all(header::ACCEPT).iter().any(accepts)
+}
+
+/// Where the execution is, for clients that look at heads only.
+fn with_ids(mut response: Response, id: ExecutionId) -> Response {
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::LOCATION, format!("/v1/executions/{id}")),
+        (HeaderName::from_static("x-workflow-run-id"), id.to_string()),
+    ] {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(name, value);
+        }
+    }
+    response
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Answer<Option<String>> {
+    let Some(value) = headers.get("idempotency-key") else {
+        return Ok(None);
+    };
+    if value.len() > KEY_BYTES {
+        let detail = format!("the idempotency key has {} bytes; it may have {KEY_BYTES}", value.len());
+        return Err(Problem::limit(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "idempotency_key_bytes",
+            KEY_BYTES,
+            detail,
+        ));
+    }
+    match value.to_str() {
+        Ok(text) if !text.trim().is_empty() => Ok(Some(text.to_owned())),
+        _ => Err(Problem::new(
+            Code::InvalidParameter,
+            "the header Idempotency-Key may be visible ASCII, not empty",
+        )),
+    }
+}
+
+/// What a start became, as the caller is told it.
+pub async fn outcome(app: &App, new: &NewExecution, created: Created) -> Answer<(Started, StatusCode)> {
+    match created {
+        Created::New { key, version, created_at } => {
+            app.metrics.started.with_label_values(&[new.kind.as_str()]).inc();
+            Ok((Started::new(new, key.id, version, created_at), StatusCode::ACCEPTED))
+        }
+        Created::Existing { id, .. } => Ok((existing(app, new, id).await?, StatusCode::OK)),
+        Created::Mismatch => Err(Problem::new(
+            Code::IdempotencyMismatch,
+            "this idempotency key or execution id was used with another body",
+        )),
+        Created::UnknownDefinition => {
+            let version = new.version.map_or(String::new(), |version| format!(" with version {version}"));
+            Err(Problem::new(
+                Code::UnknownDefinition,
+                format!("there is no {} `{}`{version}", new.kind, new.name),
+            ))
+        }
+        Created::ConversationBusy { active } => {
+            let detail = format!("its execution {active} is active: wait for its end, or cancel it");
+            Err(Problem::new(Code::ConversationBusy, detail).with("active_execution_id", active.to_string()))
+        }
+    }
+}
+
+async fn existing(app: &App, new: &NewExecution, id: ExecutionId) -> Answer<Started> {
+    let scope = new.key.scope.clone();
+    let row = app.read(move |store| store.execution_get(&scope, id)).await?;
+    let row = row.ok_or_else(|| Problem::not_found("execution", &id.to_string()))?;
+    Ok(Started {
+        id,
+        status: row.status,
+        kind: row.kind,
+        definition: Version { name: row.name, version: row.version },
+        conversation_id: row.conversation_id,
+        run_type: row.run_type,
+        created_at: row.created_at,
+    })
+}
+
+impl Started {
+    fn new(new: &NewExecution, id: ExecutionId, version: i32, created_at: Timestamp) -> Self {
+        let conversation_id = match &new.conversation {
+            Conversation::None => None,
+            Conversation::Made(id) | Conversation::Named(id) => Some(id.clone()),
+        };
+        Self {
+            id,
+            status: Status::Queued,
+            kind: new.kind,
+            definition: Version { name: new.name.clone(), version },
+            conversation_id,
+            run_type: new.run_type,
+            created_at,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn idempotency_keys_are_bounded_and_visible() {
+        let read = |value: &[u8]| {
+            let mut headers = HeaderMap::new();
+            headers.insert("idempotency-key", HeaderValue::from_bytes(value).expect("a header value"));
+            idempotency_key(&headers)
+        };
+        assert_eq!(read(b"order-42").expect("fine").as_deref(), Some("order-42"));
+        assert!(read(&[b'x'; 255]).is_ok());
+        assert_eq!(read(&[b'x'; 256]).expect_err("long").code(), Code::Limit);
+        assert_eq!(read(b"").expect_err("empty").code(), Code::InvalidParameter);
+        assert_eq!(read(b"\xfc").expect_err("not ASCII").code(), Code::InvalidParameter);
+        assert!(idempotency_key(&HeaderMap::new()).expect("fine").is_none());
+    }
+}

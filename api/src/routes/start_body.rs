@@ -1,0 +1,278 @@
+//! The body of a start, checked as far as that needs no database.
+
+use std::collections::BTreeMap;
+
+use holdpoint_db::{Conversation, Idempotency, NewExecution};
+use holdpoint_engine::digest::sha256_hex;
+use holdpoint_engine::entry::Json;
+use holdpoint_engine::ids::ExecutionId;
+use holdpoint_engine::scope::check_name;
+use holdpoint_engine::status::{DefinitionKind, RunType};
+use holdpoint_engine::time::Span;
+use holdpoint_engine::wire::ExecutionKey;
+use http::StatusCode;
+use serde::Deserialize;
+
+use crate::app::App;
+use crate::auth::Caller;
+use crate::body;
+use crate::problem::{Answer, Code, Problem};
+
+/// The longest conversation id, in bytes.
+const CONVERSATION_BYTES: usize = 255;
+
+/// A start as a caller writes it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StartBody {
+    agent: Option<String>,
+    workflow: Option<String>,
+    version: Option<i32>,
+    input: Option<Json>,
+    messages: Option<Json>,
+    conversation_id: Option<String>,
+    execution_id: Option<ExecutionId>,
+    execution_mode: Option<String>,
+    run_type: Option<RunType>,
+    delay: Option<Span>,
+    metadata: Option<Json>,
+    labels: Option<BTreeMap<String, String>>,
+}
+
+/// One message of a start.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code)]
+struct Message {
+    role: MessageRole,
+    content: Option<Content>,
+    name: Option<String>,
+    tool_calls: Option<Vec<serde::de::IgnoredAny>>,
+    tool_call_id: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum MessageRole {
+    System,
+    Developer,
+    User,
+    Assistant,
+    Tool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "a string or an array of {\"type\": \"text\", \"text\": string}")]
+#[allow(dead_code)]
+enum Content {
+    Text(String),
+    Parts(Vec<Part>),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
+#[allow(dead_code)]
+enum Part {
+    Text { text: String },
+}
+
+fn invalid(detail: impl Into<String>) -> Problem {
+    Problem::new(Code::InvalidBody, detail)
+}
+
+impl StartBody {
+    /// The start that it asks for, with everything checked that needs no database. `raw`
+    /// are the bytes that make two starts the same one.
+    pub fn check(self, app: &App, caller: &Caller, key: Option<String>, raw: &[u8]) -> Answer<NewExecution> {
+        let (kind, name) = self.definition()?;
+        self.check_mode()?;
+        self.check_input(kind, app.limits.value_bytes)?;
+        let metadata = self.check_metadata(app.limits.metadata_bytes)?;
+        let labels = self.check_labels(app)?;
+        let id = self.execution_id.unwrap_or_else(|| app.ids.make(ExecutionId::new));
+        let conversation = self.conversation(kind, id)?;
+        let same = key.is_some() || self.execution_id.is_some();
+        Ok(NewExecution {
+            key: ExecutionKey { scope: caller.scope.clone(), id },
+            kind,
+            name,
+            version: self.version,
+            input: self.input.map(|input| input.get().to_owned()),
+            messages: self.messages.map(|messages| messages.get().to_owned()),
+            conversation,
+            idempotency: same.then(|| Idempotency { key, body_digest: sha256_hex(raw) }),
+            run_type: self.run_type.unwrap_or(RunType::Production),
+            delay: self.delay.map(|delay| delay.0).filter(|delay| !delay.is_zero()),
+            metadata,
+            labels,
+            end_user: caller.end_user.clone(),
+            created_by: caller.key.clone(),
+        })
+    }
+
+    fn definition(&self) -> Answer<(DefinitionKind, String)> {
+        let (kind, name) = match (&self.agent, &self.workflow) {
+            (Some(name), None) => (DefinitionKind::Agent, name),
+            (None, Some(name)) => (DefinitionKind::Workflow, name),
+            _ => return Err(invalid("name exactly one of `agent` and `workflow`")),
+        };
+        if self.version.is_some_and(|version| version < 1) {
+            return Err(invalid("`version`: it may be 1 and up"));
+        }
+        // A name that nothing can have is a definition that is not there.
+        let unknown = |_| Problem::new(Code::UnknownDefinition, format!("there is no {kind} of that name"));
+        check_name(name).map_err(unknown)?;
+        Ok((kind, name.clone()))
+    }
+
+    fn check_mode(&self) -> Answer<()> {
+        match self.execution_mode.as_deref() {
+            None | Some("durable") => Ok(()),
+            Some("classic") => Err(Problem::new(
+                Code::ClassicNotHere,
+                "leave `execution_mode` out, or use the chat endpoints",
+            )),
+            Some(_) => Err(invalid("`execution_mode`: it may be `durable`")),
+        }
+    }
+
+    fn check_input(&self, kind: DefinitionKind, limit: usize) -> Answer<()> {
+        if let Some(input) = &self.input {
+            body::check_value("input", input.get().len(), limit)?;
+        }
+        let Some(messages) = &self.messages else {
+            return Ok(());
+        };
+        if self.input.is_some() {
+            return Err(invalid("give `input` or `messages`, not both"));
+        }
+        if kind == DefinitionKind::Workflow {
+            return Err(invalid("`messages` are for agents; a workflow takes `input`"));
+        }
+        check_messages(messages.get(), limit)
+    }
+
+    fn check_metadata(&self, limit: usize) -> Answer<String> {
+        let Some(metadata) = &self.metadata else {
+            return Ok("{}".to_owned());
+        };
+        let text = metadata.get();
+        if !text.starts_with('{') {
+            return Err(invalid("`metadata`: it may be an object"));
+        }
+        if text.len() > limit {
+            let detail = format!("`metadata` has {} bytes; it may have {limit}", text.len());
+            return Err(Problem::limit(StatusCode::PAYLOAD_TOO_LARGE, "metadata_bytes", limit, detail));
+        }
+        Ok(text.to_owned())
+    }
+
+    fn check_labels(&self, app: &App) -> Answer<BTreeMap<String, String>> {
+        let labels = self.labels.clone().unwrap_or_default();
+        let limits = &app.limits;
+        within("labels", labels.len(), limits.labels, "labels")?;
+        for (key, value) in &labels {
+            if key.is_empty() {
+                return Err(invalid("`labels`: a key may not be empty"));
+            }
+            within("label_key_bytes", key.len(), limits.label_key_bytes, "bytes in a label's key")?;
+            within("label_value_bytes", value.len(), limits.label_value_bytes, "bytes in a label's value")?;
+        }
+        Ok(labels)
+    }
+
+    fn conversation(&self, kind: DefinitionKind, id: ExecutionId) -> Answer<Conversation> {
+        match (&self.conversation_id, kind) {
+            (None, DefinitionKind::Workflow) => Ok(Conversation::None),
+            (Some(_), DefinitionKind::Workflow) => {
+                Err(invalid("`conversation_id`: a workflow has no conversation"))
+            }
+            // Nobody else has an execution's id, so nobody else has a conversation made of it.
+            (None, DefinitionKind::Agent) => {
+                Ok(Conversation::Made(id.to_string().replacen("exe_", "cnv_", 1)))
+            }
+            (Some(given), DefinitionKind::Agent) if (1..=CONVERSATION_BYTES).contains(&given.len()) => {
+                Ok(Conversation::Named(given.clone()))
+            }
+            (Some(_), DefinitionKind::Agent) => {
+                Err(invalid(format!("`conversation_id`: it may have 1 to {CONVERSATION_BYTES} bytes")))
+            }
+        }
+    }
+}
+
+fn within(limit: &str, is: usize, may: usize, what: &str) -> Answer<()> {
+    if is <= may {
+        return Ok(());
+    }
+    Err(Problem::limit(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        limit,
+        may,
+        format!("{is} {what}; there may be {may}"),
+    ))
+}
+
+fn check_messages(text: &str, limit: usize) -> Answer<()> {
+    let raw: Vec<Json> = serde_json::from_str(text).map_err(|_| invalid("`messages`: it may be an array"))?;
+    if raw.is_empty() {
+        return Err(invalid("`messages`: it may not be empty"));
+    }
+    for (index, message) in raw.iter().enumerate() {
+        let place = format!("messages[{index}]");
+        body::check_value(&place, message.get().len(), limit)?;
+        if !message.get().starts_with('{') {
+            return Err(invalid(format!("`{place}`: it may be an object")));
+        }
+        let mut reader = serde_json::Deserializer::from_str(message.get());
+        let message: Message = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+            invalid(format!("`{place}`: {}: {}", error.path(), error.inner())).with("field", place.clone())
+        })?;
+        check_message(&place, &message)?;
+    }
+    Ok(())
+}
+
+fn check_message(place: &str, message: &Message) -> Answer<()> {
+    let calls = message.role == MessageRole::Assistant && message.tool_calls.is_some();
+    if message.content.is_none() && !calls {
+        return Err(invalid(format!("`{place}.content`: it may be a string or an array of text parts")));
+    }
+    if message.role == MessageRole::Tool && message.tool_call_id.is_none() {
+        return Err(invalid(format!("`{place}.tool_call_id`: a message of the role `tool` answers a call")));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_held_against_their_shape() {
+        for good in [
+            r#"[{"role":"user","content":"hi"}]"#,
+            r#"[{"role":"developer","content":[{"type":"text","text":"hi"}]}]"#,
+            r#"[{"role":"assistant","content":null,"tool_calls":[{}]},{"role":"tool","tool_call_id":"c","content":"x"}]"#,
+        ] {
+            assert!(check_messages(good, 1_000).is_ok(), "{good}");
+        }
+        for bad in [
+            "[]",
+            "{}",
+            "\"x\"",
+            r#"[{"role":"robot","content":"hi"}]"#,
+            r#"[{"role":"user"}]"#,
+            r#"[{"role":"user","content":7}]"#,
+            r#"[{"role":"user","content":[{"type":"image","url":"x"}]}]"#,
+            r#"[{"content":"hi"}]"#,
+            r#"[{"role":"user","content":"hi","extra":1}]"#,
+            r#"[{"role":"tool","content":"x"}]"#,
+            r#"[["user","hi",null,null,null]]"#,
+        ] {
+            assert!(check_messages(bad, 1_000).is_err(), "{bad}");
+        }
+        let long = format!(r#"[{{"role":"user","content":"{}"}}]"#, "x".repeat(1_000));
+        assert_eq!(check_messages(&long, 1_000).expect_err("long").code(), Code::Limit);
+    }
+}

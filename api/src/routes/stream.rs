@@ -1,0 +1,33 @@
+//! `GET /v1/executions/{id}/stream`: Server-Sent Events from any place on.
+
+use axum::extract::State;
+use holdpoint_engine::wire::ExecutionKey;
+use http::HeaderMap;
+
+use super::Shared;
+use super::events::read;
+use crate::auth::Caller;
+use crate::params::{Params, Segments, execution_id};
+use crate::problem::Answer;
+use crate::streams::{self, Place, Reader};
+
+/// The route.
+pub async fn handle(
+    State(app): Shared,
+    caller: Caller,
+    Segments(id): Segments<String>,
+    headers: HeaderMap,
+    mut params: Params,
+) -> Answer {
+    let key = ExecutionKey { scope: caller.scope.clone(), id: execution_id(&id)? };
+    let after = streams::after(&headers, &mut params)?;
+    params.end()?;
+    // 404 goes before 400, and both before the place among the streams is taken.
+    let (head, _) = read(&app, &caller, &key, after, 1).await?;
+    if streams::place(after, head.last_event, head.status.is_terminal())? == Place::Beyond {
+        return Ok(streams::response(None));
+    }
+    let permit = streams::permit(&app)?;
+    let subscription = app.hub.join(key.clone(), None);
+    Ok(streams::response(Some(Reader::new(app, key, after, subscription, permit))))
+}

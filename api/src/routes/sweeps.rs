@@ -1,0 +1,102 @@
+//! Sweeps of the caller's own tenant and project: the door to `stale`, and the past passes.
+
+use axum::extract::State;
+use holdpoint_db::{SweepSource, SweepStart};
+use holdpoint_engine::ids::SweepId;
+use holdpoint_engine::scope::Scope;
+use holdpoint_engine::time::Span;
+use holdpoint_engine::wire::SweepKind;
+use holdpoint_scheduler::Bounds;
+use serde::{Deserialize, Serialize};
+
+use super::Shared;
+use crate::app::App;
+use crate::auth::Caller;
+use crate::body::RawBody;
+use crate::params::Params;
+use crate::problem::{Answer, Code, Problem};
+use crate::view;
+
+/// The rows of a pass, where the caller names none.
+const DEFAULT_LIMIT: i64 = 100;
+/// The most rows of a pass.
+const MAX_LIMIT: i64 = 1_000;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StaleBody {
+    timeout: Option<Span>,
+    limit: Option<i64>,
+    #[serde(default)]
+    dry_run: bool,
+}
+
+#[derive(Serialize)]
+struct List {
+    sweeps: Vec<view::Sweep>,
+}
+
+/// `POST /v1/sweeps/stale`.
+pub async fn stale(State(app): Shared, caller: Caller, body: RawBody) -> Answer {
+    let body: StaleBody = body.read_or_empty()?;
+    let bounds = bounds(&body)?;
+    sweep(&app, SweepSource::Api, Some(caller.scope), body.dry_run, bounds).await
+}
+
+fn bounds(body: &StaleBody) -> Answer<Bounds> {
+    let invalid = |detail: String| Problem::new(Code::InvalidBody, detail);
+    if body.timeout.is_some_and(|timeout| timeout.0.is_zero()) {
+        return Err(invalid("`timeout`: it may be longer than 0".to_owned()));
+    }
+    let limit = body.limit.unwrap_or(DEFAULT_LIMIT);
+    if !(1..=MAX_LIMIT).contains(&limit) {
+        return Err(invalid(format!("`limit` is {limit}: it may be 1 to {MAX_LIMIT}")));
+    }
+    Ok(Bounds { limit: usize::try_from(limit).ok(), timeout: body.timeout.map(|timeout| timeout.0) })
+}
+
+/// One pass of `stale`, carried out here and now.
+pub async fn sweep(
+    app: &App,
+    source: SweepSource,
+    scope: Option<Scope>,
+    dry_run: bool,
+    bounds: Bounds,
+) -> Answer {
+    let id = app.ids.make(SweepId::new);
+    let start = SweepStart { id, kind: SweepKind::Stale, source, scope, dry_run };
+    let report = app.sweeper.carry_out(start, bounds).await?;
+    Ok(view::ok(&view::Report::new(id, report)))
+}
+
+/// `GET /v1/sweeps`: newest first; passes over every tenant are shown to each.
+pub async fn list(State(app): Shared, caller: Caller, mut params: Params) -> Answer {
+    let limit = params.limit(50, 1_000)?;
+    params.end()?;
+    let scope = caller.scope;
+    let rows = app.read(move |store| store.sweep_list(&scope, limit)).await?;
+    Ok(view::ok(&List { sweeps: rows.into_iter().map(Into::into).collect() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pass_is_bounded() {
+        let read = |text: &str| crate::body::read::<StaleBody>(text).and_then(|body| bounds(&body));
+        assert_eq!(read("{}").expect("fine").limit, Some(100));
+        assert_eq!(read("{\"limit\":1000,\"timeout\":\"1m\"}").expect("fine").limit, Some(1_000));
+        for bad in [
+            "{\"limit\":0}",
+            "{\"limit\":1001}",
+            "{\"limit\":-1}",
+            "{\"timeout\":0}",
+            "{\"timeout\":-5}",
+            "{\"timeout\":\"0s\"}",
+            "{\"dry\":true}",
+        ] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! An execution's journal as a list of steps: a fold, like the engine's, for people.
+
+use std::collections::BTreeMap;
+
+use holdpoint_engine::entry::{
+    ApprovalDecided, ApprovalRequested, CorruptLine, Entry, Json, Line, MessageCompleted, Usage,
+};
+use holdpoint_engine::ids::ApprovalId;
+use holdpoint_engine::status::{ApprovalStatus, Failure};
+use holdpoint_engine::time::Timestamp;
+use serde::Serialize;
+
+/// What a step does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A model call.
+    Model,
+    /// A tool call.
+    Tool,
+    /// A constant.
+    Noop,
+}
+
+/// Where a step stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StepStatus {
+    /// Not begun, or a person is asked.
+    Waiting,
+    /// A person said no.
+    Denied,
+    /// Under way.
+    Calling,
+    /// An attempt failed; there will be another.
+    Retrying,
+    /// Nobody knows whether the call happened.
+    Unknown,
+    /// It has a result.
+    Completed,
+    /// It failed for good.
+    Failed,
+    /// Its execution ended before it did.
+    Cancelled,
+}
+
+/// The question that a step stands or stood behind.
+#[derive(Debug, Serialize)]
+pub struct Asked {
+    id: ApprovalId,
+    status: ApprovalStatus,
+    digest: String,
+    requested_at: Timestamp,
+    expires_at: Timestamp,
+    decided_by: Option<String>,
+    decided_at: Option<Timestamp>,
+    reason: Option<String>,
+}
+
+/// One step.
+#[derive(Debug, Serialize)]
+pub struct StepView {
+    step: i32,
+    kind: Kind,
+    name: Option<String>,
+    tool_call_id: Option<String>,
+    status: StepStatus,
+    attempts: u32,
+    started_at: Option<Timestamp>,
+    finished_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    arguments: Option<Json>,
+    output: Option<Json>,
+    error: Option<Failure>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Usage>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    approval: Option<Asked>,
+}
+
+/// The steps of a journal, by number.
+pub fn fold(lines: &[Line]) -> Result<Vec<StepView>, CorruptLine> {
+    let mut steps = Steps::default();
+    for line in lines {
+        steps.apply(Entry::read(&line.kind, &line.payload)?, line.at);
+    }
+    Ok(steps.0.into_values().collect())
+}
+
+#[derive(Default)]
+struct Steps(BTreeMap<i32, StepView>);
+
+impl Steps {
+    fn apply(&mut self, entry: Entry, at: Timestamp) {
+        let number = entry.step();
+        match entry {
+            Entry::ModelCalled(body) => self.begin(number, Kind::Model).called(body.attempt, at),
+            Entry::StepCompleted(body) => {
+                let step = self.begin(number, Kind::Noop);
+                step.called(1, at);
+                step.finish(StepStatus::Completed, at);
+                step.output = Some(body.output);
+            }
+            Entry::MessageCompleted(body) => self.answered(body, at),
+            Entry::ExecutionFailed(body) => self.close(StepStatus::Failed, Some(&body.error), at),
+            Entry::ExecutionCancelled(_) => self.close(StepStatus::Cancelled, None, at),
+            other => {
+                if let Some(step) = self.0.get_mut(&number) {
+                    step.apply(other, at);
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, number: i32, kind: Kind) -> &mut StepView {
+        self.0.entry(number).or_insert_with(|| StepView::new(number, kind))
+    }
+
+    fn answered(&mut self, body: MessageCompleted, at: Timestamp) {
+        for call in body.tool_calls {
+            let step = self.begin(call.step, Kind::Tool);
+            step.name = Some(call.name);
+            step.tool_call_id = Some(call.id);
+            step.arguments = Some(json_or_text(&call.arguments));
+        }
+        let step = self.begin(body.step, Kind::Model);
+        step.finish(StepStatus::Completed, at);
+        step.output = Some(holdpoint_engine::json(&body.text));
+        step.usage = Some(body.usage);
+    }
+
+    /// What was open when the execution ended ends with it.
+    fn close(&mut self, status: StepStatus, error: Option<&Failure>, at: Timestamp) {
+        for step in self.0.values_mut().filter(|step| step.finished_at.is_none()) {
+            step.finish(status, at);
+            step.error = error.cloned().or(step.error.take());
+        }
+    }
+}
+
+impl StepView {
+    fn new(step: i32, kind: Kind) -> Self {
+        Self {
+            step,
+            kind,
+            name: None,
+            tool_call_id: None,
+            status: StepStatus::Waiting,
+            attempts: 0,
+            started_at: None,
+            finished_at: None,
+            arguments: None,
+            output: None,
+            error: None,
+            usage: None,
+            approval: None,
+        }
+    }
+
+    fn called(&mut self, attempt: u32, at: Timestamp) {
+        self.status = StepStatus::Calling;
+        self.attempts = attempt;
+        self.started_at.get_or_insert(at);
+    }
+
+    fn finish(&mut self, status: StepStatus, at: Timestamp) {
+        self.status = status;
+        self.finished_at = Some(at);
+    }
+
+    fn apply(&mut self, entry: Entry, at: Timestamp) {
+        match entry {
+            Entry::ModelRestarted(body) => self.called(body.attempt, at),
+            Entry::ToolCalled(body) => {
+                self.called(body.attempt, at);
+                self.arguments = Some(body.arguments);
+            }
+            Entry::ToolCompleted(body) => {
+                self.finish(StepStatus::Completed, at);
+                self.output = Some(body.output);
+                self.error = None;
+            }
+            Entry::ToolFailed(body) => {
+                self.finish(StepStatus::Failed, at);
+                self.error = Some(body.error);
+            }
+            Entry::ToolDenied(_) => self.finish(StepStatus::Denied, at),
+            Entry::AttemptFailed(body) => {
+                self.status = StepStatus::Retrying;
+                self.error = Some(body.error);
+            }
+            Entry::AttemptInterrupted(_) => self.status = StepStatus::Retrying,
+            Entry::OutcomeUnknown(body) => {
+                self.status = StepStatus::Unknown;
+                self.error = Some(body.error);
+            }
+            Entry::OutcomeResolved(_) => self.status = StepStatus::Waiting,
+            Entry::ApprovalRequested(body) => self.asked(body),
+            Entry::ApprovalDecided(body) => self.decided(body),
+            Entry::ApprovalClosed(body) => self.closed(body.status, at),
+            _ => {}
+        }
+    }
+
+    fn asked(&mut self, body: ApprovalRequested) {
+        self.status = StepStatus::Waiting;
+        self.finished_at = None;
+        self.arguments = Some(body.arguments);
+        self.approval = Some(Asked {
+            id: body.approval_id,
+            status: ApprovalStatus::Pending,
+            digest: body.digest,
+            requested_at: body.requested_at,
+            expires_at: body.expires_at,
+            decided_by: None,
+            decided_at: None,
+            reason: None,
+        });
+    }
+
+    fn decided(&mut self, body: ApprovalDecided) {
+        self.status = if body.approved { StepStatus::Waiting } else { StepStatus::Denied };
+        if let Some(edited) = &body.arguments_text {
+            self.arguments = Some(json_or_text(edited));
+        }
+        if let Some(asked) = &mut self.approval {
+            asked.status = ApprovalStatus::of_decision(body.approved);
+            asked.decided_by = Some(body.decided_by);
+            asked.decided_at = Some(body.decided_at);
+            asked.reason = body.reason;
+        }
+    }
+
+    fn closed(&mut self, status: ApprovalStatus, at: Timestamp) {
+        let end = if status == ApprovalStatus::Expired { StepStatus::Failed } else { StepStatus::Cancelled };
+        self.finish(end, at);
+        if let Some(asked) = &mut self.approval {
+            asked.status = status;
+        }
+    }
+}
+
+/// A model may send anything as arguments.
+fn json_or_text(text: &str) -> Json {
+    serde_json::from_str(text).unwrap_or_else(|_| holdpoint_engine::json(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn steps(entries: &[(&str, Value)]) -> Value {
+        let lines: Vec<Line> = entries
+            .iter()
+            .zip(1..)
+            .map(|((kind, payload), seq)| Line {
+                seq,
+                event: None,
+                kind: (*kind).to_owned(),
+                step: 0,
+                at: Timestamp::from_micros(seq * 1_000_000),
+                payload: payload.to_string(),
+            })
+            .collect();
+        serde_json::to_value(fold(&lines).expect("a journal")).expect("JSON")
+    }
+
+    fn asked_for_a_refund() -> Vec<(&'static str, Value)> {
+        vec![
+            ("model.called", json!({"step": 1, "attempt": 1})),
+            (
+                "message.completed",
+                json!({"step": 1, "role": "assistant", "text": "", "usage": {"input_tokens": 1, "output_tokens": 2, "cost_micros": 3},
+                       "tool_calls": [{"step": 2, "id": "c", "name": "refund", "arguments": "{\"a\": 1}"}]}),
+            ),
+            (
+                "approval.requested",
+                json!({"approval_id": "apr_01h455vb4pex5vsknk084sn02q", "step": 2, "tool_call_id": "c", "tool": "refund",
+                       "arguments": {"a": 1}, "arguments_text": "{\"a\": 1}", "digest": "d",
+                       "requested_at": "2026-11-21T00:00:00Z", "expires_at": "2026-11-21T00:30:00Z"}),
+            ),
+        ]
+    }
+
+    fn decided(approved: bool) -> (&'static str, Value) {
+        let body = json!({"step": 2, "tool_call_id": "c", "tool": "refund", "approved": approved, "digest": "d",
+                          "decided_by": "key_1", "decided_at": "2026-11-21T00:01:00Z", "reason": "because"});
+        ("approval.decided", body)
+    }
+
+    #[test]
+    fn a_call_is_followed_through_its_approval() {
+        let mut journal = asked_for_a_refund();
+        let seen = steps(&journal);
+        assert_eq!((&seen[0]["kind"], &seen[0]["status"]), (&"model".into(), &"completed".into()));
+        assert_eq!(
+            (&seen[1]["status"], &seen[1]["approval"]["status"]),
+            (&"waiting".into(), &"pending".into())
+        );
+        journal.push(decided(true));
+        journal.push((
+            "tool.called",
+            json!({"step": 2, "tool_call_id": "c", "tool": "refund", "arguments": {"a": 1}, "attempt": 1}),
+        ));
+        assert_eq!(steps(&journal)[1]["status"], "calling");
+        journal.push((
+            "tool.completed",
+            json!({"step": 2, "tool_call_id": "c", "tool": "refund", "output": {"ok": true}}),
+        ));
+        let seen = steps(&journal);
+        assert_eq!((&seen[1]["status"], &seen[1]["attempts"]), (&"completed".into(), &1.into()));
+        assert_eq!(seen[1]["output"], json!({"ok": true}));
+        assert_eq!(seen[1]["approval"]["decided_by"], "key_1");
+    }
+
+    #[test]
+    fn a_denied_call_is_denied_and_an_open_one_ends_with_its_execution() {
+        let mut journal = asked_for_a_refund();
+        journal.push(decided(false));
+        assert_eq!(steps(&journal)[1]["status"], "denied");
+        let mut journal = asked_for_a_refund();
+        journal.push((
+            "approval.closed",
+            json!({"step": 2, "tool_call_id": "c", "tool": "refund", "status": "cancelled"}),
+        ));
+        journal.push(("execution.cancelled", json!({"reason": "cancelled"})));
+        assert_eq!(steps(&journal)[1]["status"], "cancelled");
+        let failed = json!({"reason": "network", "error": {"type": "network", "message": "m"}});
+        let journal = [("model.called", json!({"step": 1, "attempt": 1})), ("execution.failed", failed)];
+        let seen = steps(&journal);
+        assert_eq!((&seen[0]["status"], &seen[0]["error"]["type"]), (&"failed".into(), &"network".into()));
+    }
+
+    #[test]
+    fn retries_and_unknown_outcomes_are_told() {
+        let error = json!({"type": "network", "message": "m"});
+        let mut journal = vec![
+            ("model.called", json!({"step": 1, "attempt": 1})),
+            (
+                "attempt.failed",
+                json!({"step": 1, "attempt": 1, "error": error, "retry_at": "2026-11-21T00:00:00Z"}),
+            ),
+        ];
+        assert_eq!(steps(&journal)[0]["status"], "retrying");
+        journal.push(("model.restarted", json!({"step": 1, "attempt": 2})));
+        assert_eq!(steps(&journal)[0]["attempts"], 2);
+        let mut journal = asked_for_a_refund();
+        journal.push((
+            "outcome.unknown",
+            json!({"step": 2, "attempt": 1, "error": error, "settled_at": "2026-11-21T00:00:00Z"}),
+        ));
+        assert_eq!(steps(&journal)[1]["status"], "unknown");
+    }
+}

@@ -1,0 +1,315 @@
+//! Rows as callers see them. Raw JSON is passed on byte for byte.
+
+use std::collections::BTreeMap;
+
+use axum::response::{IntoResponse, Response};
+use holdpoint_db::{ApprovalRow, DefinitionRow, ExecutionRow, KeyRow, ParkedMessage, SweepReport, SweepRow};
+use holdpoint_engine::entry::{Json, Usage};
+use holdpoint_engine::ids::{ApprovalId, ExecutionId, KeyId, ParkedId, SweepId};
+use holdpoint_engine::status::{ApprovalStatus, DefinitionKind, Failure, Reason, RunType, Status};
+use holdpoint_engine::time::Timestamp;
+use holdpoint_engine::wire::SweepKind;
+use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+/// An answer of JSON.
+pub fn json<T: Serialize>(status: StatusCode, body: &T) -> Response {
+    // Writing these types cannot fail: their keys are strings.
+    let text = serde_json::to_string(body).unwrap_or_default();
+    let mut response = (status, text).into_response();
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// 200 and JSON.
+pub fn ok<T: Serialize>(body: &T) -> Response {
+    json(StatusCode::OK, body)
+}
+
+/// Stored JSON as it is; what is none is shown as a string.
+pub fn raw(text: String) -> Json {
+    RawValue::from_string(text).unwrap_or_else(|error| holdpoint_engine::json(&error.to_string()))
+}
+
+fn raw_text(text: &str) -> Json {
+    RawValue::from_string(text.to_owned()).unwrap_or_else(|_| holdpoint_engine::json(text))
+}
+
+/// A definition's name and version.
+#[derive(Serialize)]
+pub struct Definition {
+    pub name: String,
+    pub version: i32,
+}
+
+/// One execution, whole.
+#[derive(Serialize)]
+pub struct Execution {
+    #[serde(flatten)]
+    summary: Summary,
+    input: Option<Json>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    messages: Option<Json>,
+    output: Option<Json>,
+}
+
+/// One execution as lists show it: without what may be long.
+#[derive(Serialize)]
+pub struct Summary {
+    id: ExecutionId,
+    status: Status,
+    reason: Option<Reason>,
+    kind: DefinitionKind,
+    definition: Definition,
+    conversation_id: Option<String>,
+    end_user: Option<String>,
+    run_type: RunType,
+    retry_of: Option<ExecutionId>,
+    attempt: i32,
+    error: Option<Failure>,
+    usage: Usage,
+    metadata: Json,
+    labels: BTreeMap<String, String>,
+    created_at: Timestamp,
+    started_at: Option<Timestamp>,
+    updated_at: Timestamp,
+    finished_at: Option<Timestamp>,
+    pending_approvals: i64,
+    last_event: i64,
+}
+
+impl From<ExecutionRow> for Summary {
+    fn from(row: ExecutionRow) -> Self {
+        Self {
+            id: row.key.id,
+            status: row.status,
+            reason: row.reason,
+            kind: row.kind,
+            definition: Definition { name: row.name, version: row.version },
+            conversation_id: row.conversation_id,
+            end_user: row.end_user,
+            run_type: row.run_type,
+            retry_of: row.retry_of,
+            attempt: row.attempt,
+            error: row.error,
+            usage: row.usage,
+            metadata: raw(row.metadata),
+            labels: row.labels,
+            created_at: row.created_at,
+            started_at: row.started_at,
+            updated_at: row.updated_at,
+            finished_at: row.finished_at,
+            pending_approvals: row.pending_approvals,
+            last_event: row.last_event,
+        }
+    }
+}
+
+impl From<ExecutionRow> for Execution {
+    fn from(mut row: ExecutionRow) -> Self {
+        Self {
+            input: row.input.take().map(raw),
+            messages: row.messages.take().map(raw),
+            output: row.output.take().map(raw),
+            summary: row.into(),
+        }
+    }
+}
+
+/// One approval.
+#[derive(Serialize)]
+pub struct Approval {
+    id: ApprovalId,
+    execution_id: ExecutionId,
+    execution_status: Status,
+    conversation_id: Option<String>,
+    step: i32,
+    tool_call_id: String,
+    agent: String,
+    version: i32,
+    tool: String,
+    /// As JSON.
+    arguments: Json,
+    /// The same bytes as text: what the digest is over.
+    arguments_text: String,
+    digest: String,
+    requested_at: Timestamp,
+    expires_at: Timestamp,
+    status: ApprovalStatus,
+    reason: Option<String>,
+    edited_arguments: Option<Json>,
+    edited_digest: Option<String>,
+    decided_by: Option<String>,
+    decided_at: Option<Timestamp>,
+    used_at: Option<Timestamp>,
+}
+
+impl From<ApprovalRow> for Approval {
+    fn from(row: ApprovalRow) -> Self {
+        Self {
+            id: row.id,
+            execution_id: row.key.id,
+            execution_status: row.execution_status,
+            conversation_id: row.conversation_id,
+            step: row.step,
+            tool_call_id: row.tool_call_id,
+            agent: row.agent,
+            version: row.version,
+            tool: row.tool,
+            arguments: raw_text(&row.arguments),
+            arguments_text: row.arguments,
+            digest: row.digest,
+            requested_at: row.requested_at,
+            expires_at: row.expires_at,
+            status: row.status,
+            reason: row.reason,
+            edited_arguments: row.edited_arguments.as_deref().map(raw_text),
+            edited_digest: row.edited_digest,
+            decided_by: row.decided_by,
+            decided_at: row.decided_at,
+            used_at: row.used_at,
+        }
+    }
+}
+
+/// One version of a definition.
+#[derive(Serialize)]
+pub struct Version {
+    name: String,
+    version: i32,
+    digest: String,
+    created_by: String,
+    created_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    document: Option<Json>,
+}
+
+impl Version {
+    /// With its document.
+    pub fn whole(row: DefinitionRow) -> Self {
+        let document = Some(raw(row.document.clone()));
+        Self { document, ..Self::brief(row) }
+    }
+
+    /// Without its document.
+    pub fn brief(row: DefinitionRow) -> Self {
+        Self {
+            name: row.name,
+            version: row.version,
+            digest: row.digest,
+            created_by: row.created_by,
+            created_at: row.created_at,
+            document: None,
+        }
+    }
+}
+
+/// An API key, without its secret.
+#[derive(Serialize)]
+pub struct Key {
+    id: KeyId,
+    role: String,
+    name: String,
+    end_user: Option<String>,
+    created_at: Timestamp,
+    expires_at: Option<Timestamp>,
+    revoked_at: Option<Timestamp>,
+}
+
+impl From<KeyRow> for Key {
+    fn from(row: KeyRow) -> Self {
+        Self {
+            id: row.id,
+            role: row.role,
+            name: row.name,
+            end_user: row.end_user,
+            created_at: row.created_at,
+            expires_at: row.expires_at,
+            revoked_at: row.revoked_at,
+        }
+    }
+}
+
+/// What a pass of a sweep did.
+#[derive(Serialize)]
+pub struct Report {
+    sweep_id: SweepId,
+    scanned: i64,
+    cleaned_up: i64,
+    failed: i64,
+    skipped: i64,
+    total: i64,
+}
+
+impl Report {
+    /// Of that pass.
+    pub fn new(id: SweepId, report: SweepReport) -> Self {
+        Self {
+            sweep_id: id,
+            scanned: report.scanned,
+            cleaned_up: report.cleaned_up,
+            failed: report.failed,
+            skipped: report.skipped,
+            total: report.total(),
+        }
+    }
+}
+
+/// A past pass of a sweep.
+#[derive(Serialize)]
+pub struct Sweep {
+    #[serde(flatten)]
+    report: Report,
+    kind: SweepKind,
+    source: &'static str,
+    dry_run: bool,
+    started_at: Timestamp,
+    finished_at: Option<Timestamp>,
+}
+
+impl From<SweepRow> for Sweep {
+    fn from(row: SweepRow) -> Self {
+        Self {
+            report: Report::new(row.start.id, row.report),
+            kind: row.start.kind,
+            source: row.start.source.as_str(),
+            dry_run: row.start.dry_run,
+            started_at: row.started_at,
+            finished_at: row.finished_at,
+        }
+    }
+}
+
+/// A message that could not be carried out.
+#[derive(Serialize)]
+pub struct Parked {
+    id: ParkedId,
+    queue: String,
+    message_id: Option<String>,
+    kind: Option<String>,
+    reason: String,
+    headers: Json,
+    /// As text, where it is UTF-8.
+    body: Option<String>,
+    body_bytes: i64,
+    body_digest: String,
+    parked_at: Timestamp,
+}
+
+impl From<ParkedMessage> for Parked {
+    fn from(row: ParkedMessage) -> Self {
+        Self {
+            id: row.id,
+            queue: row.queue,
+            message_id: row.message_id,
+            kind: row.kind,
+            reason: row.reason,
+            headers: raw(row.headers),
+            body: row.body.and_then(|bytes| String::from_utf8(bytes).ok()),
+            body_bytes: row.body_bytes,
+            body_digest: row.body_digest,
+            parked_at: row.parked_at,
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The HTTP surface over a real socket. The store here is rows in memory that a test puts
+//! there: what routes make of each answer of a store is shown here, and what the stores
+//! themselves answer by their own conformance suite.
+
+#![allow(clippy::unwrap_used)]
+
+mod approvals;
+mod auth;
+mod bodies;
+mod executions;
+mod http;
+mod rows;
+mod server;
+mod streams;
+mod world;
