@@ -1,0 +1,66 @@
+//! `holdpoint bench`: measures a running installation from outside, over HTTP.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::Output;
+use crate::bench::{self, Plan, What};
+use crate::client::{Client, Remote};
+
+/// What is measured, and how.
+const ABOUT: &str = "\
+Executions are of the built-in workflow `holdpoint.noop`: three steps, each journaled and
+committed before the next.
+
+throughput  starts, so many requests in flight, until the last execution is terminal
+streams     so many callers that each start one and read its stream to the end, again and again
+latency     one at a time, from the request to the event `execution.completed`
+approvals   one at a time, from the decision to `execution.completed`, for an agent whose
+            scripted model and tool this command serves on loopback: the workers must run on
+            this machine, with worker.allow_networks holding 127.0.0.0/8";
+
+#[derive(Debug, Args)]
+#[command(after_long_help = ABOUT)]
+pub struct Arguments {
+    #[command(flatten)]
+    remote: Remote,
+    /// What to measure
+    #[arg(long, default_value = "all")]
+    what: What,
+    /// Requests in flight, or callers at a time
+    #[arg(long, default_value_t = 64)]
+    in_flight: usize,
+    /// Executions of each measurement [default: 10000, 5000, 500 and 200]
+    #[arg(long)]
+    count: Option<u64>,
+    /// The longest time for which a measurement starts executions
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// Processes whose CPU time counts
+    #[arg(long, value_delimiter = ',')]
+    pids: Vec<u32>,
+    /// Count their descendants too (Postgres has a process for each connection)
+    #[arg(long)]
+    pid_tree: bool,
+    /// `/metrics` of API and workers, for batch sizes; as often as needed
+    #[arg(long = "metrics", value_name = "URL")]
+    metrics: Vec<String>,
+}
+
+/// Measures and prints.
+pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCode> {
+    let client = Client::new(&arguments.remote)?;
+    let plan = Plan {
+        what: arguments.what,
+        in_flight: arguments.in_flight.max(1),
+        count: arguments.count,
+        seconds: arguments.seconds,
+        pids: arguments.pids,
+        pid_tree: arguments.pid_tree,
+        metrics: arguments.metrics,
+    };
+    let report = bench::run(&client, &plan, !output.json).await?;
+    report.print(output.json);
+    Ok(if report.all_completed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

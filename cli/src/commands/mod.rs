@@ -1,0 +1,179 @@
+//! The commands: one file each, listed here once in the enum and once in `run`.
+
+mod agents;
+mod api;
+mod approvals;
+mod bench;
+mod dev;
+mod executions;
+mod healthcheck;
+mod keys;
+mod migrate;
+mod scheduler;
+mod start;
+mod sweeps;
+mod worker;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::configuration::{self, Configuration};
+use crate::telemetry;
+
+/// Durable executions of AI agents that stop at approvals.
+#[derive(Debug, Parser)]
+#[command(name = "holdpoint", version)]
+pub struct CommandLine {
+    #[command(flatten)]
+    pub output: Output,
+    #[command(flatten)]
+    pub sources: Sources,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How answers are printed.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Output {
+    /// Print JSON instead of tables
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// Where the configuration of a server process comes from.
+#[derive(Debug, Clone, Args)]
+pub struct Sources {
+    /// The configuration file [default: holdpoint.toml, if it is there]
+    #[arg(long, env = "HOLDPOINT_CONFIG", global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run everything in one process, with SQLite in ./.holdpoint, on loopback only
+    Dev(dev::Arguments),
+    /// Run the HTTP API
+    Api,
+    /// Run a worker: takes executions, performs their steps
+    Worker,
+    /// Run a scheduler: sends out sweeps on time
+    Scheduler,
+    /// Bring the database's schema up to date
+    Migrate,
+    /// Make, list and revoke API keys, directly in the database
+    Keys(keys::Arguments),
+    /// Start an execution
+    Start(start::Arguments),
+    /// List, show, watch and steer executions
+    Executions(executions::Arguments),
+    /// List and decide approvals
+    Approvals(approvals::Arguments),
+    /// Register and show agents
+    Agents(agents::Arguments),
+    /// Run and list sweeps
+    Sweeps(sweeps::Arguments),
+    /// Measure a running installation
+    Bench(bench::Arguments),
+    /// Ask a URL and succeed if it answers 2xx (for containers without curl)
+    Healthcheck(healthcheck::Arguments),
+}
+
+/// Runs the command that the caller named.
+pub async fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
+    let output = line.output;
+    let configured = || configured(&line.sources);
+    match line.command {
+        Command::Dev(arguments) => dev::run(arguments, configured()?, output).await,
+        Command::Api => api::run(configured()?).await,
+        Command::Worker => worker::run(configured()?).await,
+        Command::Scheduler => scheduler::run(configured()?).await,
+        Command::Migrate => migrate::run(configured()?, output).await,
+        Command::Keys(arguments) => keys::run(arguments, configured()?, output).await,
+        Command::Start(arguments) => start::run(arguments, output).await,
+        Command::Executions(arguments) => executions::run(arguments, output).await,
+        Command::Approvals(arguments) => approvals::run(arguments, output).await,
+        Command::Agents(arguments) => agents::run(arguments, output).await,
+        Command::Sweeps(arguments) => sweeps::run(arguments, output).await,
+        Command::Bench(arguments) => bench::run(arguments, output).await,
+        Command::Healthcheck(arguments) => healthcheck::run(arguments).await,
+    }
+}
+
+/// The configuration, and with it the logs: client verbs need neither.
+fn configured(sources: &Sources) -> anyhow::Result<Configuration> {
+    let configuration = configuration::load(sources.config.as_deref())?;
+    telemetry::start(&configuration.log)?;
+    Ok(configuration)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_makes_sense() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_of_the_contract_is_there() {
+        for line in [
+            "dev --demo --listen 127.0.0.1:0",
+            "api",
+            "worker --config x.toml",
+            "scheduler",
+            "migrate --json",
+            "keys create --tenant acme --project shop --role admin --name x --expires-after 30d",
+            "keys list",
+            "keys revoke key_1",
+            "start demo --input hello --watch --json",
+            "start --workflow holdpoint.noop",
+            "executions list --status suspended --label a=b",
+            "executions show exe_1",
+            "executions watch exe_1 --after 3",
+            "executions cancel exe_1",
+            "executions pause exe_1",
+            "executions resume exe_1",
+            "executions steps exe_1",
+            "executions resolve exe_1 3 did-not-happen",
+            "approvals list --json",
+            "approvals approve exe_1 call_1 --arguments {} --digest 00",
+            "approvals deny exe_1 call_1 --reason no",
+            "agents apply x.json --name a",
+            "agents list",
+            "agents show a --version 2",
+            "agents versions a",
+            "agents delete a",
+            "sweeps run stale --dry-run --timeout 1h --limit 5",
+            "sweeps list",
+            "bench --what latency --count 5 --url http://x --key k",
+            "healthcheck http://127.0.0.1:4653/healthz",
+        ] {
+            let parsed = CommandLine::try_parse_from(std::iter::once("holdpoint").chain(line.split(' ')));
+            assert!(
+                parsed.is_ok(),
+                "{line}: {}",
+                parsed.err().map(|error| error.to_string()).unwrap_or_default()
+            );
+        }
+    }
+
+    #[test]
+    fn wrong_use_ends_with_2() {
+        for line in [
+            "",
+            "start",
+            "start a --workflow b",
+            "approvals approve exe_1",
+            "executions resolve exe_1 x happened",
+            "keys create --role boss",
+        ] {
+            let arguments = std::iter::once("holdpoint").chain(line.split_whitespace());
+            let error = CommandLine::try_parse_from(arguments).expect_err(line);
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! The binary `holdpoint`: reads the command line and the configuration, starts telemetry,
+//! and runs one command. Nothing here decides anything about executions.
+//!
+//! Exit codes: 0 done, 1 refused or failed, 2 used wrongly (arguments or configuration).
+
+mod bench;
+mod client;
+mod commands;
+mod configuration;
+mod demo;
+mod dev_file;
+mod output;
+mod shutdown;
+mod telemetry;
+mod usage;
+mod watch;
+mod wiring;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+
+use crate::commands::CommandLine;
+use crate::usage::Usage;
+
+fn main() -> ExitCode {
+    let line = CommandLine::parse();
+    let json = line.output.json;
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error.into(), json),
+    };
+    let ended = runtime.block_on(commands::run(line));
+    // Database threads may still be in a statement; they hold no answer that anybody awaits.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    match ended {
+        Ok(code) => code,
+        Err(error) => failed(&error, json),
+    }
+}
+
+/// Tells the error once; the exit code says whether the caller or the world was wrong.
+fn failed(error: &anyhow::Error, json: bool) -> ExitCode {
+    eprintln!("holdpoint: {error:#}");
+    if json && let Some(refused) = error.downcast_ref::<client::Refused>() {
+        println!("{}", refused.body);
+    }
+    if error.is::<Usage>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+}
