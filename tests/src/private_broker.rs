@@ -1,0 +1,124 @@
+//! A RabbitMQ of one test's own, to be killed and started again.
+
+use std::path::Path;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::poll::until_blocking;
+use crate::ports::{answers, free_port};
+use crate::processes::{Process, Spawn};
+use crate::services::unique;
+
+const START: Duration = Duration::from_secs(90);
+
+/// A private RabbitMQ with a port mapper of its own; both ended when it is dropped.
+#[derive(Debug)]
+pub struct PrivateBroker {
+    server: Option<Process>,
+    _port_mapper: Process,
+    folder: TempDir,
+    node: String,
+    port: u16,
+    distribution_port: u16,
+    port_mapper_port: u16,
+}
+
+impl PrivateBroker {
+    /// Makes an empty one and starts it.
+    pub fn start() -> Self {
+        let folder = tempfile::Builder::new().prefix("hp-rabbit").tempdir().expect("a folder");
+        write_files(folder.path());
+        let port_mapper_port = free_port();
+        let _port_mapper = Spawn::program("epmd", "epmd")
+            .args(["-port", &port_mapper_port.to_string(), "-address", "127.0.0.1"])
+            .spawn();
+        until_blocking("epmd answers", START, || answers(port_mapper_port).then_some(()));
+        let node = format!("{}@localhost", &unique("hp_")[..20]);
+        let (port, distribution_port) = (free_port(), free_port());
+        let mut broker =
+            Self { server: None, _port_mapper, folder, node, port, distribution_port, port_mapper_port };
+        broker.start_again();
+        broker
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> String {
+        format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port)
+    }
+
+    /// SIGKILL to the server.
+    pub fn kill9(&mut self) {
+        self.server.take();
+    }
+
+    /// Starts it again with the data that it had; returns when it accepts connections.
+    pub fn start_again(&mut self) {
+        let mut server = self.program("rabbitmq-server").own_group().spawn();
+        let port = self.port;
+        until_blocking("RabbitMQ answers", START, || {
+            assert!(server.try_exit().is_none(), "RabbitMQ ended: {:?}", server.log());
+            answers(port).then_some(())
+        });
+        self.server = Some(server);
+    }
+
+    /// Runs `rabbitmqctl` with these arguments: what it printed.
+    pub fn ctl(&self, args: &[&str]) -> String {
+        self.program("rabbitmqctl").args(["-q", "-n", self.node.as_str()]).args(args).run()
+    }
+
+    /// Throws away what lies in a queue.
+    pub fn purge(&self, queue: &str) {
+        self.ctl(&["purge_queue", queue]);
+    }
+
+    fn program(&self, name: &str) -> Spawn {
+        let home = self.folder.path().to_str().expect("a plain path");
+        let path = if name == "rabbitmq-server" {
+            server_program()
+        } else {
+            server_program().replace("-server", "ctl")
+        };
+        Spawn::program(name, path)
+            .cwd(self.folder.path())
+            .env("HOME", home)
+            .env("ERL_EPMD_PORT", self.port_mapper_port.to_string())
+            .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+            .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
+            .env("RABBITMQ_NODENAME", self.node.as_str())
+            .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
+            .env("RABBITMQ_NODE_PORT", self.port.to_string())
+            .env("RABBITMQ_DIST_PORT", self.distribution_port.to_string())
+            .env("RABBITMQ_MNESIA_BASE", format!("{home}/mnesia"))
+            .env("RABBITMQ_LOG_BASE", format!("{home}/log"))
+            .env("RABBITMQ_CONFIG_FILE", format!("{home}/rabbitmq.conf"))
+            .env("RABBITMQ_GENERATED_CONFIG_DIR", format!("{home}/config"))
+            .env("RABBITMQ_ENABLED_PLUGINS_FILE", format!("{home}/plugins"))
+            .env("RABBITMQ_PID_FILE", format!("{home}/pid"))
+            .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "+sbwt none +S 2:2")
+    }
+}
+
+impl Drop for PrivateBroker {
+    fn drop(&mut self) {
+        self.kill9();
+    }
+}
+
+/// Debian's wrapper in PATH refuses to run as anybody but `rabbitmq`; the program behind it does not.
+fn server_program() -> String {
+    std::env::var("HOLDPOINT_TEST_RABBITMQ_SERVER")
+        .ok()
+        .filter(|path| !path.is_empty())
+        .unwrap_or_else(|| "/usr/lib/rabbitmq/bin/rabbitmq-server".to_owned())
+}
+
+fn write_files(folder: &Path) {
+    let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).expect("a file is written");
+    write(".erlang.cookie", &unique("cookie"));
+    let owner_only = std::os::unix::fs::PermissionsExt::from_mode(0o400);
+    std::fs::set_permissions(folder.join(".erlang.cookie"), owner_only).expect("a mode is set");
+    write("plugins", "[].\n");
+    write("rabbitmq.conf", "disk_free_limit.absolute = 50MB\n");
+}

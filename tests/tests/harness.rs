@@ -1,0 +1,112 @@
+//! The harness itself: what the other tests trust.
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use holdpoint_tests::client::Client;
+use holdpoint_tests::gate::Gate;
+use holdpoint_tests::model::{Model, Turn};
+use holdpoint_tests::private_broker::PrivateBroker;
+use holdpoint_tests::private_postgres::PrivatePostgres;
+use holdpoint_tests::processes::Spawn;
+use holdpoint_tests::services::Schema;
+use holdpoint_tests::sse::Stream;
+use holdpoint_tests::tool::{Reply, Tools};
+use serde_json::json;
+
+#[test]
+fn a_schema_is_apart_from_others() {
+    let (one, other) = (Schema::create(), Schema::create());
+    one.execute("CREATE TABLE t (n int)");
+    one.execute("INSERT INTO t VALUES (1), (2)");
+    assert_eq!(one.count("SELECT count(*) FROM t"), 2);
+    assert_eq!(other.count("SELECT count(*) FROM pg_tables WHERE schemaname = current_schema()"), 0);
+}
+
+#[test]
+fn a_private_postgres_keeps_what_was_committed_through_a_kill() {
+    let mut postgres = PrivatePostgres::start();
+    let schema = Schema::create_in(&postgres.url());
+    schema.execute("CREATE TABLE t (n int)");
+    postgres.kill9();
+    postgres.start_again();
+    assert_eq!(schema.count("SELECT count(*) FROM t"), 0);
+    postgres.stop_fast();
+    postgres.start_again();
+    assert_eq!(schema.count("SELECT count(*) FROM t"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_private_broker_comes_back_after_a_kill() {
+    let mut broker = PrivateBroker::start();
+    let connect = |url: String| async move {
+        lapin::Connection::connect(&url, lapin::ConnectionProperties::default()).await
+    };
+    assert!(connect(broker.url()).await.is_ok());
+    broker.kill9();
+    assert!(connect(broker.url()).await.is_err());
+    broker.start_again();
+    let connection = connect(broker.url()).await.unwrap();
+    connection.close(200, "done".into()).await.unwrap();
+    broker.ctl(&["list_queues", "name"]);
+}
+
+#[tokio::test]
+async fn a_model_says_what_its_script_says() {
+    let model = Model::start().await;
+    let gate = Gate::closed();
+    model.script([
+        Turn::say("abcdefgh").held_midway(&gate),
+        Turn::status(429).header("retry-after", "1"),
+        Turn::half("abc"),
+    ]);
+    let client = Client::new(model.url(), None);
+    let body = json!({"messages": [{"role": "user", "content": "hi"}]});
+    let ask = || client.builder(reqwest::Method::POST, "/chat/completions").json(&body).send();
+    let mut stream = Stream::new(ask().await.unwrap());
+    assert_eq!(stream.next().await.unwrap().data["choices"][0]["delta"]["content"], "abcde");
+    gate.wait_arrived(1).await;
+    gate.open();
+    assert_eq!(stream.rest().await.last().unwrap().data, "[DONE]");
+    let refused = ask().await.unwrap();
+    assert_eq!((refused.status().as_u16(), refused.headers()["retry-after"].to_str().unwrap()), (429, "1"));
+    assert!(ask().await.unwrap().text().await.is_err(), "the body breaks");
+    assert_eq!(model.requests().len(), 3);
+}
+
+#[tokio::test]
+async fn a_tool_answers_is_held_and_resets() {
+    let tools = Tools::start().await;
+    let gate = Gate::closed();
+    tools.script(
+        "/a",
+        [Reply::Status(503), Reply::Held(gate.clone(), Box::new(Reply::Json(json!(1)))), Reply::Reset],
+    );
+    let client = Client::new(&tools.url(""), None);
+    assert_eq!(client.post("/a", &json!({"n": 1})).await.status, 503);
+    let held = tokio::spawn({
+        let client = client.clone();
+        async move { client.post("/a", &json!({"n": 2})).await.text }
+    });
+    gate.wait_arrived(1).await;
+    gate.open();
+    assert_eq!(held.await.unwrap(), "1");
+    assert!(client.try_send(client.builder(reqwest::Method::POST, "/a").json(&json!({}))).await.is_err());
+    assert_eq!(client.post("/a", &json!({})).await.body, json!({"ok": true}));
+    assert_eq!(tools.count("/a"), 4);
+}
+
+#[tokio::test]
+async fn a_process_is_stopped_woken_and_killed() {
+    let script = "trap 'echo ended; exit 3' TERM; echo ready; while :; do sleep 0.05; done";
+    let mut process = Spawn::program("sh", "sh").args(["-c", script]).spawn();
+    process.wait_said("ready").await;
+    process.stop();
+    process.cont();
+    process.terminate();
+    assert_eq!(process.wait_exit(Duration::from_secs(10)).await.code(), Some(3));
+    let mut other = process.again().spawn();
+    other.wait_said("ready").await;
+    other.kill9();
+    assert!(!other.said("ended"));
+}

@@ -1,0 +1,255 @@
+//! Keys, parked messages, gauges, migrations, and the store for async callers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use holdpoint_db::*;
+use holdpoint_engine::ids::{KeyId, ParkedId};
+use holdpoint_engine::scope::Scope;
+use holdpoint_engine::status::{DefinitionKind, Status};
+use holdpoint_engine::time::Timestamp;
+use holdpoint_tests::store_builders::*;
+use uuid::Uuid;
+
+use super::kit::*;
+
+on_both_stores! {
+    a_key_is_found_revoked_and_expired_ones_too;
+    keys_are_listed_newest_first;
+    a_key_is_revoked_in_its_scope;
+    a_parked_message_is_kept_as_it_came;
+    parked_messages_are_listed_newest_first;
+    gauges_count_what_is_alive;
+    migrations_run_once;
+    the_clock_goes_forward;
+    waiting_starts_and_steps_share_transactions;
+    two_transitions_of_one_execution_are_committed_one_after_the_other;
+    a_panic_ends_its_work_and_nothing_else;
+}
+
+fn a_key(scope: Scope, created_at: i64) -> KeyRow {
+    KeyRow {
+        id: KeyId(Uuid::now_v7()),
+        scope,
+        role: "approve".to_owned(),
+        name: "desk".to_owned(),
+        end_user: Some("ada".to_owned()),
+        secret_hash: "ab".repeat(32),
+        created_at: Timestamp::from_micros(created_at),
+        expires_at: Some(Timestamp::from_micros(9)),
+        revoked_at: None,
+    }
+}
+
+fn a_key_is_found_revoked_and_expired_ones_too(bed: &Bed) {
+    let key = a_key(scope(), 1);
+    bed.store.key_create(&key).unwrap();
+    let found = bed.store.key_get(key.id).unwrap().unwrap();
+    assert_eq!(
+        (found.id, &found.scope, &found.role, &found.name),
+        (key.id, &key.scope, &key.role, &key.name)
+    );
+    assert_eq!((&found.end_user, &found.secret_hash), (&key.end_user, &key.secret_hash));
+    assert_eq!((found.expires_at, found.revoked_at), (key.expires_at, None));
+    assert!(bed.store.key_revoke(None, key.id).unwrap());
+    assert!(bed.store.key_get(key.id).unwrap().unwrap().revoked_at.is_some());
+    assert!(bed.store.key_get(KeyId(Uuid::now_v7())).unwrap().is_none());
+}
+
+fn keys_are_listed_newest_first(bed: &Bed) {
+    let (old, new, theirs) = (a_key(scope(), 1), a_key(scope(), 3), a_key(stranger(), 2));
+    for key in [&new, &old, &theirs] {
+        bed.store.key_create(key).unwrap();
+    }
+    let list = |scope: Option<&Scope>| {
+        let rows = bed.store.key_list(scope).unwrap();
+        rows.into_iter().map(|row| row.id).collect::<Vec<_>>()
+    };
+    let mut all = list(None);
+    all.sort();
+    let mut expected = vec![old.id, new.id, theirs.id];
+    expected.sort();
+    assert_eq!(all, expected);
+    assert_eq!(list(Some(&stranger())), [theirs.id]);
+    assert_eq!(list(Some(&scope())).len(), 2);
+}
+
+fn a_key_is_revoked_in_its_scope(bed: &Bed) {
+    let key = a_key(scope(), 1);
+    bed.store.key_create(&key).unwrap();
+    assert!(!bed.store.key_revoke(Some(&stranger()), key.id).unwrap());
+    assert!(bed.store.key_get(key.id).unwrap().unwrap().revoked_at.is_none());
+    assert!(bed.store.key_revoke(Some(&scope()), key.id).unwrap());
+    let at = bed.store.key_get(key.id).unwrap().unwrap().revoked_at;
+    let _ = bed.store.key_revoke(Some(&scope()), key.id).unwrap();
+    assert_eq!(bed.store.key_get(key.id).unwrap().unwrap().revoked_at, at, "the first time stands");
+    assert!(!bed.store.key_revoke(None, KeyId(Uuid::now_v7())).unwrap());
+}
+
+fn parked(scope: Option<Scope>) -> ParkedMessage {
+    ParkedMessage {
+        id: ParkedId(Uuid::now_v7()),
+        scope,
+        queue: "holdpoint.sweeps".to_owned(),
+        message_id: Some("m".to_owned()),
+        kind: Some("sweep".to_owned()),
+        reason: "malformed".to_owned(),
+        headers: r#"{"a":"b"}"#.to_owned(),
+        body: Some(vec![0, 255, 0, 7]),
+        body_bytes: 4,
+        body_digest: "cd".repeat(32),
+        parked_at: Timestamp::from_micros(0),
+    }
+}
+
+fn a_parked_message_is_kept_as_it_came(bed: &Bed) {
+    let before = bed.store.now().unwrap();
+    let message = parked(Some(scope()));
+    bed.store.parked_add(&message).unwrap();
+    let found = bed.store.parked_list(Some(&scope()), 10).unwrap().remove(0);
+    assert_eq!((found.id, &found.body, found.body_bytes), (message.id, &message.body, 4));
+    assert_eq!(
+        (&found.queue, &found.message_id, &found.kind),
+        (&message.queue, &message.message_id, &message.kind)
+    );
+    assert_eq!((&found.reason, &found.headers), (&message.reason, &message.headers));
+    assert_eq!((&found.scope, &found.body_digest), (&message.scope, &message.body_digest));
+    assert!(found.parked_at >= before, "the store says when");
+    let bare = ParkedMessage { message_id: None, kind: None, body: None, ..parked(None) };
+    bed.store.parked_add(&bare).unwrap();
+    let found = bed.store.parked_list(None, 1).unwrap().remove(0);
+    assert_eq!((found.id, found.scope, found.body), (bare.id, None, None));
+}
+
+fn parked_messages_are_listed_newest_first(bed: &Bed) {
+    let (ours, theirs, nobodys) = (parked(Some(scope())), parked(Some(stranger())), parked(None));
+    for message in [&ours, &theirs, &nobodys] {
+        bed.store.parked_add(message).unwrap();
+    }
+    let list = |scope: Option<&Scope>, limit| {
+        let rows = bed.store.parked_list(scope, limit).unwrap();
+        rows.into_iter().map(|row| row.id).collect::<Vec<_>>()
+    };
+    assert_eq!(list(None, 10), [nobodys.id, theirs.id, ours.id]);
+    assert_eq!(list(None, 1), [nobodys.id]);
+    assert_eq!(list(Some(&scope()), 10), [ours.id]);
+}
+
+fn gauges_count_what_is_alive(bed: &Bed) {
+    let store = bed.store.as_ref();
+    let empty = store.stats().unwrap();
+    assert_eq!((empty.approvals_pending, empty.ready, empty.leased, empty.parked), (0, 0, 0, 0));
+    assert!(empty.oldest_approval.is_none());
+    create(store, start());
+    Held::begin(store);
+    let mut over = Held::begin(store);
+    assert_eq!(commit(bed, over.complete()), FREED);
+    waiting(store, start(), &[Asked { requested_at: long_ago(7), ..Asked::open("a") }, Asked::open("b")]);
+    let decided = waiting(store, start(), &[Asked::open("a")]);
+    approve(bed, &decided, "a");
+    store.parked_add(&parked(None)).unwrap();
+    let stats = store.stats().unwrap();
+    let count = |status| -> i64 {
+        let of = stats
+            .executions
+            .iter()
+            .filter(|(is, kind, _)| *is == status && *kind == DefinitionKind::Workflow);
+        of.map(|(_, _, count)| count).sum()
+    };
+    assert_eq!((count(Status::Queued), count(Status::Running), count(Status::Suspended)), (1, 1, 2));
+    assert!(stats.executions.iter().all(|(status, _, _)| !status.is_terminal()));
+    assert_eq!((stats.approvals_pending, stats.leased, stats.parked), (2, 1, 1));
+    assert_eq!(stats.ready, 2, "the queued one and the decided one");
+    assert_eq!(stats.oldest_approval, Some(Timestamp::from_micros(1_000)));
+    assert!(stats.now <= store.now().unwrap());
+}
+
+fn migrations_run_once(bed: &Bed) {
+    assert!(bed.store.migrations_pending().unwrap().is_empty());
+    assert!(bed.store.migrate().unwrap().is_empty());
+}
+
+fn the_clock_goes_forward(bed: &Bed) {
+    let first = bed.store.now().unwrap();
+    let second = bed.store.now().unwrap();
+    assert!(second >= first && first.micros() > 1_700_000_000_000_000);
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// Counts batches by its hooks.
+fn counted(bed: &Bed) -> (Db, Arc<AtomicUsize>, Arc<AtomicUsize>) {
+    let (creates, commits) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let hooks = Hooks {
+        created: Box::new({
+            let count = Arc::clone(&creates);
+            move |new, answers| {
+                assert_eq!(new.len(), answers.len());
+                count.fetch_add(1, Ordering::SeqCst);
+            }
+        }),
+        committed: Box::new({
+            let count = Arc::clone(&commits);
+            move |transitions, answers| {
+                assert_eq!(transitions.len(), answers.len());
+                count.fetch_add(1, Ordering::SeqCst);
+            }
+        }),
+    };
+    (Db::start(bed.store.clone(), &bed.settings, hooks), creates, commits)
+}
+
+fn waiting_starts_and_steps_share_transactions(bed: &Bed) {
+    let (db, creates, commits) = counted(bed);
+    runtime().block_on(async {
+        let starts: Vec<_> = (0..50).map(|_| start()).collect();
+        let keys: Vec<_> = starts.iter().map(|new| new.key.clone()).collect();
+        for answer in db.create_each(starts).await {
+            assert!(matches!(answer, Ok(Created::New { .. })));
+        }
+        let mine = session(bed.store.as_ref());
+        let claimed = claim(bed.store.as_ref(), mine, &keys.iter().collect::<Vec<_>>());
+        assert_eq!(claimed.len(), 50);
+        let steps = claimed.into_iter().map(|one| db.commit(Held::of(one, mine).step()));
+        for answer in futures_util::future::join_all(steps).await {
+            assert_eq!(answer.unwrap(), KEPT);
+        }
+    });
+    for batches in [creates, commits] {
+        let batches = batches.load(Ordering::SeqCst);
+        assert!((1..25).contains(&batches), "{batches} transactions for fifty");
+    }
+}
+
+fn two_transitions_of_one_execution_are_committed_one_after_the_other(bed: &Bed) {
+    let (db, _, _) = counted(bed);
+    let mut held = Held::begin(bed.store.as_ref());
+    runtime().block_on(async {
+        let steps: Vec<_> = (0..5).map(|_| db.commit(held.step())).collect();
+        for answer in futures_util::future::join_all(steps).await {
+            assert_eq!(answer.unwrap(), KEPT);
+        }
+    });
+    assert_eq!(lines(bed, held.key()).len(), 5);
+}
+
+fn a_panic_ends_its_work_and_nothing_else(bed: &Bed) {
+    let settings = Settings { hot_connections: 1, read_connections: 1, ..bed.settings.clone() };
+    let hooks = Hooks { created: Box::new(|_, _| panic!("a hook that fails")), ..Hooks::none() };
+    let db = Db::start(bed.store.clone(), &settings, hooks);
+    runtime().block_on(async {
+        let failed: StoreResult<()> = db.hot(|_| panic!("work that fails")).await;
+        assert!(matches!(failed, Err(StoreError::Refused(_))), "{failed:?}");
+        assert!(db.hot(|store| store.now()).await.unwrap().is_ok());
+        let failed: StoreResult<()> = db.read(|_| panic!("work that fails")).await;
+        assert!(failed.is_err());
+        assert!(db.read(|store| store.now()).await.unwrap().is_ok());
+        for _ in 0..2 {
+            let answer = tokio::time::timeout(Duration::from_secs(30), db.create(start())).await;
+            assert!(answer.is_ok(), "the thread is there still");
+        }
+    });
+}

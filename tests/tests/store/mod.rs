@@ -1,0 +1,15 @@
+//! The suite, by what it is about.
+
+mod acts;
+mod approvals;
+mod commits;
+mod definitions;
+mod desk;
+mod gates;
+mod kit;
+mod leases;
+mod reads;
+mod stale;
+mod starts;
+mod sweeps;
+mod tenants;

@@ -1,0 +1,26 @@
+//! One suite over both stores: each verb's rules and each guard.
+//!
+//! A test takes a [`Bed`](holdpoint_tests::store_builders::Bed), which is a schema of its own
+//! on Postgres or a folder of its own on SQLite. Races have a suite of their own
+//! (`store_races`), and so has what only one of the two does (`store_postgres`,
+//! `store_faults`).
+// A list of one is written as a list in an expectation.
+#![allow(clippy::unwrap_used, clippy::cloned_ref_to_slice_refs)]
+
+/// Makes two tests of each function: on Postgres and on SQLite.
+macro_rules! on_both_stores {
+    ($($name:ident;)+) => {
+        $(mod $name {
+            #[test]
+            fn on_postgres() {
+                super::$name(&holdpoint_tests::store_builders::Bed::postgres());
+            }
+            #[test]
+            fn on_sqlite() {
+                super::$name(&holdpoint_tests::store_builders::Bed::sqlite());
+            }
+        })+
+    };
+}
+
+mod store;

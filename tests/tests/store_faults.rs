@@ -1,0 +1,296 @@
+//! The store while its server misbehaves: lost connections, locked rows, time-outs, and plans
+//! that were made on empty tables.
+// A list of one is written as a list in an expectation.
+#![allow(clippy::unwrap_used, clippy::cloned_ref_to_slice_refs)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use diesel::PgConnection;
+use diesel::connection::SimpleConnection;
+use holdpoint_db::*;
+use holdpoint_engine::wire::ExecutionKey;
+use holdpoint_tests::poll::{SOON, until_blocking};
+use holdpoint_tests::services::{Schema, unique};
+use holdpoint_tests::store_builders::*;
+
+const KEPT: Committed = Committed::Done { wake: 0, released: false };
+const FREED: Committed = Committed::Done { wake: 0, released: true };
+
+/// A schema and a store whose sessions have a name of their own.
+struct Named {
+    name: String,
+    settings: Settings,
+    bed: Bed,
+}
+
+impl Named {
+    fn new() -> Self {
+        let bed = Bed::postgres();
+        let name = unique("store_");
+        let url = format!("{}&application_name={name}", bed.settings.url);
+        let settings = Settings { url, ..bed.settings.clone() };
+        Self { name, settings, bed }
+    }
+
+    fn schema(&self) -> &Schema {
+        self.bed.schema()
+    }
+
+    fn open(&self) -> Arc<dyn Store> {
+        open_store(&self.settings)
+    }
+
+    /// Cuts off all sessions of the store; how many.
+    fn cut_off(&self) -> i64 {
+        self.schema().count(&format!(
+            "SELECT count(*) FROM (SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+             WHERE application_name = '{}') AS cut",
+            self.name
+        ))
+    }
+
+    /// What the statistics say once the store's sessions have handed theirs in, which they do
+    /// at their end.
+    fn statistics_after(&self, store: Arc<dyn Store>) {
+        drop(store);
+        until_blocking("the sessions end", SOON, || {
+            let sessions =
+                format!("SELECT count(*) FROM pg_stat_activity WHERE application_name = '{}'", self.name);
+            (self.schema().count(&sessions) == 0).then_some(())
+        });
+    }
+
+    fn statistic(&self, what: &str, table: &str) -> i64 {
+        self.schema().count(&format!(
+            "SELECT {what} FROM pg_stat_user_tables WHERE schemaname = current_schema() AND relname = '{table}'"
+        ))
+    }
+}
+
+fn commit(store: &dyn Store, transition: Transition) -> Committed {
+    store.execution_commit(&[transition]).unwrap().pop().unwrap()
+}
+
+/// One life with everything that the hot path does.
+fn live(store: &dyn Store) -> ExecutionKey {
+    let mine = session(store);
+    let key = create(store, start());
+    let mut held = Held::of(claim_any(store, mine, 1).pop().unwrap(), mine);
+    assert_eq!(commit(store, held.step()), KEPT);
+    assert!(store.session_beat(mine, Duration::from_secs(60), &[(key.clone(), 0)]).unwrap().alive);
+    assert!(store.execution_reload(&key, mine, 1).unwrap().is_some());
+    store.inbox_read(std::slice::from_ref(&key)).unwrap();
+    store.execution_release(mine, std::slice::from_ref(&key)).unwrap();
+    let mut held = Held::claim(store, mine, &key);
+    assert_eq!(commit(store, held.step()), KEPT);
+    assert_eq!(commit(store, held.complete()), FREED);
+    store.events_read(&[EventsRequest { key: key.clone(), after: 0, limit: 10 }]).unwrap();
+    key
+}
+
+/// Plans are made while the tables are empty, and kept: they must be good on full ones.
+#[test]
+fn plans_made_on_empty_tables_lead_to_the_rows() {
+    let named = Named::new();
+    let store = named.open();
+    for _ in 0..10 {
+        live(store.as_ref());
+    }
+    named.schema().execute(
+        "INSERT INTO executions (tenant, project, id, kind, status, updated_at, last_seq)
+         SELECT 'acme', 'shop', gen_random_uuid(), 'workflow', 'completed', 1, 1 FROM generate_series(1, 20000)",
+    );
+    named.schema().execute(
+        "INSERT INTO execution_info (tenant, project, id, kind, name, version, run_type, created_by, created_at)
+         SELECT tenant, project, id, 'workflow', 'holdpoint.noop', 1, 'production', 'key', 1 FROM executions e
+         WHERE NOT EXISTS (SELECT 1 FROM execution_info i WHERE i.id = e.id)",
+    );
+    named.schema().execute(
+        "INSERT INTO journal (tenant, project, execution, seq, kind, step, at, payload)
+         SELECT tenant, project, id, 1, 'model.called', 1, 1, '{}' FROM executions WHERE updated_at = 1",
+    );
+    // The fillers' own reads are in other sessions: what the store reads is counted from here.
+    let tables = ["executions", "execution_info", "journal", "approvals", "inbox", "conversations"];
+    let read = |what: &str| tables.map(|table| named.statistic(what, table));
+    let settle = || {
+        // A session hands its statistics in at its end; ours for the fillers have ended.
+        (read("coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0)"), read("coalesce(seq_scan, 0)"))
+    };
+    let before = settle();
+    let lives = 10;
+    for _ in 0..lives {
+        live(store.as_ref());
+    }
+    named.statistics_after(store);
+    let after = settle();
+    for (at, table) in tables.iter().enumerate() {
+        let rows = (after.0[at] - before.0[at]) / lives;
+        assert!(rows < 300, "{rows} rows of {table} were read for one life");
+    }
+}
+
+#[test]
+fn a_connection_lost_between_calls_is_not_noticed() {
+    let named = Named::new();
+    let store = named.open();
+    let mut held = Held::begin(store.as_ref());
+    let waiting = waiting(store.as_ref(), start(), &[Asked::open("a")]);
+    assert!(named.cut_off() > 0);
+    assert_eq!(commit(store.as_ref(), held.step()), KEPT);
+    named.cut_off();
+    create(store.as_ref(), start());
+    named.cut_off();
+    let mine = session(store.as_ref());
+    named.cut_off();
+    assert_eq!(claim_any(store.as_ref(), mine, 1).len(), 1);
+    named.cut_off();
+    assert!(store.session_beat(mine, Duration::from_secs(60), &[]).unwrap().alive);
+    named.cut_off();
+    assert!(store.execution_get(&waiting.scope, waiting.id).unwrap().is_some());
+    named.cut_off();
+    store.execution_act(&waiting.scope, waiting.id, &ActRequest::Cancel, "key", None).unwrap();
+    named.cut_off();
+    assert_eq!(commit(store.as_ref(), held.complete()), FREED);
+    named.cut_off();
+    assert!(store.now().is_ok());
+}
+
+/// Ends the fault with the test, also where the test panics: a scope waits for its threads.
+struct Until<'a>(&'a AtomicBool);
+
+impl Drop for Until<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Sessions are cut off again and again while executions live: each transition lands once,
+/// and whoever holds the lease is never told that somebody else has it. Between two cuts lies
+/// a changing pause, so that calls are met at each of their statements, and some get through.
+#[test]
+fn connections_lost_during_calls_lose_and_double_nothing() {
+    let named = Named::new();
+    let store = named.open();
+    let mut held: Vec<_> = (0..8).map(|_| Held::begin(store.as_ref())).collect();
+    let over = AtomicBool::new(false);
+    let cuts = std::thread::scope(|scope| {
+        let cutter = scope.spawn(|| {
+            let mut cuts = 0;
+            for round in 0_u64.. {
+                if over.load(Ordering::SeqCst) {
+                    break;
+                }
+                cuts += named.cut_off();
+                std::thread::sleep(Duration::from_millis(round * 7 % 60));
+            }
+            cuts
+        });
+        let until = Until(&over);
+        for _ in 0..30 {
+            let steps: Vec<_> = held.iter_mut().map(Held::step).collect();
+            insist(
+                || store.execution_commit(&steps),
+                |done| assert!(done.iter().all(|one| *one == KEPT), "{done:?}"),
+            );
+        }
+        let starts: Vec<_> = (0..20).map(|at| keyed(&format!("k{at}"), "d")).collect();
+        for new in &starts {
+            insist(
+                || store.execution_create(std::slice::from_ref(new)),
+                |created| match &created[0] {
+                    Created::New { key, .. } => assert_eq!(*key, new.key),
+                    // Its first answer was lost.
+                    Created::Existing { id, .. } => assert_eq!(*id, new.key.id),
+                    other => panic!("{other:?}"),
+                },
+            );
+        }
+        drop(until);
+        cutter.join().unwrap()
+    });
+    assert!(cuts > 10, "{cuts} sessions were cut off");
+    for one in &held {
+        let lines = store.journal_read(&one.key().scope, one.key().id).unwrap().unwrap();
+        assert_eq!(lines.iter().map(|line| line.seq).collect::<Vec<_>>(), (1..=30).collect::<Vec<_>>());
+    }
+}
+
+/// Again and again while the store cannot be reached, as a worker does.
+fn insist<T>(call: impl Fn() -> StoreResult<T>, check: impl Fn(T)) {
+    until_blocking("the store answers", SOON, || match call() {
+        Ok(answer) => {
+            check(answer);
+            Some(())
+        }
+        Err(error) => {
+            assert!(error.is_retryable(), "{error}");
+            None
+        }
+    });
+}
+
+/// Holds the lock of a row, as a client that was stopped in a transaction does.
+fn lock(schema: &Schema, key: &ExecutionKey) -> PgConnection {
+    let mut conn = schema.connect();
+    let id = key.id.0;
+    conn.batch_execute(&format!("BEGIN; SELECT 1 FROM executions WHERE id = '{id}' FOR UPDATE")).unwrap();
+    conn
+}
+
+#[test]
+fn a_locked_row_delays_no_other_answer() {
+    let bed = Bed::postgres();
+    let store = bed.store.as_ref();
+    let (mut locked, mut free) = (Held::begin(store), Held::begin(store));
+    let (slow, quick) = (locked.step(), free.step());
+    let mut lock = lock(bed.schema(), locked.key());
+    let db = Db::start(Arc::clone(&bed.store), &bed.settings, Hooks::none());
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let waits = tokio::spawn({
+            let db = db.clone();
+            async move { db.commit(slow).await }
+        });
+        let answer = tokio::time::timeout(Duration::from_secs(5), db.commit(quick)).await;
+        lock.batch_execute("ROLLBACK").unwrap();
+        assert_eq!(answer.expect("the free one is answered while the other waits").unwrap(), KEPT);
+        assert_eq!(waits.await.unwrap().unwrap(), KEPT);
+    });
+}
+
+#[test]
+fn a_locked_row_is_passed_over_by_claims() {
+    let bed = Bed::postgres();
+    let store = bed.store.as_ref();
+    let (locked, free) = (create(store, start()), create(store, start()));
+    let mut lock = lock(bed.schema(), &locked);
+    let mine = session(store);
+    let begun = Instant::now();
+    let claimed = claim(store, mine, &[&locked, &free]);
+    assert_eq!(claimed.iter().map(|one| &one.key).collect::<Vec<_>>(), [&free]);
+    assert!(claim_any(store, mine, 10).is_empty());
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    lock.batch_execute("ROLLBACK").unwrap();
+    assert_eq!(claim_any(store, mine, 10).len(), 1);
+}
+
+#[test]
+fn a_statement_does_not_wait_for_ever() {
+    let bed = Bed::postgres();
+    let settings = Settings { statement_timeout_ms: 300, ..bed.settings.clone() };
+    let store = open_store(&settings);
+    let mut held = Held::begin(store.as_ref());
+    let step = held.step();
+    let mut lock = lock(bed.schema(), held.key());
+    let begun = Instant::now();
+    let error = store.execution_commit(std::slice::from_ref(&step)).unwrap_err();
+    assert!(error.is_retryable(), "{error}");
+    let key = held.key();
+    let error = store.execution_act(&key.scope, key.id, &ActRequest::Cancel, "key", None).unwrap_err();
+    assert!(matches!(error, ActError::Store(StoreError::Unavailable(_))), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    lock.batch_execute("ROLLBACK").unwrap();
+    assert_eq!(commit(store.as_ref(), step), KEPT);
+}

@@ -1,0 +1,417 @@
+//! Races: two hundred rounds each, all parties through a barrier, on both stores.
+//!
+//! The rows of all rounds are made before in a few batches, so that the rounds cost what the
+//! race itself costs.
+// A list of one is written as a list in an expectation.
+#![allow(clippy::unwrap_used, clippy::cloned_ref_to_slice_refs)]
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::{Arc, Barrier};
+use std::time::Duration;
+
+use holdpoint_db::*;
+use holdpoint_engine::ids::SweepId;
+use holdpoint_engine::status::{ApprovalStatus, Reason, Status};
+use holdpoint_engine::wire::{ExecutionKey, SweepKind};
+use holdpoint_scheduler::{Bounds, Sweeper};
+use holdpoint_tests::poll::{SOON, until_blocking};
+use holdpoint_tests::store_builders::*;
+use uuid::Uuid;
+
+const ROUNDS: usize = 200;
+
+macro_rules! on_both_stores {
+    ($($name:ident;)+) => {
+        $(mod $name {
+            #[test]
+            fn on_postgres() {
+                super::$name(&super::Ground::new(holdpoint_tests::store_builders::Bed::postgres()));
+            }
+            #[test]
+            fn on_sqlite() {
+                super::$name(&super::Ground::new(holdpoint_tests::store_builders::Bed::sqlite()));
+            }
+        })+
+    };
+}
+
+on_both_stores! {
+    starts_with_the_same_key_are_one;
+    starts_in_one_conversation_are_one_at_a_time;
+    two_approvals_are_one;
+    approve_or_deny;
+    approve_or_expire;
+    approve_or_cancel;
+    approve_while_the_worker_suspends;
+    two_workers_claim_one_hint;
+    claims_of_whatever_is_ready_share_nothing;
+    two_commits_of_one_epoch_and_seq;
+    a_late_commit_and_its_successor;
+    one_suspect_at_a_time;
+    many_schedulers_emit_a_tick_once;
+    twenty_sweeps_count_each_row_once;
+}
+
+/// A store with enough connections for all parties.
+struct Ground {
+    store: Arc<dyn Store>,
+    settings: Settings,
+    _bed: Bed,
+}
+
+impl Ground {
+    fn new(bed: Bed) -> Self {
+        let settings = Settings { hot_connections: 10, read_connections: 4, ..bed.settings.clone() };
+        // A folder belongs to one store; a database has room for another.
+        let store = if bed.schema.is_some() { open_store(&settings) } else { Arc::clone(&bed.store) };
+        Self { store, settings, _bed: bed }
+    }
+
+    fn status(&self, key: &ExecutionKey) -> Status {
+        self.store.execution_get(&key.scope, key.id).unwrap().unwrap().status
+    }
+
+    /// The kinds of the journal's lines; their numbers have no gap.
+    fn kinds(&self, key: &ExecutionKey) -> Vec<String> {
+        let lines = self.store.journal_read(&key.scope, key.id).unwrap().unwrap();
+        assert!(lines.iter().enumerate().all(|(at, line)| line.seq == at as i64 + 1), "{lines:?}");
+        let events: Vec<i64> = lines.iter().filter_map(|line| line.event).collect();
+        assert_eq!(events, (1..=events.len() as i64).collect::<Vec<_>>());
+        lines.into_iter().map(|line| line.kind).collect()
+    }
+
+    /// So many queued ones.
+    fn queued(&self, count: usize) -> Vec<ExecutionKey> {
+        let batch: Vec<_> = (0..count).map(|_| start()).collect();
+        let created = self.store.execution_create(&batch).unwrap();
+        assert!(created.iter().all(|one| matches!(one, Created::New { .. })));
+        batch.into_iter().map(|new| new.key).collect()
+    }
+
+    /// So many claimed ones.
+    fn held(&self, count: usize) -> Vec<Held> {
+        let keys = self.queued(count);
+        let mine = session(self.store.as_ref());
+        let hinted = keys.clone();
+        let request = ClaimRequest { session: mine, hinted, limit: count, any: false };
+        let mut claimed = self.store.execution_claim(&request).unwrap();
+        assert_eq!(claimed.len(), count);
+        claimed.sort_by_key(|one| keys.iter().position(|key| *key == one.key));
+        claimed.into_iter().map(|one| Held::of(one, mine)).collect()
+    }
+
+    /// So many that wait for a decision on the call `a`.
+    fn waiting(&self, asked: Asked<'_>, count: usize) -> Vec<ExecutionKey> {
+        let mut held = self.held(count);
+        let batch: Vec<_> = held.iter_mut().map(|one| one.ask(&[asked])).collect();
+        let done = self.store.execution_commit(&batch).unwrap();
+        assert!(done.iter().all(|one| *one == Committed::Done { wake: 0, released: true }), "{done:?}");
+        batch.into_iter().map(|one| one.key).collect()
+    }
+
+    fn decide(&self, key: &ExecutionKey, approved: bool) -> Decided {
+        let request = DecideRequest {
+            execution: key.id,
+            tool_call_id: "a".to_owned(),
+            approved,
+            reason: None,
+            arguments: None,
+            digest: None,
+            by: "key_person".to_owned(),
+            end_user: None,
+        };
+        self.store.approval_decide(&key.scope, &request).unwrap()
+    }
+
+    fn approval(&self, key: &ExecutionKey) -> ApprovalStatus {
+        let filter = ApprovalFilter { execution: Some(key.id), limit: 2, ..ApprovalFilter::default() };
+        self.store.approval_list(&key.scope, &filter).unwrap()[0].status
+    }
+}
+
+/// All parties at once, round after round; the answers by round, then by party.
+fn race<T: Send>(parties: usize, rounds: usize, act: impl Fn(usize, usize) -> T + Sync) -> Vec<Vec<T>> {
+    let barrier = Barrier::new(parties);
+    let (barrier, act) = (&barrier, &act);
+    let run = move |party: usize| {
+        let round = move |round| {
+            barrier.wait();
+            // Whoever panics comes to the next round's barrier all the same: nobody waits for ever.
+            catch_unwind(AssertUnwindSafe(|| act(party, round)))
+        };
+        (0..rounds).map(round).collect::<Vec<_>>()
+    };
+    let by_party: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..parties).map(|party| scope.spawn(move || run(party))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let mut by_party: Vec<_> = by_party.into_iter().map(Vec::into_iter).collect();
+    let mut answer =
+        |party: usize| by_party[party].next().unwrap().unwrap_or_else(|panic| resume_unwind(panic));
+    (0..rounds).map(|_| (0..parties).map(&mut answer).collect()).collect()
+}
+
+fn starts_with_the_same_key_are_one(ground: &Ground) {
+    let answers = race(8, ROUNDS, |_, round| {
+        let new = keyed(&format!("key-{round}"), "digest");
+        ground.store.execution_create(&[new]).unwrap().pop().unwrap()
+    });
+    for round in answers {
+        let new: Vec<_> = round
+            .iter()
+            .filter_map(|one| match one {
+                Created::New { key, .. } => Some(key.id),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(new.len(), 1, "{round:?}");
+        let same = |one: &Created| matches!(one, Created::Existing { id, .. } if *id == new[0]);
+        assert_eq!(round.iter().filter(|one| same(one)).count(), 7, "{round:?}");
+    }
+}
+
+fn starts_in_one_conversation_are_one_at_a_time(ground: &Ground) {
+    let answers = race(4, ROUNDS, |_, round| {
+        let conversation = Conversation::Named(format!("conversation-{round}"));
+        let new = NewExecution { conversation, ..start() };
+        ground.store.execution_create(&[new]).unwrap().pop().unwrap()
+    });
+    for round in answers {
+        let new = round.iter().filter(|one| matches!(one, Created::New { .. })).count();
+        let busy = round.iter().filter(|one| matches!(one, Created::ConversationBusy { .. })).count();
+        assert_eq!((new, busy), (1, 3), "{round:?}");
+    }
+}
+
+fn two_approvals_are_one(ground: &Ground) {
+    let keys = ground.waiting(Asked::open("a"), ROUNDS);
+    let answers = race(2, ROUNDS, |_, round| ground.decide(&keys[round], true));
+    for (key, round) in keys.iter().zip(answers) {
+        let taken = round.iter().filter(|one| matches!(one, Decided::Taken { .. })).count();
+        let already = round.iter().filter(|one| matches!(one, Decided::Already(_))).count();
+        assert_eq!((taken, already), (1, 1), "{round:?}");
+        assert_eq!(ground.kinds(key).iter().filter(|kind| *kind == "approval.decided").count(), 1);
+    }
+}
+
+fn approve_or_deny(ground: &Ground) {
+    let keys = ground.waiting(Asked::open("a"), ROUNDS);
+    let answers = race(2, ROUNDS, |party, round| ground.decide(&keys[round], party == 0));
+    for (key, round) in keys.iter().zip(answers) {
+        let winner = match &round[..] {
+            [Decided::Taken { .. }, Decided::Conflict(_)] => ApprovalStatus::Approved,
+            [Decided::Conflict(_), Decided::Taken { .. }] => ApprovalStatus::Denied,
+            _ => panic!("{round:?}"),
+        };
+        assert_eq!(ground.approval(key), winner);
+        assert_eq!(ground.kinds(key).iter().filter(|kind| *kind == "approval.decided").count(), 1);
+    }
+}
+
+/// A timeout of a sweep makes it stale for the sweep, while it is open for a decision.
+fn approve_or_expire(ground: &Ground) {
+    let keys = ground.waiting(Asked::open("a"), ROUNDS);
+    let timeout = Some(Duration::from_secs(60));
+    let answers = race(2, ROUNDS, |party, round| {
+        let key = &keys[round];
+        if party == 0 {
+            matches!(ground.decide(key, true), Decided::Taken { .. })
+        } else {
+            matches!(ground.store.stale_expire(key, timeout).unwrap(), Swept::Done { .. })
+        }
+    });
+    for (key, round) in keys.iter().zip(answers) {
+        let (approval, status, last) = match &round[..] {
+            [true, false] => (ApprovalStatus::Approved, Status::Suspended, "approval.decided"),
+            [false, true] => (ApprovalStatus::Expired, Status::Failed, "execution.failed"),
+            _ => panic!("both, or none: {round:?}"),
+        };
+        assert_eq!((ground.approval(key), ground.status(key)), (approval, status));
+        assert_eq!(ground.kinds(key).last().unwrap(), last);
+    }
+}
+
+fn approve_or_cancel(ground: &Ground) {
+    let keys = ground.waiting(Asked::open("a"), ROUNDS);
+    let answers = race(2, ROUNDS, |party, round| {
+        let key = &keys[round];
+        if party == 0 {
+            return matches!(ground.decide(key, true), Decided::Taken { .. });
+        }
+        ground.store.execution_act(&key.scope, key.id, &ActRequest::Cancel, "key", None).unwrap();
+        true
+    });
+    for (key, round) in keys.iter().zip(answers) {
+        let approval = if round[0] { ApprovalStatus::Approved } else { ApprovalStatus::Cancelled };
+        assert_eq!((ground.approval(key), ground.status(key)), (approval, Status::Cancelled));
+        let line = if round[0] { "approval.decided" } else { "approval.closed" };
+        assert_eq!(ground.kinds(key)[5..], [line, "execution.cancelled"]);
+    }
+}
+
+/// The decision is never lost between the commit that suspends and the one that wakes: it is
+/// in the journal and the execution ready, or it is in the inbox and the lease kept.
+fn approve_while_the_worker_suspends(ground: &Ground) {
+    let mut held = ground.held(ROUNDS);
+    let asks: Vec<_> = held
+        .iter_mut()
+        .map(|one| Transition { target: Target::Running, ..one.ask(&[Asked::open("a")]) })
+        .collect();
+    assert_eq!(ground.store.execution_commit(&asks).unwrap().len(), ROUNDS);
+    let target = || Target::Suspended { reason: Reason::Approval, ready_at: None };
+    let suspends: Vec<_> = held.iter_mut().map(|one| one.next(vec![called(9)], target())).collect();
+    let answers = race(2, ROUNDS, |party, round| {
+        if party == 0 {
+            let Decided::Taken { acted, .. } = ground.decide(&suspends[round].key, true) else {
+                panic!("not taken");
+            };
+            return acted.tell == Tell::Workers;
+        }
+        let done = ground.store.execution_commit(&suspends[round..=round]).unwrap().remove(0);
+        matches!(done, Committed::Done { released: true, .. })
+    });
+    for (suspend, round) in suspends.iter().zip(answers) {
+        assert_eq!(round[0], round[1], "who was told, and who has the lease");
+        let inbox = ground.store.inbox_read(std::slice::from_ref(&suspend.key)).unwrap().remove(0);
+        let decided = ground.kinds(&suspend.key).last().unwrap() == "approval.decided";
+        assert_eq!((inbox.acts.len(), decided), if round[0] { (0, true) } else { (1, false) });
+        let status = if round[0] { Status::Suspended } else { Status::Running };
+        assert_eq!(ground.status(&suspend.key), status);
+    }
+}
+
+fn two_workers_claim_one_hint(ground: &Ground) {
+    let keys = ground.queued(ROUNDS);
+    let sessions = [session(ground.store.as_ref()), session(ground.store.as_ref())];
+    let answers =
+        race(2, ROUNDS, |party, round| claim(ground.store.as_ref(), sessions[party], &[&keys[round]]).len());
+    for round in answers {
+        assert_eq!(round.iter().sum::<usize>(), 1, "{round:?}");
+    }
+}
+
+fn claims_of_whatever_is_ready_share_nothing(ground: &Ground) {
+    let keys = ground.queued(4 * ROUNDS);
+    let sessions: Vec<_> = (0..4).map(|_| session(ground.store.as_ref())).collect();
+    let answers = race(4, ROUNDS, |party, _| {
+        let claimed = claim_any(ground.store.as_ref(), sessions[party], 2);
+        claimed.into_iter().map(|one| one.key).collect::<Vec<_>>()
+    });
+    let mut claimed: Vec<_> = answers.into_iter().flatten().flatten().collect();
+    let count = claimed.len();
+    claimed.sort();
+    claimed.dedup();
+    assert_eq!((count, claimed.len()), (keys.len(), keys.len()));
+}
+
+fn two_commits_of_one_epoch_and_seq(ground: &Ground) {
+    let mut held = ground.held(ROUNDS);
+    // Not the same transition twice (that would be done twice), but two different ones.
+    let steps: Vec<_> = held
+        .iter_mut()
+        .map(|one| [Held::of(one.claimed.clone(), one.session).complete(), one.step()])
+        .collect();
+    let answers = race(2, ROUNDS, |party, round| {
+        ground.store.execution_commit(&steps[round][party..=party]).unwrap().remove(0)
+    });
+    for (step, round) in steps.iter().zip(answers) {
+        let fenced = round.iter().filter(|one| **one == Committed::Fenced).count();
+        assert_eq!(fenced, 1, "{round:?}");
+        assert_eq!(ground.kinds(&step[0].key).len(), 1);
+    }
+}
+
+/// The old holder commits while the sweep takes the lease away and another one claims.
+fn a_late_commit_and_its_successor(ground: &Ground) {
+    let mut held = ground.held(ROUNDS);
+    let steps: Vec<_> = held.iter_mut().map(Held::step).collect();
+    expire(ground.store.as_ref(), held[0].session);
+    let successor = session(ground.store.as_ref());
+    let answers = race(2, ROUNDS, |party, round| {
+        if party == 0 {
+            return ground.store.execution_commit(&steps[round..=round]).unwrap()[0] != Committed::Fenced;
+        }
+        let key = &steps[round].key;
+        // A row that is being committed is passed over, by the sweep and by the claim.
+        let next = until_blocking("it is claimed", SOON, || {
+            ground.store.lease_reclaim(key, 4).unwrap();
+            claim(ground.store.as_ref(), successor, &[key]).pop()
+        });
+        // What the successor loaded is all that there is, whichever came first.
+        let mut next = Held::of(next, successor);
+        let step = next.step();
+        ground.store.execution_commit(&[step]).unwrap()[0] == Committed::Done { wake: 0, released: false }
+    });
+    for (step, round) in steps.iter().zip(answers) {
+        assert!(round[1], "the successor is never fenced");
+        assert_eq!(ground.kinds(&step.key).len(), if round[0] { 2 } else { 1 });
+    }
+}
+
+fn one_suspect_at_a_time(ground: &Ground) {
+    let store = ground.store.as_ref();
+    let keys = ground.queued(20);
+    for _ in 0..2 {
+        let doomed = session(store);
+        assert_eq!(claim(store, doomed, &keys.iter().collect::<Vec<_>>()).len(), 20);
+        expire(store, doomed);
+        for key in &keys {
+            store.lease_reclaim(key, 9).unwrap();
+        }
+    }
+    let sessions: Vec<_> = (0..4).map(|_| session(store)).collect();
+    for _ in 0..20 {
+        let answers = race(4, 1, |party, _| claim_any(store, sessions[party], 5));
+        let claimed: Vec<_> = answers.into_iter().flatten().enumerate().collect();
+        let mut all: Vec<_> = claimed
+            .into_iter()
+            .flat_map(|(party, some)| some.into_iter().map(move |one| (party, one)))
+            .collect();
+        assert_eq!(all.len(), 1, "one in the cluster");
+        let (party, one) = all.remove(0);
+        let mut held = Held::of(one, sessions[party]);
+        let end = held.complete();
+        assert_eq!(store.execution_commit(&[end]).unwrap(), [Committed::Done { wake: 0, released: true }]);
+    }
+    assert!(keys.iter().all(|key| ground.status(key) == Status::Completed));
+}
+
+fn many_schedulers_emit_a_tick_once(ground: &Ground) {
+    let store = ground.store.as_ref();
+    let again = Duration::from_secs(3600);
+    for _ in 0..50 {
+        let answers = race(8, 1, |_, _| store.tick_take(SweepKind::Stale, again).unwrap());
+        assert_eq!(answers[0].iter().flatten().count(), 1, "{answers:?}");
+        store.tick_close(SweepKind::Stale, Duration::ZERO).unwrap();
+    }
+}
+
+fn twenty_sweeps_count_each_row_once(ground: &Ground) {
+    let keys = ground.waiting(Asked::expired("a", 5), ROUNDS);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let reports: Vec<SweepReport> = runtime.block_on(async {
+        let registry = prometheus::Registry::new();
+        let queue = holdpoint_queue::open(&holdpoint_queue::Settings::default(), &registry).unwrap();
+        let db = Db::start(Arc::clone(&ground.store), &ground.settings, Hooks::none());
+        let settings = holdpoint_scheduler::Settings::default();
+        let sweeper = Sweeper::new(db, Arc::clone(&queue), settings, &registry);
+        let sweep = || {
+            let id = SweepId(Uuid::now_v7());
+            let (kind, source) = (SweepKind::Stale, SweepSource::Api);
+            let start = SweepStart { id, kind, source, scope: Some(scope()), dry_run: false };
+            sweeper.carry_out(start, Bounds::default())
+        };
+        let reports = futures_util::future::join_all((0..20).map(|_| sweep())).await;
+        queue.close().await;
+        reports.into_iter().map(Result::unwrap).collect()
+    });
+    let cleaned_up: i64 = reports.iter().map(|report| report.cleaned_up).sum();
+    assert_eq!(cleaned_up, ROUNDS as i64, "{reports:?}");
+    assert!(
+        reports.iter().all(|report| report.failed == 0 && report.total() == report.scanned),
+        "{reports:?}"
+    );
+    for key in &keys {
+        assert_eq!(ground.kinds(key)[5..], ["approval.closed", "execution.failed"]);
+    }
+}
