@@ -8,6 +8,7 @@ use holdpoint_db::{Acted, Db, Store, StoreResult, Tell};
 use holdpoint_engine::ids::SweepId;
 use holdpoint_engine::limits::Limits;
 use holdpoint_engine::wire::{ExecutionKey, Message, NewEvents};
+use holdpoint_perform::Performer;
 use holdpoint_queue::{Outgoing, Queue, Route};
 use holdpoint_scheduler::Sweeper;
 use tokio::sync::Semaphore;
@@ -26,6 +27,9 @@ pub struct App {
     pub db: Db,
     pub queue: Arc<dyn Queue>,
     pub sweeper: Sweeper,
+    /// For classic runs.
+    #[allow(dead_code)]
+    pub performer: Arc<Performer>,
     pub settings: Settings,
     pub limits: Limits,
     pub registry: prometheus::Registry,
@@ -63,6 +67,7 @@ impl App {
             db: parts.db,
             queue: parts.queue,
             sweeper: parts.sweeper,
+            performer: parts.performer,
             settings: parts.settings,
             limits: parts.limits,
             registry: parts.registry,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use holdpoint_db::Db;
 use holdpoint_engine::limits::Limits;
+use holdpoint_perform::Performer;
 use holdpoint_queue::Queue;
 use holdpoint_scheduler::Sweeper;
 use serde::Deserialize;
@@ -82,6 +83,8 @@ pub struct Parts {
     pub queue: Arc<dyn Queue>,
     /// For the sweeps' HTTP doors.
     pub sweeper: Sweeper,
+    /// Performs the effects of classic runs.
+    pub performer: Arc<Performer>,
     /// How it serves.
     pub settings: Settings,
     /// Limits on executions.

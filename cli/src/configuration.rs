@@ -28,6 +28,8 @@ pub struct Configuration {
     pub api: holdpoint_api::Settings,
     /// How a worker works.
     pub worker: holdpoint_worker::Settings,
+    /// What calls to models and tools may reach, and with which secrets.
+    pub outbound: holdpoint_perform::Settings,
     /// When sweeps run.
     pub scheduler: holdpoint_scheduler::Settings,
     /// Limits on executions.
@@ -86,7 +88,7 @@ pub struct Metrics {
 }
 
 /// Keys whose value is a list: by the environment they come as one text with commas.
-const LISTS: &[&str] = &["worker.allow_networks"];
+const LISTS: &[&str] = &["outbound.allow_networks"];
 
 /// Names that other tools have made usual, and the keys they stand for.
 const USUAL_NAMES: &[(&str, &str)] = &[("DATABASE_URL", "database.url"), ("AMQP_URL", "queue.url")];
@@ -185,36 +187,37 @@ mod tests {
     #[test]
     fn texts_of_the_environment_become_numbers_booleans_and_lists() {
         let configuration = with(
-            "[worker]\nallow_networks = [\"10.0.0.0/8\"]",
+            "[outbound]\nallow_networks = [\"10.0.0.0/8\"]",
             &[
                 ("HOLDPOINT__SCHEDULER__ENABLED", "false"),
                 ("HOLDPOINT__SCHEDULER__MAX_LOST_LEASES", "9"),
-                ("HOLDPOINT__WORKER__ALLOW_NETWORKS", "127.0.0.0/8, ::1/128,"),
+                ("HOLDPOINT__OUTBOUND__ALLOW_NETWORKS", "127.0.0.0/8, ::1/128,"),
                 ("HOLDPOINT__METRICS__LISTEN", "0.0.0.0:9464"),
             ],
         )
         .expect("valid");
         assert!(!configuration.scheduler.enabled);
         assert_eq!(configuration.scheduler.max_lost_leases, 9);
-        assert_eq!(configuration.worker.allow_networks, ["127.0.0.0/8", "::1/128"]);
+        assert_eq!(configuration.outbound.allow_networks, ["127.0.0.0/8", "::1/128"]);
         assert_eq!(configuration.metrics.listen, "0.0.0.0:9464".parse().ok());
     }
 
     #[test]
     fn one_network_is_a_list_too() {
-        let configuration = with("", &[("HOLDPOINT__WORKER__ALLOW_NETWORKS", "10.1.0.0/16")]).expect("valid");
-        assert_eq!(configuration.worker.allow_networks, ["10.1.0.0/16"]);
+        let configuration =
+            with("", &[("HOLDPOINT__OUTBOUND__ALLOW_NETWORKS", "10.1.0.0/16")]).expect("valid");
+        assert_eq!(configuration.outbound.allow_networks, ["10.1.0.0/16"]);
     }
 
     #[test]
     fn a_secret_that_looks_like_a_number_stays_a_text() {
         let configuration = with(
-            "[worker.secrets.acme]\nOpenAI = \"sk-1\"",
-            &[("HOLDPOINT__API__CRON_SECRET", "007"), ("HOLDPOINT__WORKER__SECRETS__ACME__SEARCH", "1e5")],
+            "[outbound.secrets.acme]\nOpenAI = \"sk-1\"",
+            &[("HOLDPOINT__API__CRON_SECRET", "007"), ("HOLDPOINT__OUTBOUND__SECRETS__ACME__SEARCH", "1e5")],
         )
         .expect("valid");
         assert_eq!(configuration.api.cron_secret.as_deref(), Some("007"));
-        let acme = &configuration.worker.secrets["acme"];
+        let acme = &configuration.outbound.secrets["acme"];
         assert_eq!(acme["search"], "1e5");
         assert_eq!(acme["OpenAI"], "sk-1", "a file keeps a name as it is written");
     }
@@ -225,13 +228,13 @@ mod tests {
             "",
             &[
                 ("HOLDPOINT__API__CRON_SECRET", ""),
-                ("HOLDPOINT__WORKER__ALLOW_NETWORKS", ""),
+                ("HOLDPOINT__OUTBOUND__ALLOW_NETWORKS", ""),
                 ("DATABASE_URL", ""),
             ],
         )
         .expect("valid");
         assert_eq!(configuration.api.cron_secret, None);
-        assert!(configuration.worker.allow_networks.is_empty());
+        assert!(configuration.outbound.allow_networks.is_empty());
         assert_eq!(configuration.database.url, "sqlite:.holdpoint");
     }
 
@@ -267,7 +270,11 @@ mod tests {
             ("[queue]\nurl = \"kafka://x\"", &[], &["queue.url", "amqp://"]),
             ("[worker]\nslots = 0", &[], &["worker.slots", "0"]),
             ("[worker]\nlease_ms = 1000\nheartbeat_ms = 900", &[], &["worker.heartbeat_ms", "1000"]),
-            ("[worker]\nallow_networks = [\"all\"]", &[], &["worker.allow_networks", "all", "10.0.0.0/8"]),
+            (
+                "[outbound]\nallow_networks = [\"all\"]",
+                &[],
+                &["outbound.allow_networks", "all", "10.0.0.0/8"],
+            ),
             ("[scheduler]\nlimit = 0", &[], &["scheduler.limit"]),
             ("this is not toml", &[], &["x.toml"]),
         ];
@@ -294,7 +301,7 @@ mod tests {
                 let line = line.trim_start_matches("# ");
                 line.starts_with(&format!("{field} ="))
                     || line.starts_with(&format!("[{field}"))
-                    || line.starts_with(&format!("[worker.{field}"))
+                    || line.starts_with(&format!("[outbound.{field}"))
             });
             assert!(shown, "{field} is not in the example");
         }

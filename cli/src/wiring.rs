@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use holdpoint_db::{Db, Hooks, Store};
+use holdpoint_perform::Performer;
 use holdpoint_queue::Queue;
 use holdpoint_scheduler::Sweeper;
 use prometheus::Registry;
@@ -32,6 +33,8 @@ pub struct Foundation {
     pub db: Db,
     /// Messages between roles.
     pub queue: Arc<dyn Queue>,
+    /// Performs effects, for every role that does.
+    pub performer: Arc<Performer>,
     /// Carries out sweeps, for every role that does.
     pub sweeper: Sweeper,
     /// Everything that `/metrics` shows.
@@ -63,7 +66,9 @@ impl Foundation {
         let db = Db::start(store, &configuration.database, hooks(&queue));
         let settings = configuration.scheduler.clone();
         let sweeper = Sweeper::new(db.clone(), Arc::clone(&queue), settings, &registry);
-        Ok(Self { configuration, db, queue, sweeper, registry })
+        let performer = Performer::new(&configuration.outbound, configuration.limits.value_bytes);
+        let performer = Arc::new(performer.map_err(anyhow::Error::msg)?);
+        Ok(Self { configuration, db, queue, performer, sweeper, registry })
     }
 
     /// Waits until `migrate` has run: roles and it may be started together. `false` if it was

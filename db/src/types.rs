@@ -65,6 +65,63 @@ pub struct NewExecution {
     pub end_user: Option<String>,
     /// The key that started it.
     pub created_by: String,
+    /// What only some starts have.
+    pub extras: Extras,
+}
+
+/// What only some starts have; a plain one has none of it.
+#[derive(Debug, Clone, Default)]
+pub struct Extras {
+    /// The ids that the caller gave the new messages, in order; `None` for a message without.
+    pub message_ids: Vec<Option<String>>,
+    /// The user's time and time zone, for the model.
+    pub client_time: Option<ClientTime>,
+    /// Headers for tools that list them, sealed; removed at the end.
+    pub sealed_headers: Option<Vec<u8>>,
+    /// The call that delegated it.
+    pub parent: Option<Parent>,
+    /// The command that asked for it, if it came by a message.
+    pub command: Option<CommandKey>,
+    /// Where its end is told, if the command asked for that.
+    pub reply: Option<ReplyTo>,
+}
+
+/// When and where the user is, as their client says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientTime {
+    /// RFC 3339, as it came.
+    pub timestamp: String,
+    /// A name of the IANA time zone database.
+    pub timezone: String,
+}
+
+/// The call of another execution that delegated to this one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parent {
+    /// The execution that waits for this one; of the same scope.
+    pub execution: ExecutionId,
+    /// Its step.
+    pub step: i32,
+    /// Its call.
+    pub tool_call_id: String,
+}
+
+/// What makes two messages the same command, within a scope.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CommandKey {
+    /// Who produced it.
+    pub source: String,
+    /// Its id there.
+    pub id: String,
+}
+
+/// Where the outcome of a command is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplyTo {
+    /// The queue, on the default exchange.
+    pub queue: String,
+    /// Sent along as it came.
+    pub correlation_id: Option<String>,
 }
 
 /// The conversation that an execution belongs to.

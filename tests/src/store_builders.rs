@@ -105,6 +105,7 @@ pub fn start() -> NewExecution {
         labels: BTreeMap::new(),
         end_user: None,
         created_by: "key_test".to_owned(),
+        extras: Default::default(),
     }
 }
 

@@ -127,7 +127,7 @@ impl Setup {
         set("worker.lease_ms", "5000");
         set("worker.heartbeat_ms", "250");
         set("worker.poll_ms", "250");
-        set("worker.allow_networks", "127.0.0.0/8");
+        set("outbound.allow_networks", "127.0.0.0/8");
         set("scheduler.stale_period_ms", "300");
         set("scheduler.stuck_period_ms", "300");
         set("scheduler.timers_period_ms", "200");

@@ -14,6 +14,7 @@ use holdpoint_engine::scope::Scope;
 use holdpoint_engine::status::{DefinitionKind, RunType, Status};
 use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::wire::{ExecutionKey, Message};
+use holdpoint_perform::Performer;
 use holdpoint_queue::{Outgoing, Queue, Route};
 use holdpoint_scheduler::Sweeper;
 use holdpoint_tests::agents::clerk;
@@ -59,14 +60,16 @@ impl Bench {
         let db = Db::start(store, &settings, hooks);
         let stop = CancellationToken::new();
         let sweeper = Sweeper::new(db.clone(), Arc::clone(&queue), Default::default(), &registry);
+        let outbound = holdpoint_perform::Settings {
+            allow_networks: vec!["127.0.0.0/8".to_owned()],
+            ..Default::default()
+        };
         let parts = holdpoint_worker::Parts {
             db: db.clone(),
             queue: Arc::clone(&queue),
             sweeper,
-            settings: holdpoint_worker::Settings {
-                allow_networks: vec!["127.0.0.0/8".to_owned()],
-                ..Default::default()
-            },
+            settings: Default::default(),
+            performer: Arc::new(Performer::new(&outbound, Limits::default().value_bytes).unwrap()),
             limits: Limits::default(),
         };
         let token = stop.clone();
@@ -93,6 +96,7 @@ impl Bench {
             labels: BTreeMap::new(),
             end_user: None,
             created_by: "key_1".to_owned(),
+            extras: Default::default(),
         };
         assert!(matches!(self.db.create(new).await.unwrap(), Created::New { .. }));
         key.id

@@ -13,13 +13,13 @@ use holdpoint_engine::outside;
 use holdpoint_engine::run::Run;
 use holdpoint_engine::status::{Reason, Status};
 use holdpoint_engine::time::Timestamp;
+use holdpoint_perform::Origin;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
 use crate::Worker;
 use crate::definitions::Missing;
-use crate::perform::Origin;
 use crate::session::{Held, Session};
 
 /// Takes an execution as far as it goes.
@@ -286,15 +286,12 @@ impl Drive<'_> {
 
     fn perform(&mut self, effects: Vec<Effect>) {
         for effect in effects {
-            let origin = Origin {
-                key: self.key.clone(),
-                session: Arc::clone(self.session),
-                events: self.events.clone(),
-            };
-            let worker = Arc::clone(self.worker);
+            let origin = Origin { key: self.key.clone(), events: self.events.clone() };
+            let (worker, session) = (Arc::clone(self.worker), Arc::clone(self.session));
             let span = tracing::info_span!("effect", step = effect.step());
             self.calls.spawn(
-                async move { crate::perform::perform(&worker, effect, origin).await }.instrument(span),
+                async move { crate::perform::perform(&worker, session, effect, origin).await }
+                    .instrument(span),
             );
         }
     }

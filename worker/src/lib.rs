@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use holdpoint_db::Db;
 use holdpoint_engine::limits::Limits;
+use holdpoint_perform::Performer;
 use holdpoint_queue::Queue;
 use holdpoint_scheduler::Sweeper;
 use tokio_util::sync::CancellationToken;
@@ -26,7 +27,6 @@ use tokio_util::task::TaskTracker;
 
 use crate::definitions::Definitions;
 use crate::metrics::Metrics;
-use crate::perform::Performer;
 use crate::session::Session;
 pub use settings::Settings;
 
@@ -40,6 +40,8 @@ pub struct Parts {
     pub sweeper: Sweeper,
     /// How it works.
     pub settings: Settings,
+    /// Performs effects.
+    pub performer: Arc<Performer>,
     /// Limits on executions.
     pub limits: Limits,
 }
@@ -52,7 +54,7 @@ struct Worker {
     settings: Settings,
     limits: Limits,
     definitions: Definitions,
-    performer: Performer,
+    performer: Arc<Performer>,
     metrics: Metrics,
     /// SIGTERM came: nothing new is begun.
     stop: CancellationToken,
@@ -67,8 +69,9 @@ pub async fn run(
     registry: &prometheus::Registry,
     stop: CancellationToken,
 ) -> Result<(), String> {
+    parts.settings.check()?;
     let worker = Arc::new(Worker {
-        performer: Performer::new(&parts.settings, parts.limits.value_bytes)?,
+        performer: parts.performer,
         metrics: Metrics::new(registry),
         definitions: Definitions::new(parts.db.clone()),
         db: parts.db,

@@ -1,6 +1,5 @@
 //! How a worker works.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -21,11 +20,6 @@ pub struct Settings {
     pub poll_ms: u64,
     /// Milliseconds that calls may go on after SIGTERM.
     pub drain_ms: u64,
-    /// Networks (`127.0.0.0/8`) that calls may reach although they are private, loopback,
-    /// link-local or the like.
-    pub allow_networks: Vec<String>,
-    /// Secrets by tenant and name; looked up at the last moment.
-    pub secrets: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 impl Default for Settings {
@@ -37,8 +31,6 @@ impl Default for Settings {
             heartbeat_ms: 1_000,
             poll_ms: 1_000,
             drain_ms: 25_000,
-            allow_networks: Vec::new(),
-            secrets: BTreeMap::new(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use holdpoint_db::{Conversation, Idempotency, NewExecution};
+use holdpoint_db::{Conversation, Extras, Idempotency, NewExecution};
 use holdpoint_engine::digest::sha256_hex;
 use holdpoint_engine::entry::Json;
 use holdpoint_engine::ids::ExecutionId;
@@ -107,6 +107,7 @@ impl StartBody {
             labels,
             end_user: caller.end_user.clone(),
             created_by: caller.key.clone(),
+            extras: Extras::default(),
         })
     }
 

@@ -52,8 +52,11 @@ impl World {
         let db = Db::start(Arc::clone(&rows) as _, &holdpoint_db::Settings::default(), Hooks::none());
         let queue = holdpoint_queue::open(&holdpoint_queue::Settings::default(), &registry).unwrap();
         let sweeper = Sweeper::new(db.clone(), Arc::clone(&queue), Default::default(), &registry);
-        let limits = Default::default();
-        let parts = Parts { db, queue: Arc::clone(&queue), sweeper, settings, limits, registry };
+        let limits = holdpoint_engine::limits::Limits::default();
+        let performer =
+            holdpoint_perform::Performer::new(&holdpoint_perform::Settings::default(), limits.value_bytes);
+        let performer = Arc::new(performer.expect("defaults"));
+        let parts = Parts { db, queue: Arc::clone(&queue), sweeper, performer, settings, limits, registry };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();

@@ -62,7 +62,7 @@ async fn approve_one(starter: &Starter) -> anyhow::Result<Duration> {
     let asked = stream.until("approval.requested").await? && stream.until("execution.suspended").await?;
     let event = stream.data("approval.requested").filter(|_| asked);
     let event = event
-        .context("no approval was asked for: do the workers allow 127.0.0.0/8 (worker.allow_networks)?")?;
+        .context("no approval was asked for: do the workers allow 127.0.0.0/8 (outbound.allow_networks)?")?;
     let decided = Instant::now();
     decide(starter, &event).await?;
     anyhow::ensure!(stream.until("execution.completed").await?, "the approved execution did not complete");

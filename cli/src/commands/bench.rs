@@ -18,7 +18,7 @@ streams     so many callers that each start one and read its stream to the end, 
 latency     one at a time, from the request to the event `execution.completed`
 approvals   one at a time, from the decision to `execution.completed`, for an agent whose
             scripted model and tool this command serves on loopback: the workers must run on
-            this machine, with worker.allow_networks holding 127.0.0.0/8";
+            this machine, with outbound.allow_networks holding 127.0.0.0/8";
 
 #[derive(Debug, Args)]
 #[command(after_long_help = ABOUT)]

@@ -76,7 +76,7 @@ fn address(given: Option<SocketAddr>, configuration: &Configuration) -> Result<S
 fn settled(mut configuration: Configuration) -> Configuration {
     configuration.database.url = format!("sqlite:{FOLDER}");
     configuration.queue.url = "memory:".to_owned();
-    configuration.worker.allow_networks.extend(LOOPBACK.map(str::to_owned));
+    configuration.outbound.allow_networks.extend(LOOPBACK.map(str::to_owned));
     configuration
 }
 
@@ -211,6 +211,6 @@ mod tests {
         let settled = settled(configuration);
         assert_eq!(settled.database.url, "sqlite:.holdpoint");
         assert_eq!(settled.queue.url, "memory:");
-        assert_eq!(settled.worker.allow_networks, LOOPBACK);
+        assert_eq!(settled.outbound.allow_networks, LOOPBACK);
     }
 }

@@ -57,9 +57,9 @@ fn check_addresses(configuration: &Configuration) -> Result<(), Usage> {
             "an address and a port, such as 127.0.0.1:4653 or [::1]:4653",
         ));
     }
-    for network in &configuration.worker.allow_networks {
+    for network in &configuration.outbound.allow_networks {
         if !is_network(network) {
-            return Err(wrong("worker.allow_networks", network, "networks such as 10.0.0.0/8 or ::1/128"));
+            return Err(wrong("outbound.allow_networks", network, "networks such as 10.0.0.0/8 or ::1/128"));
         }
     }
     Ok(())

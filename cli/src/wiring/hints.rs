@@ -72,6 +72,7 @@ mod tests {
             labels: BTreeMap::new(),
             end_user: None,
             created_by: String::new(),
+            extras: Default::default(),
         }
     }
 

@@ -28,6 +28,7 @@ pub async fn api(
         queue: Arc::clone(&foundation.queue),
         sweeper: foundation.sweeper.clone(),
         settings: foundation.configuration.api.clone(),
+        performer: Arc::clone(&foundation.performer),
         limits: limits(foundation),
         registry: foundation.registry.clone(),
     };
@@ -42,6 +43,7 @@ pub async fn worker(foundation: &Foundation, stop: &CancellationToken) -> anyhow
         queue: Arc::clone(&foundation.queue),
         sweeper: foundation.sweeper.clone(),
         settings: foundation.configuration.worker.clone(),
+        performer: Arc::clone(&foundation.performer),
         limits: limits(foundation),
     };
     tracing::info!(slots = parts.settings.slots, "working");

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 
 use holdpoint_engine::status::ErrorType;
 
-use super::Fault;
+use crate::Fault;
 
 /// A secret shorter than this is not looked for in answers: it would match by chance.
 const SHORTEST_HIDDEN: usize = 6;
 
-pub(super) struct Secrets {
+pub(crate) struct Secrets {
     by_tenant: BTreeMap<String, BTreeMap<String, String>>,
 }
 
@@ -42,7 +42,7 @@ impl Secrets {
 }
 
 /// The text without the secret.
-pub(super) fn hide(text: String, secret: Option<&str>) -> String {
+pub(crate) fn hide(text: String, secret: Option<&str>) -> String {
     match secret {
         Some(secret) if secret.len() >= SHORTEST_HIDDEN && text.contains(secret) => {
             text.replace(secret, "[secret]")

@@ -9,10 +9,10 @@ use holdpoint_engine::status::ErrorType;
 use reqwest::{RequestBuilder, Response, Url};
 use serde_json::value::RawValue;
 
-use super::secrets::hide;
-use super::{Fault, Origin, Performer, retry_after, transport_fault};
+use crate::secrets::hide;
+use crate::{Fault, Origin, Performer, retry_after, transport_fault};
 
-pub(super) async fn call(performer: &Performer, effect: HttpEffect, origin: &Origin) -> Result<Input, Fault> {
+pub(crate) async fn call(performer: &Performer, effect: HttpEffect, origin: &Origin) -> Result<Input, Fault> {
     let secret = performer.secrets.find(&origin.key.scope.tenant, effect.secret.as_deref())?;
     let url = url(&effect)?;
     performer

@@ -39,18 +39,18 @@ const SPECIAL: &[&str] = &[
 ];
 
 #[derive(Debug)]
-pub(super) struct Guard {
+pub(crate) struct Guard {
     special: Vec<IpNet>,
     allowed: Vec<IpNet>,
 }
 
 /// An address that calls may not reach.
 #[derive(Debug, thiserror::Error)]
-#[error("the address {0} is not one that calls may reach (see worker.allow_networks)")]
-pub(super) struct Refused(String);
+#[error("the address {0} is not one that calls may reach (see outbound.allow_networks)")]
+pub(crate) struct Refused(String);
 
 /// The guard's word in a failed call, if it was the guard.
-pub(super) fn refusal(error: &reqwest::Error) -> Option<String> {
+pub(crate) fn refusal(error: &reqwest::Error) -> Option<String> {
     let mut current: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
     while let Some(error) = current {
         if let Some(refused) = error.downcast_ref::<Refused>() {
@@ -66,7 +66,7 @@ impl Guard {
         let allowed = allow.iter().map(|network| {
             network.parse().map_err(|_| {
                 format!(
-                    "worker.allow_networks has `{network}`: write a network such as 10.1.0.0/16 or ::1/128"
+                    "outbound.allow_networks has `{network}`: write a network such as 10.1.0.0/16 or ::1/128"
                 )
             })
         });

@@ -11,13 +11,13 @@ use reqwest::{Response, Url};
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::secrets::hide;
-use super::{Fault, Origin, Performer, retry_after, transport_fault};
+use crate::secrets::hide;
+use crate::{Fault, Origin, Performer, retry_after, transport_fault};
 
 const PIECE_BYTES: usize = 4 * 1024;
 const PIECE_TIME: Duration = Duration::from_millis(50);
 
-pub(super) async fn call(
+pub(crate) async fn call(
     performer: &Performer,
     effect: ModelEffect,
     origin: &Origin,

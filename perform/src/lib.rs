@@ -1,30 +1,42 @@
-//! Performing effects, outside any transaction. One file for each kind of effect; adding one
-//! is a file and a line in [`attempt`].
+//! Performs effects: model calls and tool calls, outside any transaction. One file for each
+//! kind of effect; adding one is a file and a line in [`attempt`].
+//!
+//! Every request leaves through one guard, and every secret is looked up here at the last
+//! moment. Whether an effect may begin is its caller's to know.
 
 mod guard;
 mod http;
 mod model;
 mod secrets;
 
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::FutureExt;
-use holdpoint_db::failpoint;
 use holdpoint_engine::effect::{Certainty, Effect, Input};
 use holdpoint_engine::status::{ErrorType, Failure};
 use holdpoint_engine::wire::ExecutionKey;
+use serde::Deserialize;
 use tokio::sync::mpsc;
-
-use crate::session::Session;
-use crate::{Settings, Worker};
 
 use guard::Guard;
 use secrets::Secrets;
 
-/// What performing needs, the same for all effects of a worker.
-pub(crate) struct Performer {
+/// What calls to the outside may reach, and with which secrets.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Networks (`127.0.0.0/8`) that calls may reach although they are private, loopback,
+    /// link-local or the like.
+    pub allow_networks: Vec<String>,
+    /// Secrets by tenant and name; looked up at the last moment.
+    pub secrets: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+/// What performing needs, the same for all effects of a process.
+pub struct Performer {
     client: reqwest::Client,
     guard: Arc<Guard>,
     secrets: Secrets,
@@ -35,7 +47,6 @@ pub(crate) struct Performer {
 impl Performer {
     /// An error names the setting that cannot be worked with.
     pub fn new(settings: &Settings, value_bytes: usize) -> Result<Self, String> {
-        settings.check()?;
         let guard = Arc::new(Guard::new(&settings.allow_networks)?);
         let client = reqwest::Client::builder()
             .dns_resolver(Arc::clone(&guard))
@@ -50,15 +61,16 @@ impl Performer {
     }
 }
 
-/// Whose effect it is, and where its results go.
-pub(crate) struct Origin {
+/// Whose effect it is, and where what comes before its end goes.
+pub struct Origin {
+    /// The execution.
     pub key: ExecutionKey,
-    pub session: Arc<Session>,
+    /// Takes pieces of a model's text while it comes.
     pub events: mpsc::Sender<Input>,
 }
 
 /// Why an attempt brought no result.
-pub(crate) struct Fault {
+struct Fault {
     failure: Failure,
     certainty: Certainty,
     retry_after: Option<Duration>,
@@ -76,37 +88,27 @@ impl Fault {
     }
 }
 
-/// Performs one attempt and sends what came of it. Without a sure lease nothing is sent out.
-pub(crate) async fn perform(worker: &Arc<Worker>, effect: Effect, origin: Origin) {
-    let (step, name) = (effect.step(), name(&effect));
-    if !origin.session.is_sure().await {
-        return;
-    }
-    failpoint::hit("worker.effect.before");
-    let began = Instant::now();
-    // A panic in an effect must not leave its execution waiting for ever.
-    let guarded = AssertUnwindSafe(attempt(&worker.performer, effect, &origin)).catch_unwind();
-    let result =
-        guarded.await.unwrap_or_else(|_| Err(Fault::unknown(ErrorType::Internal, "the effect panicked")));
-    failpoint::hit("worker.effect.after");
-    let outcome = result.as_ref().map_or_else(|fault| fault.failure.kind.as_str(), |_| "ok");
-    worker.metrics.step_seconds.with_label_values(&[name]).observe(began.elapsed().as_secs_f64());
-    worker.metrics.effects.with_label_values(&[name, outcome]).inc();
-    let input = result.unwrap_or_else(|fault| Input::Failed {
-        step,
-        failure: fault.failure,
-        retry_after: fault.retry_after,
-        certainty: fault.certainty,
-    });
-    // Nobody listens any more where the execution ended or the lease was lost.
-    let _ = origin.events.send(input).await;
-}
-
-fn name(effect: &Effect) -> &'static str {
+/// The word for an effect's kind in metrics.
+pub fn kind(effect: &Effect) -> &'static str {
     match effect {
         Effect::Model(_) => "model",
         Effect::Http(_) => "http",
     }
+}
+
+/// Performs one attempt, and answers what came of it: a result or [`Input::Failed`]. A panic
+/// in an effect is a failure whose outcome is unknown.
+pub async fn perform(performer: &Performer, effect: Effect, origin: &Origin) -> Input {
+    let step = effect.step();
+    let guarded = AssertUnwindSafe(attempt(performer, effect, origin)).catch_unwind();
+    let result =
+        guarded.await.unwrap_or_else(|_| Err(Fault::unknown(ErrorType::Internal, "the effect panicked")));
+    result.unwrap_or_else(|fault| Input::Failed {
+        step,
+        failure: fault.failure,
+        retry_after: fault.retry_after,
+        certainty: fault.certainty,
+    })
 }
 
 async fn attempt(performer: &Performer, effect: Effect, origin: &Origin) -> Result<Input, Fault> {

@@ -1,0 +1,31 @@
+//! Performing an effect under a lease: nothing leaves without a sure one.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use holdpoint_db::failpoint;
+use holdpoint_engine::effect::{Effect, Input};
+use holdpoint_perform::Origin;
+
+use crate::Worker;
+use crate::session::Session;
+
+/// Performs one attempt and sends what came of it.
+pub(crate) async fn perform(worker: &Arc<Worker>, session: Arc<Session>, effect: Effect, origin: Origin) {
+    let kind = holdpoint_perform::kind(&effect);
+    if !session.is_sure().await {
+        return;
+    }
+    failpoint::hit("worker.effect.before");
+    let began = Instant::now();
+    let input = holdpoint_perform::perform(&worker.performer, effect, &origin).await;
+    failpoint::hit("worker.effect.after");
+    let outcome = match &input {
+        Input::Failed { failure, .. } => failure.kind.as_str(),
+        _ => "ok",
+    };
+    worker.metrics.step_seconds.with_label_values(&[kind]).observe(began.elapsed().as_secs_f64());
+    worker.metrics.effects.with_label_values(&[kind, outcome]).inc();
+    // Nobody listens any more where the execution ended or the lease was lost.
+    let _ = origin.events.send(input).await;
+}
