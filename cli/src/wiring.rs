@@ -58,8 +58,6 @@ impl Foundation {
     /// Opens store and queue. Neither a database nor a broker that is away is an error here:
     /// both are reached, and reached again, in the background.
     pub fn build(configuration: Configuration) -> anyhow::Result<Self> {
-        // One TLS provider for the process; a second installation changes nothing.
-        drop(rustls::crypto::ring::default_provider().install_default());
         let registry = Registry::new();
         let store = open(&configuration, &registry)?;
         let queue = holdpoint_queue::open(&configuration.queue, &registry).map_err(anyhow::Error::msg)?;

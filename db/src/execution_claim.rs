@@ -8,11 +8,12 @@ use holdpoint_engine::ids::{ExecutionId, SessionId};
 use holdpoint_engine::wire::ExecutionKey;
 
 use crate::conn::Conn;
+use crate::extras;
 use crate::postgres::SUSPECT_LOCK;
 use crate::row::Row;
 use crate::sql::{Bind, binds};
 use crate::store::StoreResult;
-use crate::types::{ClaimRequest, Claimed, Inbox, StoreError};
+use crate::types::{ClaimRequest, Claimed, Extras, Inbox, StoreError};
 
 /// One transaction's work: hinted ones, then the oldest ready, then at most one suspect.
 pub(crate) fn execution_claim_in_txn(conn: &mut Conn, request: &ClaimRequest) -> StoreResult<Vec<Claimed>> {
@@ -36,7 +37,7 @@ pub(crate) fn execution_claim_in_txn(conn: &mut Conn, request: &ClaimRequest) ->
 macro_rules! columns {
     () => {
         "SELECT e.tenant, e.project, e.id, e.epoch, e.wake, e.last_seq, e.last_event, e.ready_at, (SELECT hp_now()),
-           i.kind, i.name, i.version, i.input, i.messages, i.retry_of"
+           i.kind, i.name, i.version, i.input, i.messages, i.extras, i.retry_of"
     };
 }
 
@@ -149,6 +150,7 @@ fn read_claimed(mut row: Row) -> StoreResult<Claimed> {
         version: row.int()?,
         input: row.opt_text()?,
         messages: row.opt_text()?,
+        extras: row.bool()?.then(Extras::default),
         lines: Vec::new(),
         acts: Vec::new(),
     }
@@ -188,7 +190,11 @@ fn load(conn: &mut Conn, claimed: &mut [Claimed]) -> StoreResult<()> {
         claimed.iter().filter(|one| one.wake > 0).map(|one| one.key.clone()).collect();
     let mut lines = journals(conn, &begun)?;
     let mut acts = inboxes(conn, &woken)?;
+    let special: Vec<ExecutionKey> =
+        claimed.iter().filter(|one| one.extras.is_some()).map(|one| one.key.clone()).collect();
+    let mut extras = extras::read(conn, &special)?;
     for one in claimed {
+        one.extras = extras.remove(&one.key);
         one.lines = lines.remove(&one.key).unwrap_or_default();
         one.acts = acts.remove(&one.key).unwrap_or_default();
     }

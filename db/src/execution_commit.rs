@@ -17,7 +17,7 @@ use crate::execution_claim::key_row;
 use crate::sql::{Bind, binds};
 use crate::store::StoreResult;
 use crate::types::{Committed, StoreError, Target, Transition};
-use crate::{commit_approvals, journal};
+use crate::{commit_approvals, extras, journal};
 
 /// What a transition is compared with, and what it leaves.
 struct Head {
@@ -175,20 +175,24 @@ pub(crate) const WRITE_INFOS: &str = "
     UPDATE execution_info AS i SET finished_at = CASE WHEN u.fin THEN (SELECT hp_now()) END, output = u.outp,
       error_type = u.et, error_message = u.em, input_tokens = u.it, output_tokens = u.ot, cost_micros = u.cm
     FROM u WHERE i.tenant = u.t AND i.project = u.p AND i.id = u.x
-    RETURNING tenant, project, id, conversation_id";
+    RETURNING tenant, project, id, conversation_id, extras";
 
 fn write_infos(conn: &mut Conn, transitions: &[&Transition]) -> StoreResult<()> {
     let rows: Vec<_> = transitions.iter().filter_map(|transition| info_row(transition)).collect();
     let ended = |key: &ExecutionKey| {
         transitions.iter().any(|one| one.key == *key && matches!(one.target, Target::Ended(_)))
     };
-    let mut conversations = Vec::new();
+    let (mut conversations, mut special) = (Vec::new(), Vec::new());
     for mut row in conn.each(WRITE_INFOS, &rows, &[])? {
-        let (key, conversation) = (row.key()?, row.opt_text()?);
+        let (key, conversation, extras) = (row.key()?, row.opt_text()?, row.bool()?);
+        if extras && ended(&key) {
+            special.push(key.clone());
+        }
         if let Some(conversation) = conversation.filter(|_| ended(&key)) {
             conversations.push((key, conversation));
         }
     }
+    extras::end(conn, &special)?;
     free_conversations(conn, conversations)
 }
 

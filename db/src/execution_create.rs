@@ -13,6 +13,7 @@ use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::wire::ExecutionKey;
 
 use crate::conn::Conn;
+use crate::extras;
 use crate::sql::binds;
 use crate::store::StoreResult;
 use crate::types::{Conversation, Created, NewExecution, StoreError};
@@ -29,6 +30,7 @@ pub(crate) fn execution_create_in_txn(
     let busy = take_conversations(conn, batch, &mut inserted)?;
     insert_executions(conn, batch, &inserted)?;
     insert_labels(conn, batch, &inserted)?;
+    extras::insert(conn, inserted.keys().map(|at| &batch[*at]))?;
     let mut answers = Vec::with_capacity(batch.len());
     for (at, new) in batch.iter().enumerate() {
         answers.push(match (inserted.get(&at), busy.get(&at), versions[at]) {
@@ -75,10 +77,10 @@ fn resolve(conn: &mut Conn, (scope, kind, name, version): Name<'_>) -> StoreResu
 }
 
 const INSERT_INFO: &str = "
-    WITH u(t, p, x, ki, na, ve, rt, cv, eu, ik, bd, inp, msg, meta, cb) AS (@u)
+    WITH u(t, p, x, ki, na, ve, rt, cv, eu, ik, bd, inp, msg, meta, cb, ex) AS (@u)
     INSERT INTO execution_info (tenant, project, id, kind, name, version, run_type, conversation_id, end_user,
-      idempotency_key, body_digest, input, messages, metadata, created_by, created_at)
-    SELECT t, p, x, ki, na, ve, rt, cv, eu, ik, bd, inp, msg, meta, cb, (SELECT hp_now()) FROM u WHERE true
+      idempotency_key, body_digest, input, messages, metadata, created_by, extras, created_at)
+    SELECT t, p, x, ki, na, ve, rt, cv, eu, ik, bd, inp, msg, meta, cb, ex, (SELECT hp_now()) FROM u WHERE true
     ON CONFLICT DO NOTHING
     RETURNING tenant, project, id, created_at";
 
@@ -101,7 +103,7 @@ fn insert_infos(
     Ok(order.iter().filter_map(|at| Some((*at, *times.get(&batch[*at].key)?))).collect())
 }
 
-fn info_row(new: &NewExecution, version: i32) -> [crate::sql::Bind<'_>; 15] {
+fn info_row(new: &NewExecution, version: i32) -> [crate::sql::Bind<'_>; 16] {
     let conversation = match &new.conversation {
         Conversation::None => None,
         Conversation::Made(id) | Conversation::Named(id) => Some(id.as_str()),
@@ -122,6 +124,7 @@ fn info_row(new: &NewExecution, version: i32) -> [crate::sql::Bind<'_>; 15] {
         new.messages.as_deref(),
         &new.metadata,
         &new.created_by,
+        new.extras.is_kept(),
     ]
 }
 

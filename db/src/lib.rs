@@ -16,6 +16,7 @@ mod execution_claim;
 mod execution_commit;
 mod execution_create;
 mod executions;
+mod extras;
 pub mod failpoint;
 mod journal;
 mod keys;

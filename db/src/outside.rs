@@ -19,7 +19,7 @@ use crate::execution_commit::{WRITE_INFOS, free_conversations, number, remove_in
 use crate::sql::{Bind, binds};
 use crate::store::StoreResult;
 use crate::types::{Acted, StoreError, Tell};
-use crate::{commit_approvals, journal, session};
+use crate::{commit_approvals, extras, journal, session};
 
 /// A row under our lock.
 pub(crate) struct Locked {
@@ -237,7 +237,10 @@ impl Opened {
         ];
         let row = [tenant, project, id, finished, output, kind, message, input, out, cost];
         for mut row in conn.each(WRITE_INFOS, &[row], &[])? {
-            let (key, conversation) = (row.key()?, row.opt_text()?);
+            let (key, conversation, extras) = (row.key()?, row.opt_text()?, row.bool()?);
+            if extras {
+                extras::end(conn, std::slice::from_ref(&key))?;
+            }
             free_conversations(
                 conn,
                 conversation.map(|conversation| (key, conversation)).into_iter().collect(),

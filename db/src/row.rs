@@ -123,8 +123,13 @@ impl Row {
         self.opt_big()?.ok_or_else(|| missing("a number"))
     }
 
+    pub(crate) fn opt_int(&mut self) -> Read<Option<i32>> {
+        let too_large = |_| StoreError::Corrupt("a number is too large".to_owned());
+        self.opt_big()?.map(|number| i32::try_from(number).map_err(too_large)).transpose()
+    }
+
     pub(crate) fn int(&mut self) -> Read<i32> {
-        i32::try_from(self.big()?).map_err(|_| StoreError::Corrupt("a number is too large".to_owned()))
+        self.opt_int()?.ok_or_else(|| missing("a number"))
     }
 
     pub(crate) fn bool(&mut self) -> Read<bool> {

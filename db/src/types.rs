@@ -212,6 +212,8 @@ pub struct Claimed {
     pub input: Option<String>,
     /// The `messages` as a JSON array.
     pub messages: Option<String>,
+    /// What only some starts have.
+    pub extras: Option<Extras>,
     /// The first run that it repeats, or itself.
     pub first_run: ExecutionId,
     /// The journal without deltas, in order.

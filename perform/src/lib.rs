@@ -47,6 +47,8 @@ pub struct Performer {
 impl Performer {
     /// An error names the setting that cannot be worked with.
     pub fn new(settings: &Settings, value_bytes: usize) -> Result<Self, String> {
+        // One TLS provider for the process; a second installation changes nothing.
+        drop(rustls::crypto::ring::default_provider().install_default());
         let guard = Arc::new(Guard::new(&settings.allow_networks)?);
         let client = reqwest::Client::builder()
             .dns_resolver(Arc::clone(&guard))

@@ -13,6 +13,7 @@ use super::kit::*;
 
 on_both_stores! {
     a_start_is_queued_with_all_that_it_brought;
+    extras_come_with_the_claim_and_sealed_ones_go_with_the_end;
     the_same_key_is_the_same_start;
     the_same_start_twice_in_one_batch_is_one;
     a_used_execution_id_is_a_used_key;
@@ -53,6 +54,37 @@ fn a_start_is_queued_with_all_that_it_brought(bed: &Bed) {
     assert_eq!((row.started_at, row.finished_at, row.pending_approvals), (None, None, 0));
     assert!(row.created_at <= bed.store.now().unwrap());
     assert!(lines(bed, &key).is_empty());
+}
+
+fn extras_come_with_the_claim_and_sealed_ones_go_with_the_end(bed: &Bed) {
+    let extras = Extras {
+        client_time: Some(ClientTime {
+            timestamp: "2026-01-02T03:04:05Z".to_owned(),
+            timezone: "Europe/Berlin".to_owned(),
+        }),
+        sealed_headers: Some(vec![1, 2, 3]),
+        parent: Some(Parent {
+            execution: ExecutionId(Uuid::now_v7()),
+            step: 3,
+            tool_call_id: "c".to_owned(),
+        }),
+        command: Some(CommandKey { source: "/shop".to_owned(), id: "7".to_owned() }),
+        reply: Some(ReplyTo { queue: "answers".to_owned(), correlation_id: Some("x".to_owned()) }),
+        ..Extras::default()
+    };
+    let mut held = Held::begin_with(bed.store.as_ref(), NewExecution { extras, ..start() });
+    let claimed = held.claimed.extras.clone().unwrap();
+    assert_eq!(claimed.client_time.unwrap().timezone, "Europe/Berlin");
+    assert_eq!(claimed.sealed_headers.as_deref(), Some(&[1, 2, 3][..]));
+    assert_eq!(claimed.parent.unwrap().step, 3);
+    assert_eq!(claimed.command.unwrap().source, "/shop");
+    assert_eq!(claimed.reply.unwrap().correlation_id.as_deref(), Some("x"));
+    let end = held.complete();
+    bed.store.execution_commit(&[end]).unwrap();
+    let sealed =
+        "UPDATE execution_extras SET client_timezone = client_timezone WHERE sealed_headers IS NOT NULL";
+    assert_eq!(execute(bed, sealed), 0);
+    assert!(Held::begin(bed.store.as_ref()).claimed.extras.is_none());
 }
 
 fn the_same_key_is_the_same_start(bed: &Bed) {

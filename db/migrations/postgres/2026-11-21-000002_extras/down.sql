@@ -1,0 +1,2 @@
+DROP TABLE execution_extras;
+ALTER TABLE execution_info DROP COLUMN extras;
