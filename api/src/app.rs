@@ -110,6 +110,6 @@ impl App {
     fn nudge(&self, route: Route, message: &Message) {
         let id = self.ids.make(SweepId::new).0.to_string();
         let body = Bytes::from(message.encode());
-        self.queue.nudge(Outgoing { route, kind: message.kind(), id, body });
+        self.queue.nudge(Outgoing::new(route, message.kind(), id, body));
     }
 }

@@ -18,9 +18,14 @@ use tokio::sync::watch;
 
 use crate::metrics::Metrics;
 
-/// Times that a command may come back unacknowledged before it is dead: a backstop against a
+/// Times that a sweep may come back unacknowledged before it is dead: a backstop against a
 /// message that kills every worker; attempts are counted in the database.
 const DELIVERY_LIMIT: u32 = 20;
+
+/// The same for commands from outside. A crash counts against everything that was prefetched,
+/// and each message that kills its process takes four of them until it is parked: the limit
+/// lets a prefetch full of those pass without losing the innocent among them.
+const COMMANDS_DELIVERY_LIMIT: u32 = 1_000;
 
 /// Hints that may wait in a queue of one consumer (a holder's, a stream server's); the oldest
 /// give way.
@@ -37,6 +42,13 @@ pub enum Route {
     Streams,
     /// Any worker, one of them: sweeps to carry out. A command: confirmed.
     Sweeps,
+    /// Whoever subscribed to the routing key [`Outgoing::address`], outside: confirmed, and no
+    /// error where nobody did.
+    Event,
+    /// The queue [`Outgoing::address`] of a producer outside: confirmed. Where there is no such
+    /// queue, or it is one of ours, it is [`SendError::Unroutable`]: nobody waits, so it is
+    /// counted and not sent again.
+    Reply,
 }
 
 /// From where messages are taken.
@@ -50,6 +62,9 @@ pub enum Source {
     Streams,
     /// What was sent to [`Route::Sweeps`].
     Sweeps,
+    /// What producers outside sent to the exchange for commands. The queue inside the process
+    /// has no outside: there nothing ever comes.
+    Commands,
     /// What the broker gave up on.
     Dead,
 }
@@ -62,6 +77,7 @@ impl Source {
             Source::Holder(_) => "holder",
             Source::Streams => "streams",
             Source::Sweeps => "sweeps",
+            Source::Commands => "commands",
             Source::Dead => "dead",
         }
     }
@@ -78,6 +94,27 @@ pub struct Outgoing {
     pub id: String,
     /// The body.
     pub body: Bytes,
+    /// The routing key of an event, the queue of a reply (at most 255 bytes each); else empty.
+    pub address: String,
+    /// What a reply belongs to, as its asker named it.
+    pub correlation_id: Option<String>,
+    /// What the body is.
+    pub content_type: &'static str,
+}
+
+impl Outgoing {
+    /// A message between our own roles.
+    pub fn new(route: Route, kind: &'static str, id: impl Into<String>, body: impl Into<Bytes>) -> Self {
+        Self {
+            route,
+            kind,
+            id: id.into(),
+            body: body.into(),
+            address: String::new(),
+            correlation_id: None,
+            content_type: "application/json",
+        }
+    }
 }
 
 /// A message that came.
@@ -89,6 +126,14 @@ pub struct Delivery {
     pub kind: Option<String>,
     /// The id, if the producer set it.
     pub message_id: Option<String>,
+    /// What the body is, if the producer set it.
+    pub content_type: Option<String>,
+    /// What an answer must name, if the producer set it.
+    pub correlation_id: Option<String>,
+    /// The queue for an answer, if the producer wants one.
+    pub reply_to: Option<String>,
+    /// The program that sent it, if the producer set it.
+    pub app_id: Option<String>,
     /// Headers, as text.
     pub headers: BTreeMap<String, String>,
     /// The queue that it came from.

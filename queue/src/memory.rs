@@ -5,6 +5,8 @@
 //! - Nothing is fetched before it is asked for, so nothing has to be returned when a consumer
 //!   is stopped.
 //! - Hints are bounded and may be dropped; commands are neither.
+//! - It has no outside: no commands come in, an event has no subscriber (which is no error), and
+//!   a reply has nobody to go to.
 //! - No lock is held across an await.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -63,6 +65,7 @@ impl Memory {
         match route {
             Route::Workers => vec![self.workers.clone()],
             Route::Sweeps => vec![self.sweeps.clone()],
+            Route::Event | Route::Reply => Vec::new(),
             Route::Streams => lock(&self.own).streams.iter().filter_map(Weak::upgrade).collect(),
             Route::Holder(session) => {
                 let own = lock(&self.own);
@@ -76,7 +79,7 @@ impl Memory {
         match route {
             Route::Workers => Bound::RefuseNew(self.hint_buffer),
             Route::Holder(_) | Route::Streams => Bound::DropOldest(OWN_QUEUE_BOUND),
-            Route::Sweeps => Bound::None,
+            Route::Sweeps | Route::Event | Route::Reply => Bound::None,
         }
     }
 
@@ -85,7 +88,7 @@ impl Memory {
             return Err(SendError::Disconnected);
         }
         let (targets, bound) = (self.targets(message.route), self.bound(message.route));
-        if targets.is_empty() {
+        if targets.is_empty() && message.route != Route::Event {
             return Err(SendError::Unroutable);
         }
         let dropped = targets.iter().map(|target| target.push(&message, bound)).sum();
@@ -101,6 +104,8 @@ impl Memory {
             Source::Workers => self.workers.clone(),
             Source::Sweeps => self.sweeps.clone(),
             Source::Dead => self.dead.clone(),
+            // Nobody can send to it.
+            Source::Commands => own(),
             Source::Streams => {
                 let made = own();
                 let streams = &mut lock(&self.own).streams;
@@ -273,6 +278,10 @@ fn delivery(queue: &str, tag: u64, stored: &Stored) -> Delivery {
         body: stored.message.body.clone(),
         kind: Some(stored.message.kind.to_owned()),
         message_id: Some(stored.message.id.clone()),
+        content_type: Some(stored.message.content_type.to_owned()),
+        correlation_id: stored.message.correlation_id.clone(),
+        reply_to: None,
+        app_id: None,
         headers: stored.headers.clone(),
         queue: queue.to_owned(),
         redelivered: stored.returns > 0,

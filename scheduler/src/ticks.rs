@@ -71,7 +71,7 @@ fn command(kind: SweepKind, due_at: Timestamp) -> Outgoing {
     let seed = due_at.micros().unsigned_abs().wrapping_mul(16).wrapping_add(place);
     let id = SweepId::new(due_at, &mut Entropy::from_seed(seed));
     let message = Message::Sweep { kind, id };
-    Outgoing { route: Route::Sweeps, kind: message.kind(), id: id.to_string(), body: message.encode().into() }
+    Outgoing::new(Route::Sweeps, message.kind(), id.to_string(), message.encode())
 }
 
 #[cfg(test)]

@@ -67,7 +67,8 @@ fn sweep(id: impl ToString) -> Outgoing {
 
 fn outgoing(route: Route, id: impl ToString) -> Outgoing {
     let id = id.to_string();
-    Outgoing { route, kind: "test", body: format!("body of {id}").into(), id }
+    let body = format!("body of {id}");
+    Outgoing::new(route, "test", id, body)
 }
 
 fn session() -> SessionId {
@@ -281,6 +282,22 @@ async fn a_hint_for_nobody_is_no_error(bench: &Bench) {
     assert_eq!(bench.count("holdpoint_queue_dropped_hints_total"), 0.0);
 }
 
+async fn an_event_for_nobody_is_no_error_and_a_reply_for_nobody_is(bench: &Bench) {
+    let to = |route, id: &str, address: &str| Outgoing { address: address.to_owned(), ..outgoing(route, id) };
+    let nowhere = format!("nobody-{}", Uuid::now_v7());
+    let ours = format!("{}.sweeps", bench.settings.prefix);
+    let messages = vec![
+        to(Route::Event, "1", "tenant.execution.completed"),
+        to(Route::Reply, "2", &nowhere),
+        to(Route::Reply, "3", &ours),
+        sweep("4"),
+    ];
+    let gone = Err(SendError::Unroutable);
+    assert_eq!(bench.queue.send(messages).await, [Ok(()), gone.clone(), gone, Ok(())]);
+    let mut consumer = bench.queue.consume(Source::Sweeps, 10).await;
+    assert_eq!(ids(&take(&mut consumer, 1).await), ["4"]);
+}
+
 async fn what_comes_back_too_often_is_dead(bench: &Bench) {
     send_all(&bench.queue, vec![sweep("killer")]).await;
     let mut dead = bench.queue.consume(Source::Dead, 1).await;
@@ -357,6 +374,7 @@ conform! {
     next_can_be_cancelled_without_loss,
     each_unroutable_message_is_told_and_no_other,
     a_hint_for_nobody_is_no_error,
+    an_event_for_nobody_is_no_error_and_a_reply_for_nobody_is,
     what_comes_back_too_often_is_dead,
     a_closed_queue_says_so,
     closing_flushes_what_was_given_before,
@@ -366,11 +384,11 @@ conform! {
 async fn remove_queues(settings: &Settings) {
     let connection = connect(settings).await;
     let channel = connection.create_channel().await.unwrap();
-    for queue in ["advance", "sweeps", "dead"] {
+    for queue in ["advance", "sweeps", "commands", "dead"] {
         let name = format!("{}.{queue}", settings.prefix);
         channel.queue_delete(name.into(), Default::default()).await.unwrap();
     }
-    for exchange in ["notify", "dead"] {
+    for exchange in ["notify", "commands", "events", "dead"] {
         let name = format!("{}.{exchange}", settings.prefix);
         channel.exchange_delete(name.into(), Default::default()).await.unwrap();
     }
@@ -430,6 +448,102 @@ async fn a_strangers_message_is_taken_as_it_is() {
         assert_eq!((&one.kind, &one.message_id, &one.body[..]), (&None, &None, &b"\xff\x00"[..]));
     }
     assert_eq!((came[1].headers["count"].as_str(), came[1].headers["name"].as_str()), ("7", "x"));
+    connection.close(200, "done".into()).await.unwrap();
+    bench.queue.close().await;
+    remove_queues(&bench.settings).await;
+}
+
+/// A queue of a stranger, bound to an exchange of ours if there is a key.
+async fn foreign_queue(channel: &lapin::Channel, settings: &Settings, key: Option<&str>) -> lapin::Consumer {
+    let options = lapin::options::QueueDeclareOptions { exclusive: true, ..Default::default() };
+    let queue = channel.queue_declare("".into(), options, Default::default()).await.unwrap();
+    let name = queue.name().clone();
+    if let Some(key) = key {
+        let exchange = format!("{}.events", settings.prefix);
+        let bound = Default::default();
+        channel
+            .queue_bind(name.clone(), exchange.into(), key.into(), bound, Default::default())
+            .await
+            .unwrap();
+    }
+    let options = lapin::options::BasicConsumeOptions { no_ack: true, ..Default::default() };
+    channel.basic_consume(name, "".into(), options, Default::default()).await.unwrap()
+}
+
+/// The next message that a stranger gets.
+async fn heard(consumer: &mut lapin::Consumer) -> lapin::message::Delivery {
+    use futures_util::StreamExt;
+    timeout(SOON, consumer.next()).await.expect("in time").unwrap().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_producers_command_is_taken_and_answered() {
+    let bench = Bench::rabbit().await;
+    let connection = connect(&bench.settings).await;
+    let channel = connection.create_channel().await.unwrap();
+    let mut answers = foreign_queue(&channel, &bench.settings, None).await;
+    let properties = lapin::BasicProperties::default()
+        .with_content_type("application/cloudevents+json".into())
+        .with_reply_to(answers.queue())
+        .with_correlation_id("c7".into())
+        .with_app_id("shop".into());
+    let exchange = format!("{}.commands", bench.settings.prefix);
+    let options = lapin::options::BasicPublishOptions::default();
+    channel.basic_publish(exchange.into(), "any.key".into(), options, b"{}", properties).await.unwrap();
+    let mut commands = bench.queue.consume(Source::Commands, 10).await;
+    let came = take(&mut commands, 1).await.remove(0);
+    let asked = (came.content_type.as_deref(), came.correlation_id.as_deref(), came.app_id.as_deref());
+    assert_eq!(asked, (Some("application/cloudevents+json"), Some("c7"), Some("shop")));
+    let reply = Outgoing {
+        address: came.reply_to.unwrap(),
+        correlation_id: came.correlation_id,
+        ..outgoing(Route::Reply, "r1")
+    };
+    assert_eq!(bench.queue.send(vec![reply]).await, [Ok(())]);
+    let answer = heard(&mut answers).await;
+    assert_eq!(answer.properties.correlation_id().as_ref().unwrap().as_str(), "c7");
+    assert_eq!(answer.data, b"body of r1");
+    connection.close(200, "done".into()).await.unwrap();
+    bench.queue.close().await;
+    remove_queues(&bench.settings).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_direct_reply_arrives_and_is_no_error() {
+    let bench = Bench::rabbit().await;
+    let connection = connect(&bench.settings).await;
+    let channel = connection.create_channel().await.unwrap();
+    let options = lapin::options::BasicConsumeOptions { no_ack: true, ..Default::default() };
+    let direct = "amq.rabbitmq.reply-to";
+    let mut answers =
+        channel.basic_consume(direct.into(), "".into(), options, Default::default()).await.unwrap();
+    let properties = lapin::BasicProperties::default().with_reply_to(direct.into());
+    let exchange = format!("{}.commands", bench.settings.prefix);
+    let options = lapin::options::BasicPublishOptions::default();
+    channel.basic_publish(exchange.into(), "k".into(), options, b"{}", properties).await.unwrap();
+    let mut commands = bench.queue.consume(Source::Commands, 10).await;
+    let address = take(&mut commands, 1).await.remove(0).reply_to.unwrap();
+    let reply = Outgoing { address, ..outgoing(Route::Reply, "r1") };
+    assert_eq!(bench.queue.send(vec![reply]).await, [Ok(())]);
+    assert_eq!(heard(&mut answers).await.data, b"body of r1");
+    connection.close(200, "done".into()).await.unwrap();
+    bench.queue.close().await;
+    remove_queues(&bench.settings).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_reaches_its_subscribers_by_its_key() {
+    let bench = Bench::rabbit().await;
+    let connection = connect(&bench.settings).await;
+    let channel = connection.create_channel().await.unwrap();
+    let mut mine = foreign_queue(&channel, &bench.settings, Some("mine.#")).await;
+    let event = |id: &str, key: &str| Outgoing { address: key.to_owned(), ..outgoing(Route::Event, id) };
+    let sent = vec![event("1", "yours.execution.started"), event("2", "mine.execution.started")];
+    assert_eq!(bench.queue.send(sent).await, [Ok(()), Ok(())]);
+    let came = heard(&mut mine).await;
+    let id = came.properties.message_id().as_ref().unwrap().as_str();
+    assert_eq!((came.routing_key.as_str(), id), ("mine.execution.started", "2"));
+    assert_eq!(*came.properties.delivery_mode(), Some(2), "it survives a restart of the broker");
     connection.close(200, "done".into()).await.unwrap();
     bench.queue.close().await;
     remove_queues(&bench.settings).await;

@@ -50,7 +50,7 @@ async fn started() -> Broker {
 }
 
 fn message(route: Route, id: impl ToString) -> Outgoing {
-    Outgoing { route, kind: "test", id: id.to_string(), body: "{}".into() }
+    Outgoing::new(route, "test", id.to_string(), "{}")
 }
 
 fn sweep(id: impl ToString) -> Outgoing {

@@ -52,8 +52,8 @@ impl Bench {
                     _ => None,
                 });
                 let message = Message::Advance(keys.collect());
-                let (kind, body) = (message.kind(), message.encode().into());
-                hints.nudge(Outgoing { route: Route::Workers, kind, id: String::new(), body });
+                let (kind, body) = (message.kind(), message.encode());
+                hints.nudge(Outgoing::new(Route::Workers, kind, "", body));
             }),
             committed: Box::new(|_, _| {}),
         };

@@ -115,8 +115,8 @@ impl World {
     pub fn tell(&self, id: ExecutionId, event: i64) {
         let key = ExecutionKey { scope: acme(), id };
         let message = Message::Events(vec![NewEvents { key, event }]);
-        let body = message.encode().into();
-        self.queue.nudge(Outgoing { route: Route::Streams, kind: message.kind(), id: "1".to_owned(), body });
+        let body = message.encode();
+        self.queue.nudge(Outgoing::new(Route::Streams, message.kind(), "1", body));
     }
 
     /// An approval of the call `call_1` of that execution.

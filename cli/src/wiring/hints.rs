@@ -6,7 +6,7 @@ use holdpoint_queue::{Outgoing, Route};
 use uuid::Uuid;
 
 fn outgoing(route: Route, message: &Message) -> Outgoing {
-    Outgoing { route, kind: message.kind(), id: Uuid::now_v7().to_string(), body: message.encode().into() }
+    Outgoing::new(route, message.kind(), Uuid::now_v7(), message.encode())
 }
 
 /// Names the executions that are new and ready now, to any worker.

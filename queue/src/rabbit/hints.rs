@@ -66,7 +66,9 @@ impl Hints {
 
     /// Whether it was written.
     async fn write_one(&self, channel: &Channel, hint: &Outgoing) -> bool {
-        let address = self.core.topology.address(hint.route);
+        let Some(address) = self.core.topology.address(hint) else {
+            return false;
+        };
         let Some(properties) = message::properties(hint, &address) else {
             return false;
         };

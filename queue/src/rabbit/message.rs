@@ -12,16 +12,18 @@ use crate::{Delivery, Outgoing, Tag};
 const TRANSIENT: u8 = 1;
 const PERSISTENT: u8 = 2;
 
-/// The properties of a message; `None` if its type or id is longer than AMQP can carry.
+/// The properties of a message; `None` if one of them is longer than AMQP can carry.
 pub(super) fn properties(message: &Outgoing, address: &Address) -> Option<BasicProperties> {
     let mode = if address.persistent { PERSISTENT } else { TRANSIENT };
-    Some(
-        BasicProperties::default()
-            .with_type(ShortString::try_new(message.kind).ok()?)
-            .with_message_id(ShortString::try_new(message.id.as_str()).ok()?)
-            .with_content_type("application/json".into())
-            .with_delivery_mode(mode),
-    )
+    let properties = BasicProperties::default()
+        .with_type(ShortString::try_new(message.kind).ok()?)
+        .with_message_id(ShortString::try_new(message.id.as_str()).ok()?)
+        .with_content_type(message.content_type.into())
+        .with_delivery_mode(mode);
+    match &message.correlation_id {
+        Some(id) => Some(properties.with_correlation_id(ShortString::try_new(id.as_str()).ok()?)),
+        None => Some(properties),
+    }
 }
 
 /// What came, as the queue's users see it. Nothing is taken for granted: the producer may be
@@ -31,6 +33,10 @@ pub(super) fn delivery(queue: &str, generation: u64, came: lapin::message::Deliv
     Delivery {
         kind: text(came.properties.kind()),
         message_id: text(came.properties.message_id()),
+        content_type: text(came.properties.content_type()),
+        correlation_id: text(came.properties.correlation_id()),
+        reply_to: text(came.properties.reply_to()),
+        app_id: text(came.properties.app_id()),
         headers: came.properties.headers().as_ref().map(headers).unwrap_or_default(),
         queue: queue.to_owned(),
         redelivered: came.redelivered,
@@ -85,10 +91,12 @@ mod tests {
 
     #[test]
     fn an_id_that_amqp_cannot_carry_is_refused_not_cut() {
-        let address = Address { exchange: "".into(), key: "".into(), persistent: true };
-        let message =
-            |id: String| Outgoing { route: crate::Route::Sweeps, kind: "sweep", id, body: "".into() };
+        let address = Address { exchange: "".into(), key: "".into(), persistent: true, mandatory: true };
+        let message = |id: String| Outgoing::new(crate::Route::Sweeps, "sweep", id, "");
         assert!(properties(&message("x".repeat(255)), &address).is_some());
         assert!(properties(&message("x".repeat(256)), &address).is_none());
+        let reply = |id: String| Outgoing { correlation_id: Some(id), ..message(String::new()) };
+        assert!(properties(&reply("x".repeat(255)), &address).is_some());
+        assert!(properties(&reply("x".repeat(256)), &address).is_none());
     }
 }

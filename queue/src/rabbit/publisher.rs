@@ -1,4 +1,4 @@
-//! Commands: mandatory, persistent, confirmed.
+//! Commands, events and replies: persistent and confirmed; all but events mandatory.
 //!
 //! One task, one channel in confirm mode, one batch in flight. lapin hands a returned message
 //! to whatever confirm comes next, not to its own; so the ids of all returns of a batch are
@@ -18,7 +18,7 @@ use super::batch::all_by;
 use super::link::{LinkError, Live, Lives, bounded};
 use super::topology::MOURNING;
 use super::{Core, message};
-use crate::{Outgoing, SendError};
+use crate::{Outgoing, Route, SendError};
 
 /// Messages in flight; further ones wait for the next batch.
 const BATCH: usize = 1_000;
@@ -44,6 +44,8 @@ enum Seen {
     Confirmed { acked: bool, returned: Option<String> },
     /// It is more than AMQP can carry.
     Refused,
+    /// It may not go where it was to go.
+    Nowhere,
     /// The channel went away.
     Lost,
     /// Nothing came in time.
@@ -102,11 +104,13 @@ impl Publisher {
     }
 
     async fn publish_one(&self, channel: &Channel, message: &Outgoing) -> Seen {
-        let address = self.core.topology.address(message.route);
+        let Some(address) = self.core.topology.address(message) else {
+            return Seen::Nowhere;
+        };
         let Some(properties) = message::properties(message, &address) else {
             return Seen::Refused;
         };
-        let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+        let options = BasicPublishOptions { mandatory: address.mandatory, ..BasicPublishOptions::default() };
         let publishing =
             channel.basic_publish(address.exchange, address.key, options, &message.body, properties);
         let confirmed = match publishing.await {
@@ -165,8 +169,11 @@ impl Publisher {
 
     fn judge(&self, messages: &[&Outgoing], seen: Vec<Seen>) -> Vec<Result<(), SendError>> {
         let returned = returns(&seen);
-        if !returned.is_empty() {
-            tracing::warn!(messages = returned.len(), "commands came back: no queue is bound for them");
+        // A reply that comes back says only that its asker is gone.
+        let ours = |message: &&&Outgoing| message.route != Route::Reply && returned.contains(&message.id);
+        let came_back = messages.iter().filter(ours).count();
+        if came_back > 0 {
+            tracing::warn!(messages = came_back, "commands came back: no queue is bound for them");
             self.restore_topology();
         }
         let judged = messages.iter().zip(seen).map(|(message, seen)| {
@@ -233,6 +240,7 @@ fn verdict(returned: bool, seen: &Seen, limit: std::time::Duration) -> Result<()
     match seen {
         _ if returned => Err(SendError::Unroutable),
         Seen::Confirmed { acked: true, .. } => Ok(()),
+        Seen::Nowhere => Err(SendError::Unroutable),
         Seen::Confirmed { acked: false, .. } | Seen::Refused => Err(SendError::Refused),
         Seen::Lost => Err(SendError::Disconnected),
         Seen::Nothing => Err(SendError::TimedOut(limit)),
@@ -264,6 +272,7 @@ mod tests {
         let limit = Duration::from_secs(1);
         let nack = Seen::Confirmed { acked: false, returned: None };
         assert_eq!(verdict(false, &nack, limit), Err(SendError::Refused));
+        assert_eq!(verdict(false, &Seen::Nowhere, limit), Err(SendError::Unroutable));
         assert_eq!(verdict(false, &Seen::Lost, limit), Err(SendError::Disconnected));
         assert_eq!(verdict(false, &Seen::Nothing, limit), Err(SendError::TimedOut(limit)));
     }

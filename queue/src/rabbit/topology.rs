@@ -4,6 +4,8 @@
 //! |---|---|---|
 //! | `<p>.advance` | classic queue, durable, at most [`HINTS_KEPT`] messages | hints for any worker |
 //! | `<p>.sweeps` | quorum queue, delivery limit, dead-lettered | commands for any worker |
+//! | `<p>.commands` | topic exchange and quorum queue bound by `#`, delivery limit, dead-lettered | commands from producers outside |
+//! | `<p>.events` | topic exchange, durable | lifecycle events; subscribers bind queues of their own |
 //! | `<p>.dead` | fan-out exchange and quorum queue | what came back too often |
 //! | `<p>.notify` | direct exchange | hints for one holder, and for every stream server |
 //! | `<p>.holder.…`, `<p>.streams.…` | exclusive classic queues, bounded | one for each consumer |
@@ -19,7 +21,7 @@ use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptio
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
 use super::link::{LinkError, Live, bounded};
-use crate::{DELIVERY_LIMIT, OWN_QUEUE_BOUND, Route, Source};
+use crate::{COMMANDS_DELIVERY_LIMIT, DELIVERY_LIMIT, OWN_QUEUE_BOUND, Outgoing, Route, Source};
 
 /// Hints kept for workers that are all away. Workers also poll, so that older ones may go.
 const HINTS_KEPT: i64 = 100_000;
@@ -28,6 +30,10 @@ const HINTS_KEPT: i64 = 100_000;
 /// again at once, the broker subscribes the old consumers of a quorum queue to the new one by
 /// itself, and they get nothing for ever; if it is not, they are told.
 pub(super) const MOURNING: Duration = Duration::from_millis(750);
+
+/// What the broker calls queues that are none: a consumer that asked without a queue of its own.
+/// It delivers to them, and returns what was sent there as mandatory all the same.
+const DIRECT_REPLY: &str = "amq.rabbitmq.reply-to.";
 
 /// The names, behind their prefix.
 pub(super) struct Topology {
@@ -42,6 +48,8 @@ pub(super) struct Address {
     pub key: ShortString,
     /// Whether the message itself must survive the broker.
     pub persistent: bool,
+    /// Whether it comes back where no queue takes it.
+    pub mandatory: bool,
 }
 
 /// Which queue is consumed, and whether it is the consumer's own.
@@ -70,16 +78,27 @@ impl Topology {
         format!("{}.{of}", self.prefix)
     }
 
-    /// Where this goes. Hints are not persistent: after a restart of the broker the database
-    /// is polled anyway. Commands are.
-    pub fn address(&self, route: Route) -> Address {
-        let (exchange, key, persistent) = match route {
+    /// Where this goes; `None` where it may not go. Hints are not persistent: after a restart of
+    /// the broker the database is polled anyway. Commands, events and replies are.
+    pub fn address(&self, message: &Outgoing) -> Option<Address> {
+        let asked = message.address.as_str();
+        let (exchange, key, persistent) = match message.route {
             Route::Workers => (String::new(), self.name("advance"), false),
             Route::Sweeps => (String::new(), self.name("sweeps"), true),
             Route::Holder(session) => (self.name("notify"), format!("holder.{session}"), false),
             Route::Streams => (self.name("notify"), "streams".to_owned(), false),
+            Route::Event => (self.name("events"), asked.to_owned(), true),
+            // A stranger named this queue, and may not write into ours by our hand.
+            Route::Reply if asked.is_empty() || self.is_ours(asked) => return None,
+            Route::Reply => (String::new(), asked.to_owned(), true),
         };
-        Address { exchange: exchange.into(), key: key.into(), persistent }
+        let mandatory = message.route != Route::Event && !asked.starts_with(DIRECT_REPLY);
+        let key = ShortString::try_new(key).ok()?;
+        Some(Address { exchange: exchange.into(), key, persistent, mandatory })
+    }
+
+    fn is_ours(&self, queue: &str) -> bool {
+        queue.strip_prefix(&self.prefix).is_some_and(|rest| rest.starts_with('.'))
     }
 
     /// What is consumed for this source. `unique` tells own queues apart; it must change with
@@ -88,13 +107,13 @@ impl Topology {
         let own = match source {
             Source::Holder(session) => Some(format!("holder.{session}")),
             Source::Streams => Some("streams".to_owned()),
-            Source::Workers | Source::Sweeps | Source::Dead => None,
+            Source::Workers | Source::Sweeps | Source::Commands | Source::Dead => None,
         };
         let queue = match own {
             Some(_) => self.name(&format!("{}.{unique}", source.word())),
             None => self.name(source.word()),
         };
-        let quorum = matches!(source, Source::Sweeps | Source::Dead);
+        let quorum = matches!(source, Source::Sweeps | Source::Commands | Source::Dead);
         Subscription { queue, quorum, own }
     }
 
@@ -106,7 +125,12 @@ impl Topology {
         declare_queue(&channel, &self.name("advance"), durable(), advance_arguments()).await?;
         declare_queue(&channel, &self.name("dead"), durable(), quorum()).await?;
         bind(&channel, &self.name("dead"), &self.name("dead"), "").await?;
-        declare_queue(&channel, &self.name("sweeps"), durable(), self.sweeps_arguments()).await?;
+        declare_queue(&channel, &self.name("sweeps"), durable(), self.limited(DELIVERY_LIMIT)).await?;
+        self.declare_exchange(&channel, "events", ExchangeKind::Topic).await?;
+        self.declare_exchange(&channel, "commands", ExchangeKind::Topic).await?;
+        let commands = self.name("commands");
+        declare_queue(&channel, &commands, durable(), self.limited(COMMANDS_DELIVERY_LIMIT)).await?;
+        bind(&channel, &commands, &commands, "#").await?;
         live.put_away(channel).await;
         Ok(())
     }
@@ -140,9 +164,9 @@ impl Topology {
     /// Replicated and on disk. The delivery limit is a backstop only: the broker counts a crash
     /// against the whole prefetch. Dead letters are confirmed by the queue that gets them
     /// before they leave (`at-least-once`), which needs `reject-publish`.
-    fn sweeps_arguments(&self) -> FieldTable {
+    fn limited(&self, deliveries: u32) -> FieldTable {
         let mut arguments = quorum();
-        arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(DELIVERY_LIMIT as i32));
+        arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(deliveries as i32));
         arguments.insert("x-dead-letter-exchange".into(), text(&self.name("dead")));
         arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
         arguments.insert("x-overflow".into(), text("reject-publish"));
@@ -198,14 +222,47 @@ mod tests {
     use super::*;
     use holdpoint_engine::ids::SessionId;
 
+    /// Exchange, key, persistent and mandatory.
+    fn addressed(route: Route, address: &str) -> Option<(String, String, bool, bool)> {
+        let message = Outgoing { address: address.to_owned(), ..Outgoing::new(route, "test", "1", "") };
+        let address = Topology::new("p").address(&message)?;
+        Some((address.exchange.to_string(), address.key.to_string(), address.persistent, address.mandatory))
+    }
+
     #[test]
-    fn only_commands_are_persistent() {
-        let topology = Topology::new("p");
+    fn only_hints_are_not_persistent() {
         let session = SessionId(uuid::Uuid::nil());
-        assert!(topology.address(Route::Sweeps).persistent);
         for hint in [Route::Workers, Route::Streams, Route::Holder(session)] {
-            assert!(!topology.address(hint).persistent);
+            assert!(!addressed(hint, "").expect("an address").2);
         }
+        for other in [Route::Sweeps, Route::Event, Route::Reply] {
+            assert!(addressed(other, "x").expect("an address").2);
+        }
+    }
+
+    #[test]
+    fn a_reply_goes_to_its_askers_queue_and_never_into_ours() {
+        assert_eq!(
+            addressed(Route::Reply, "answers"),
+            Some((String::new(), "answers".to_owned(), true, true))
+        );
+        assert_eq!(
+            addressed(Route::Reply, "prefixed"),
+            Some((String::new(), "prefixed".to_owned(), true, true))
+        );
+        for never in ["", "p.sweeps", "p.advance", &"x".repeat(256)] {
+            assert_eq!(addressed(Route::Reply, never), None, "{never}");
+        }
+        let direct = addressed(Route::Reply, "amq.rabbitmq.reply-to.g1h2").expect("an address");
+        assert!(!direct.3, "it would come back although it arrived");
+    }
+
+    #[test]
+    fn an_event_needs_no_subscriber() {
+        assert_eq!(
+            addressed(Route::Event, "t.e.x"),
+            Some(("p.events".to_owned(), "t.e.x".to_owned(), true, false))
+        );
     }
 
     #[test]
@@ -213,16 +270,10 @@ mod tests {
         let topology = Topology::new("p");
         let session = SessionId(uuid::Uuid::nil());
         let subscription = topology.subscription(Source::Holder(session), "u");
-        let key = topology.address(Route::Holder(session)).key;
-        assert_eq!(subscription.own.as_deref(), Some(key.as_str()));
+        let key = |route| addressed(route, "").map(|address| address.1);
+        assert_eq!(subscription.own, key(Route::Holder(session)));
         assert_eq!(subscription.queue, "p.holder.u");
-        assert_eq!(
-            topology.subscription(Source::Workers, "u").queue,
-            topology.address(Route::Workers).key.as_str()
-        );
-        assert_eq!(
-            topology.subscription(Source::Sweeps, "u").queue,
-            topology.address(Route::Sweeps).key.as_str()
-        );
+        assert_eq!(Some(topology.subscription(Source::Workers, "u").queue), key(Route::Workers));
+        assert_eq!(Some(topology.subscription(Source::Sweeps, "u").queue), key(Route::Sweeps));
     }
 }

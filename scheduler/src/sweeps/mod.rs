@@ -188,12 +188,7 @@ impl Pass<'_> {
         let mut items = items.into_iter().peekable();
         while items.peek().is_some() {
             let message = message(items.by_ref().take(100).collect());
-            self.sweeper.queue.nudge(Outgoing {
-                route,
-                kind: message.kind(),
-                id: String::new(),
-                body: message.encode().into(),
-            });
+            self.sweeper.queue.nudge(Outgoing::new(route, message.kind(), "", message.encode()));
         }
     }
 }
