@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{MethodRouter, delete, get, post, put};
 use http::Method;
 
 use crate::app::App;
 use crate::auth::{Right, require};
+use crate::chat::openai;
 use crate::observe::observe;
 use crate::problem::{Code, Problem};
 
@@ -30,6 +31,8 @@ mod steps;
 mod stream;
 mod sweeps;
 
+pub use start::{idempotency, outcome};
+
 /// What handlers share.
 pub type Shared = axum::extract::State<Arc<App>>;
 
@@ -37,6 +40,9 @@ pub type Shared = axum::extract::State<Arc<App>>;
 pub fn router(app: &Arc<App>) -> Router {
     let with = |right: Right, method: MethodRouter<Arc<App>>| {
         method.route_layer(from_fn_with_state((Arc::clone(app), right), require))
+    };
+    let openai = |right: Right, method: MethodRouter<Arc<App>>| {
+        with(right, method).route_layer(from_fn(openai::openai_errors))
     };
     use Right::{Admin, Decide, Define, Read, Submit};
     Router::new()
@@ -53,6 +59,7 @@ pub fn router(app: &Arc<App>) -> Router {
         .route("/v1/executions/{id}/approvals", with(Read, get(approvals::of_execution)))
         .route("/v1/executions/{id}/approvals/{tool_call_id}", with(Decide, post(approvals_decide::one)))
         .route("/v1/conversations/{id}/pending-approvals", with(Read, get(approvals::of_conversation)))
+        .route("/v1/chat/completions", openai(Submit, post(openai::handle)))
         .route("/v1/approvals", with(Read, get(approvals::inbox)))
         .route("/v1/approvals/decisions", with(Decide, post(approvals_decide::many)))
         .route("/v1/agents", with(Read, get(agents::list)))

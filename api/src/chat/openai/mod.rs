@@ -1,0 +1,10 @@
+//! `POST /v1/chat/completions` and `GET /v1/models`, as the OpenAI clients speak them.
+
+mod completion;
+mod error;
+mod request;
+mod stream;
+mod translate;
+
+pub use completion::handle;
+pub use error::openai_errors;
