@@ -8,6 +8,7 @@
 
 pub mod agents;
 pub mod client;
+pub mod clients;
 pub mod gate;
 pub mod model;
 pub mod poll;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -115,17 +115,37 @@ impl Spawn {
     pub fn run(self) -> String {
         let output =
             self.command().output().unwrap_or_else(|error| panic!("{}: {error}", self.program.display()));
+        self.succeeded(&output)
+    }
+
+    /// The same with a deadline, after which it is killed, with its group where it has one.
+    pub async fn run_within(self, deadline: Duration) -> String {
+        let mut command = self.command();
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = tokio::process::Command::from(command)
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{} cannot be started: {error}", self.program.display()));
+        let id = child.id().expect("it runs");
+        let note = note_process(id);
+        let ended = tokio::time::timeout(deadline, child.wait_with_output()).await;
+        if ended.is_err() && self.own_group {
+            signal_group("KILL", id);
+        }
+        if let Some(note) = note {
+            let _ = std::fs::remove_file(note);
+        }
+        let output =
+            ended.unwrap_or_else(|_| panic!("{} {:?}: not within {deadline:?}", self.name, self.args));
+        self.succeeded(&output.expect("a child can be waited for"))
+    }
+
+    /// Its standard output; panics with all of it where it failed.
+    fn succeeded(&self, output: &Output) -> String {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        assert!(
-            output.status.success(),
-            "{} {:?}: {}\n{}{}",
-            self.name,
-            self.args,
-            output.status,
-            text(&output.stdout),
-            text(&output.stderr)
-        );
-        text(&output.stdout)
+        let (out, err) = (text(&output.stdout), text(&output.stderr));
+        assert!(output.status.success(), "{} {:?}: {}\n{out}{err}", self.name, self.args, output.status);
+        out
     }
 }
 
