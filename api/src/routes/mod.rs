@@ -63,6 +63,8 @@ pub fn router(app: &Arc<App>) -> Router {
         .route("/v1/conversations/{id}/stream", with(Read, get(conversations::stream)))
         .route("/v1/conversations/{id}/pending-approvals", with(Read, get(conversations::pending_approvals)))
         .route("/v1/chat/completions", openai(Submit, post(openai::handle)))
+        .route("/v1/models", openai(Read, get(openai::models::list)))
+        .route("/v1/models/{id}", openai(Read, get(openai::models::get)))
         .route("/v1/approvals", with(Read, get(approvals::inbox)))
         .route("/v1/approvals/decisions", with(Decide, post(approvals_decide::many)))
         .route("/v1/agents", with(Read, get(agents::list)))

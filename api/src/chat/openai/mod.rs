@@ -2,6 +2,7 @@
 
 mod completion;
 mod error;
+pub mod models;
 mod request;
 mod stream;
 mod translate;

@@ -182,7 +182,7 @@ impl ChatBody {
         idempotency: Option<Idempotency>,
         extras: Extras,
     ) -> Answer<Turn> {
-        let (agent, version) = self.agent()?;
+        let (agent, version) = agent_of(&self.model)?;
         Ok(Turn {
             agent,
             version,
@@ -193,22 +193,24 @@ impl ChatBody {
             extras,
         })
     }
+}
 
-    fn agent(&self) -> Answer<(String, Option<i32>)> {
-        let unknown = || {
-            let shown: String = self.model.chars().take(128).collect();
-            Problem::new(Code::UnknownDefinition, format!("there is no model `{shown}`: it names an agent"))
-                .with("field", "model")
-        };
-        let (name, version) = match self.model.split_once('@') {
-            None => (self.model.as_str(), None),
-            Some((name, version)) => {
-                (name, Some(version.parse().ok().filter(|v| *v >= 1).ok_or_else(unknown)?))
-            }
-        };
-        check_name(name).map_err(|_| unknown())?;
-        Ok((name.to_owned(), version))
-    }
+/// The agent and the version that a model's name means: `agent` or `agent@version`.
+pub fn agent_of(model: &str) -> Answer<(String, Option<i32>)> {
+    let unknown = || {
+        let shown: String = model.chars().take(128).collect();
+        let detail = format!("there is no model `{shown}`: it may be `agent` or `agent@version`");
+        Problem::new(Code::UnknownDefinition, detail).with("field", "model")
+    };
+    let (name, version) = match model.split_once('@') {
+        None => (model, None),
+        Some((name, version)) => {
+            let number = version.parse().ok().filter(|number: &i32| *number >= 1);
+            (name, Some(number.ok_or_else(unknown)?))
+        }
+    };
+    check_name(name).map_err(|_| unknown())?;
+    Ok((name.to_owned(), version))
 }
 
 /// One message of a request.
