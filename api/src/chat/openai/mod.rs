@@ -6,5 +6,5 @@ mod request;
 mod stream;
 mod translate;
 
-pub use completion::handle;
+pub use completion::{doc, handle};
 pub use error::openai_errors;
