@@ -22,6 +22,7 @@ mod clock;
 pub mod keys;
 mod metrics;
 mod observe;
+mod openapi;
 mod params;
 mod problem;
 mod routes;

@@ -15,7 +15,6 @@ macro_rules! codes {
 
         impl Code {
             /// Every code of the list.
-            #[cfg(test)]
             pub const ALL: &'static [Code] = &[$(Code::$variant),+];
 
             /// The word that callers test for.

@@ -213,7 +213,7 @@ pub struct MessageDelta {
 }
 
 /// Tokens and what they cost.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Usage {
     /// Tokens that went in.
     pub input_tokens: u64,

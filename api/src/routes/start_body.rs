@@ -11,6 +11,7 @@ use holdpoint_engine::status::{DefinitionKind, RunType};
 use holdpoint_engine::time::Span;
 use holdpoint_engine::wire::ExecutionKey;
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::app::App;
@@ -19,36 +20,39 @@ use crate::problem::{Answer, Code, Problem};
 use crate::{body, chat};
 
 /// A start as a caller writes it.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StartBody {
     agent: Option<String>,
     workflow: Option<String>,
     version: Option<i32>,
     input: Option<Json>,
+    #[schemars(with = "Option<Vec<Message>>")]
     messages: Option<Json>,
     conversation_id: Option<String>,
     execution_id: Option<ExecutionId>,
     execution_mode: Option<String>,
     run_type: Option<RunType>,
     delay: Option<Span>,
+    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
     metadata: Option<Json>,
     labels: Option<BTreeMap<String, String>>,
 }
 
 /// One message of a start.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(dead_code)]
 struct Message {
     role: MessageRole,
     content: Option<Content>,
     name: Option<String>,
+    #[schemars(with = "Option<Vec<serde_json::Value>>")]
     tool_calls: Option<Vec<serde::de::IgnoredAny>>,
     tool_call_id: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum MessageRole {
     System,
@@ -58,17 +62,19 @@ enum MessageRole {
     Tool,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "a string or an array of {\"type\": \"text\", \"text\": string}")]
 #[allow(dead_code)]
+#[schemars(rename = "MessageContent")]
 enum Content {
     Text(String),
     Parts(Vec<Part>),
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
 #[allow(dead_code)]
+#[schemars(rename = "MessagePart")]
 enum Part {
     Text { text: String },
 }

@@ -4,6 +4,7 @@
 use holdpoint_db::{Extras, Idempotency};
 use holdpoint_engine::entry::Json;
 use holdpoint_engine::scope::check_name;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -12,10 +13,12 @@ use crate::chat::{Mode, NewMessage, Turn, check_conversation_id};
 use crate::problem::{Answer, Code, Problem};
 
 /// The body. Fields that are not here are ignored, as these clients expect.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "ChatCompletionRequest")]
 pub struct ChatBody {
     /// `agent` or `agent@version`.
     pub model: String,
+    #[schemars(with = "Vec<Message>", length(min = 1))]
     messages: Vec<Json>,
     #[serde(default)]
     stream: Option<bool>,
@@ -43,14 +46,15 @@ pub struct ChatBody {
     logprobs: Option<Value>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct StreamOptions {
     #[serde(default)]
     include_usage: Option<bool>,
 }
 
 /// One message, as far as it is read.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "ChatMessage")]
 struct Message {
     role: Role,
     #[serde(default)]
@@ -63,8 +67,9 @@ struct Message {
     tool_call_id: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(rename = "ChatRole")]
 enum Role {
     System,
     Developer,
@@ -73,14 +78,16 @@ enum Role {
     Tool,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "a string or an array of parts")]
+#[schemars(rename = "ChatContent")]
 enum Content {
     Text(String),
     Parts(Vec<Part>),
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "ChatPart")]
 struct Part {
     #[serde(rename = "type")]
     kind: String,
@@ -88,7 +95,8 @@ struct Part {
     text: Option<String>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "ChatToolCall")]
 struct Call {
     id: String,
     #[serde(rename = "type", default = "function")]
@@ -100,7 +108,8 @@ fn function() -> String {
     "function".to_owned()
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "ChatFunction")]
 struct Function {
     name: String,
     arguments: String,
