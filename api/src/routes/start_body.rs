@@ -16,7 +16,7 @@ use serde::Deserialize;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::problem::{Answer, Code, Problem};
-use crate::{body, chat};
+use crate::{body, chat, forwarded};
 
 /// A start as a caller writes it.
 #[derive(Debug, Deserialize)]
@@ -34,6 +34,7 @@ pub struct StartBody {
     delay: Option<Span>,
     metadata: Option<Json>,
     labels: Option<BTreeMap<String, String>>,
+    forwarded_headers: Option<forwarded::Unchecked>,
 }
 
 /// One message of a start.
@@ -88,9 +89,12 @@ impl StartBody {
         let labels = self.check_labels(app)?;
         let id = self.execution_id.unwrap_or_else(|| app.ids.make(ExecutionId::new));
         let conversation = self.conversation(kind, id)?;
+        let headers = forwarded::check(self.forwarded_headers.as_ref(), &app.limits)?;
+        let execution = ExecutionKey { scope: caller.scope.clone(), id };
+        let sealed_headers = forwarded::seal(&app.performer, &execution, &headers)?;
         let same = key.is_some() || self.execution_id.is_some();
         Ok(NewExecution {
-            key: ExecutionKey { scope: caller.scope.clone(), id },
+            key: execution,
             kind,
             name,
             version: self.version,
@@ -104,7 +108,7 @@ impl StartBody {
             labels,
             end_user: caller.end_user.clone(),
             created_by: caller.key.clone(),
-            extras: Extras::default(),
+            extras: Extras { sealed_headers, ..Extras::default() },
         })
     }
 

@@ -18,6 +18,7 @@ use crate::app::App;
 use crate::auth::Caller;
 use crate::body::RawBody;
 use crate::chat::{Begun, Events, Seen, Turn, begin};
+use crate::client_time;
 use crate::clock;
 use crate::problem::{Answer, Code, Problem};
 use crate::routes::{Shared, idempotency};
@@ -49,7 +50,9 @@ fn turn(app: &App, headers: &HeaderMap, request: &ChatBody, body: &RawBody) -> A
     let named = request.conversation(header(headers, CONVERSATION)?)?;
     let new = request.messages(app.limits.value_bytes)?;
     let new = if named.is_some() { new.into_iter().filter(Sent::is_users).collect() } else { new };
-    request.turn(named, new, idempotency(headers, &body.0)?, Extras::default())
+    let forwarded = request.forwarded_headers(&app.limits)?;
+    let extras = Extras { client_time: client_time::of(headers), ..Extras::default() };
+    request.turn(named, new, idempotency(headers, &body.0)?, forwarded, extras)
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Answer<Option<&'a str>> {
