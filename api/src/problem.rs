@@ -66,6 +66,8 @@ codes! {
     RequestTimeout = "request_timeout", REQUEST_TIMEOUT, "The request took too long to arrive";
     /// The conversation has an active execution.
     ConversationBusy = "conversation_busy", CONFLICT, "The conversation has an active execution";
+    /// A message id stands in the conversation already.
+    MessageIdUsed = "message_id_used", CONFLICT, "The conversation has a message of this id";
     /// Nothing can be done to it any more.
     AlreadyTerminal = "already_terminal", CONFLICT, "The execution is over";
     /// Another decision won.

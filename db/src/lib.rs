@@ -22,6 +22,7 @@ pub mod failpoint;
 mod journal;
 mod keys;
 mod lease_reclaim;
+mod messages;
 mod metrics;
 mod outside;
 mod parked;

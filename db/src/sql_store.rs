@@ -24,7 +24,7 @@ use crate::store::{Store, StoreResult};
 use crate::types::*;
 use crate::{
     Settings, approvals, conversations, definitions, execution_commit, execution_create, executions, journal,
-    keys, parked, postgres, session, stats, sweeps,
+    keys, messages, parked, postgres, session, stats, sweeps,
 };
 
 /// Where the schema is brought up to date.
@@ -212,6 +212,10 @@ impl Store for SqlStore {
 
     fn conversation_get(&self, scope: &Scope, id: &str) -> StoreResult<Option<ConversationRow>> {
         self.read.with(|conn| conversations::conversation_get(conn, scope, id))
+    }
+
+    fn message_list(&self, scope: &Scope, filter: &MessageFilter) -> StoreResult<Vec<MessageRow>> {
+        self.read.with(|conn| messages::message_list(conn, scope, filter))
     }
 
     fn execution_get(&self, scope: &Scope, id: ExecutionId) -> StoreResult<Option<ExecutionRow>> {

@@ -74,6 +74,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// One conversation.
     fn conversation_get(&self, scope: &Scope, id: &str) -> StoreResult<Option<ConversationRow>>;
+    /// Messages of a conversation.
+    fn message_list(&self, scope: &Scope, filter: &MessageFilter) -> StoreResult<Vec<MessageRow>>;
     /// One execution.
     fn execution_get(&self, scope: &Scope, id: ExecutionId) -> StoreResult<Option<ExecutionRow>>;
     /// Newest first.

@@ -7,6 +7,7 @@ use holdpoint_engine::advance::Gate;
 use holdpoint_engine::effect::Act;
 use holdpoint_engine::entry::{ApprovalRequested, Line, Usage};
 use holdpoint_engine::ids::{ApprovalId, ExecutionId, KeyId, ParkedId, SessionId, SweepId};
+use holdpoint_engine::limits::Limits;
 use holdpoint_engine::outside::Refusal;
 use holdpoint_engine::scope::Scope;
 use holdpoint_engine::status::{ApprovalStatus, DefinitionKind, Failure, Outcome, Reason, RunType, Status};
@@ -167,6 +168,13 @@ pub enum Created {
     Mismatch,
     /// No such definition or version.
     UnknownDefinition,
+    /// The conversation is another end user's.
+    UnknownConversation,
+    /// The conversation has a message of this id, or the start names it twice.
+    MessageIdUsed {
+        /// The id.
+        id: String,
+    },
     /// The conversation has an active execution.
     ConversationBusy {
         /// Which.
@@ -185,6 +193,25 @@ pub struct ClaimRequest {
     pub limit: usize,
     /// Whether to take the oldest ready ones when the hinted ones leave room.
     pub any: bool,
+    /// How much of what was said before comes with each.
+    pub history: HistoryLimits,
+}
+
+/// How much of a conversation an execution is given: the newest messages, whole ones, as far
+/// as both limits go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HistoryLimits {
+    /// So many messages.
+    pub messages: i64,
+    /// So many bytes of JSON, all together.
+    pub bytes: i64,
+}
+
+impl From<&Limits> for HistoryLimits {
+    fn from(limits: &Limits) -> Self {
+        let number = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
+        Self { messages: number(limits.history_messages), bytes: number(limits.history_bytes) }
+    }
 }
 
 /// An execution that is ours now.
@@ -212,6 +239,8 @@ pub struct Claimed {
     pub input: Option<String>,
     /// The `messages` as a JSON array.
     pub messages: Option<String>,
+    /// The messages of its conversation before its own, oldest first, as JSON; not reloaded.
+    pub history: Vec<String>,
     /// What only some starts have.
     pub extras: Option<Extras>,
     /// The first run that it repeats, or itself.
@@ -233,6 +262,8 @@ pub struct Ending {
     pub error: Option<Failure>,
     /// The output as JSON, for `completed`.
     pub output: Option<String>,
+    /// What the agent said and was told, as JSON, for its conversation.
+    pub messages: Vec<String>,
 }
 
 /// Where a transition leads.
@@ -553,6 +584,34 @@ pub struct ConversationRow {
     pub latest: Option<ExecutionId>,
     /// When its first execution was committed.
     pub created_at: Timestamp,
+}
+
+/// One message of a conversation.
+#[derive(Debug, Clone)]
+pub struct MessageRow {
+    /// Its number in the conversation, 1…n without a gap.
+    pub n: i64,
+    /// The caller's id for it.
+    pub message_id: Option<String>,
+    /// The execution that it came with; none for what a classic run left.
+    pub execution: Option<ExecutionId>,
+    /// The message as JSON, in OpenAI's shape.
+    pub message: String,
+    /// When it was committed.
+    pub at: Timestamp,
+}
+
+/// Which messages of a conversation are wanted.
+#[derive(Debug, Clone, Default)]
+pub struct MessageFilter {
+    /// Which conversation.
+    pub conversation: String,
+    /// Those after this number.
+    pub after: i64,
+    /// Only those of this role, newest first; else all, oldest first.
+    pub newest_of: Option<String>,
+    /// At most so many.
+    pub limit: usize,
 }
 
 /// What a list is asked for. All conditions hold together.

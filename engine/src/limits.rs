@@ -26,6 +26,10 @@ pub struct Limits {
     pub forwarded_headers: usize,
     /// Their names and values together, in bytes.
     pub forwarded_header_bytes: usize,
+    /// Messages of its conversation that an execution is given: the newest.
+    pub history_messages: usize,
+    /// The same in bytes of JSON, all together.
+    pub history_bytes: usize,
 }
 
 impl Default for Limits {
@@ -41,6 +45,8 @@ impl Default for Limits {
             metadata_bytes: 16 * 1024,
             forwarded_headers: 32,
             forwarded_header_bytes: 8 * 1024,
+            history_messages: 200,
+            history_bytes: 256 * 1024,
         }
     }
 }

@@ -6,7 +6,8 @@ use serde_json::{Map, Value};
 
 use crate::advance::Pinned;
 use crate::definition::CompiledAgent;
-use crate::run::{Run, StepState};
+use crate::entry::ToolCall;
+use crate::run::{Answer, Run, Step, StepState};
 
 /// The chat completion request of the next turn. The messages that the execution was started
 /// with stand in it as they came; the user's time, where it is known, is the instructions' last
@@ -50,19 +51,44 @@ fn messages(agent: &CompiledAgent, pinned: &Pinned, run: &Run) -> Vec<Value> {
     }
     messages.extend(pinned.messages.iter().cloned());
     for answer in &run.answers {
-        messages.push(assistant(answer, run));
-        messages.extend(answer.tool_calls.iter().filter_map(|call| {
-            let StepState::Done { told } = &run.steps.get(&call.step)?.state else {
-                return None;
-            };
-            Some(serde_json::json!({"role": "tool", "tool_call_id": call.id, "content": told}))
-        }));
+        messages.extend(turn(answer, run));
     }
     messages
 }
 
+/// One of the model's answers, and what it was told of its calls.
+fn turn(answer: &Answer, run: &Run) -> Vec<Value> {
+    let told = answer.tool_calls.iter().filter_map(|call| {
+        let StepState::Done { told } = &run.steps.get(&call.step)?.state else {
+            return None;
+        };
+        Some(serde_json::json!({"role": "tool", "tool_call_id": call.id, "content": told}))
+    });
+    std::iter::once(assistant(answer, run)).chain(told).collect()
+}
+
+/// What an execution that is over leaves in its conversation, as JSON: the model's answers
+/// and what it was told, up to the first call that nobody answered.
+pub fn complete_messages(run: &Run) -> Vec<String> {
+    let answered = |call: &ToolCall| {
+        run.steps.get(&call.step).is_some_and(Step::is_done) && !run.closed.contains(&call.step)
+    };
+    let complete = run.answers.iter().take_while(|answer| answer.tool_calls.iter().all(answered));
+    complete.flat_map(|answer| turn(answer, run)).map(|message| message.to_string()).collect()
+}
+
+/// The messages that an execution is started with; an `input` is one message of the user.
+pub fn start_messages(messages: Option<&str>, input: Option<&str>) -> Vec<Value> {
+    if let Some(messages) = messages {
+        return serde_json::from_str(messages).unwrap_or_default();
+    }
+    let Some(input) = input else { return Vec::new() };
+    let text = serde_json::from_str::<String>(input).unwrap_or_else(|_| input.to_owned());
+    vec![serde_json::json!({"role": "user", "content": text})]
+}
+
 /// The model sees the arguments that were sent, also where a person edited them.
-fn assistant(answer: &crate::run::Answer, run: &Run) -> Value {
+fn assistant(answer: &Answer, run: &Run) -> Value {
     let calls: Vec<Value> = answer
         .tool_calls
         .iter()

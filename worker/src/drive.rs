@@ -14,6 +14,7 @@ use holdpoint_engine::outside;
 use holdpoint_engine::run::Run;
 use holdpoint_engine::status::{Reason, Status};
 use holdpoint_engine::time::Timestamp;
+use holdpoint_engine::transcript;
 use holdpoint_perform::{Forwarded, Origin};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -129,14 +130,11 @@ fn forwarded(claimed: &Claimed) -> Forwarded {
     sealed.map_or(Forwarded::None, |sealed| Forwarded::Sealed(sealed.into()))
 }
 
-/// The messages that it was started with; an `input` is one message of the user.
+/// What was said before in its conversation, then what it was started with.
 fn messages(claimed: &Claimed) -> Vec<serde_json::Value> {
-    if let Some(messages) = &claimed.messages {
-        return serde_json::from_str(messages).unwrap_or_default();
-    }
-    let Some(input) = &claimed.input else { return Vec::new() };
-    let text = serde_json::from_str::<String>(input).unwrap_or_else(|_| input.clone());
-    vec![serde_json::json!({"role": "user", "content": text})]
+    let history = claimed.history.iter().filter_map(|message| serde_json::from_str(message).ok());
+    let own = transcript::start_messages(claimed.messages.as_deref(), claimed.input.as_deref());
+    history.chain(own).collect()
 }
 
 struct Drive<'a> {
@@ -230,7 +228,7 @@ impl Drive<'_> {
             acts_taken: std::mem::take(&mut self.acts_taken),
             usage: self.run.usage,
             definition: (self.pinned.name.clone(), self.pinned.version),
-            target: target(&decided.next, &decided.entries),
+            target: target(&decided.next, &decided.entries, &self.run),
         }
     }
 
@@ -445,7 +443,7 @@ async fn fail(drive: &Drive<'_>, run: Option<Run>, row: &Claimed, message: Strin
         acts_taken: Vec::new(),
         usage: run.usage,
         definition: (row.name.clone(), row.version),
-        target: target(&Next::End, &entries),
+        target: target(&Next::End, &entries, &run),
     };
     match drive.worker.db.commit(transition).await {
         Ok(Committed::Done { .. }) => {
@@ -471,7 +469,8 @@ fn approval_change(entry: &Entry) -> Option<ApprovalChange> {
 }
 
 /// Where the row goes, told by the last line where it is an end.
-fn target(next: &Next, entries: &[Entry]) -> Target {
+fn target(next: &Next, entries: &[Entry], run: &Run) -> Target {
+    let messages = if *next == Next::End { transcript::complete_messages(run) } else { Vec::new() };
     match (next, entries.last()) {
         (Next::Suspend { reason, ready_at }, _) => Target::Suspended { reason: *reason, ready_at: *ready_at },
         (Next::End, Some(Entry::ExecutionCompleted(body))) => Target::Ended(Ending {
@@ -479,18 +478,21 @@ fn target(next: &Next, entries: &[Entry]) -> Target {
             reason: None,
             error: None,
             output: Some(body.output.get().to_owned()),
+            messages,
         }),
         (Next::End, Some(Entry::ExecutionFailed(body))) => Target::Ended(Ending {
             status: Status::Failed,
             reason: Some(body.reason),
             error: Some(body.error.clone()),
             output: None,
+            messages,
         }),
         (Next::End, Some(Entry::ExecutionCancelled(body))) => Target::Ended(Ending {
             status: Status::Cancelled,
             reason: Some(body.reason),
             error: None,
             output: None,
+            messages,
         }),
         _ => Target::Running,
     }

@@ -18,6 +18,7 @@ mod agents;
 mod approvals;
 mod approvals_decide;
 mod batch;
+mod conversations;
 mod cron;
 mod events;
 mod get;
@@ -58,7 +59,9 @@ pub fn router(app: &Arc<App>) -> Router {
         .route("/v1/executions/{id}/steps/{step}/resolve", with(Decide, post(acts::resolve)))
         .route("/v1/executions/{id}/approvals", with(Read, get(approvals::of_execution)))
         .route("/v1/executions/{id}/approvals/{tool_call_id}", with(Decide, post(approvals_decide::one)))
-        .route("/v1/conversations/{id}/pending-approvals", with(Read, get(approvals::of_conversation)))
+        .route("/v1/conversations/{id}", with(Read, get(conversations::get)))
+        .route("/v1/conversations/{id}/stream", with(Read, get(conversations::stream)))
+        .route("/v1/conversations/{id}/pending-approvals", with(Read, get(conversations::pending_approvals)))
         .route("/v1/chat/completions", openai(Submit, post(openai::handle)))
         .route("/v1/approvals", with(Read, get(approvals::inbox)))
         .route("/v1/approvals/decisions", with(Decide, post(approvals_decide::many)))

@@ -140,6 +140,14 @@ pub async fn outcome(app: &App, new: &NewExecution, created: Created) -> Answer<
                 format!("there is no {} `{}`{version}", new.kind, new.name),
             ))
         }
+        Created::UnknownConversation => {
+            let id = conversation_id(new).unwrap_or_default();
+            Err(Problem::new(Code::UnknownConversation, format!("there is no conversation `{id}`")))
+        }
+        Created::MessageIdUsed { id } => {
+            let detail = format!("the conversation has a message with the id `{id}`");
+            Err(Problem::new(Code::MessageIdUsed, detail).with("message_id", id))
+        }
         Created::ConversationBusy { active } => {
             let detail = format!("its execution {active} is active: wait for its end, or cancel it");
             Err(Problem::new(Code::ConversationBusy, detail).with("active_execution_id", active.to_string()))
@@ -162,12 +170,16 @@ async fn existing(app: &App, new: &NewExecution, id: ExecutionId) -> Answer<Star
     })
 }
 
+fn conversation_id(new: &NewExecution) -> Option<String> {
+    match &new.conversation {
+        Conversation::None => None,
+        Conversation::Made(id) | Conversation::Named(id) => Some(id.clone()),
+    }
+}
+
 impl Started {
     fn new(new: &NewExecution, id: ExecutionId, version: i32, created_at: Timestamp) -> Self {
-        let conversation_id = match &new.conversation {
-            Conversation::None => None,
-            Conversation::Made(id) | Conversation::Named(id) => Some(id.clone()),
-        };
+        let conversation_id = conversation_id(new);
         Self {
             id,
             status: Status::Queued,

@@ -10,6 +10,7 @@ use holdpoint_engine::outside::Refusal;
 use holdpoint_engine::scope::Scope;
 use holdpoint_engine::status::{ApprovalStatus, DefinitionKind, RunType, Status};
 use holdpoint_engine::time::Timestamp;
+use holdpoint_engine::transcript;
 use holdpoint_engine::wire::{ExecutionKey, SweepKind};
 
 pub struct Execution {
@@ -283,6 +284,28 @@ impl Store for Rows {
             latest,
             created_at: first.row.created_at,
         }))
+    }
+
+    fn message_list(&self, scope: &Scope, filter: &MessageFilter) -> StoreResult<Vec<MessageRow>> {
+        let state = self.here()?;
+        let mut said = Vec::new();
+        for row in state.executions.iter().map(|execution| &execution.row) {
+            if row.key.scope != *scope || row.conversation_id.as_ref() != Some(&filter.conversation) {
+                continue;
+            }
+            for message in transcript::start_messages(row.messages.as_deref(), row.input.as_deref()) {
+                let n = said.len() as i64 + 1;
+                let (execution, message) = (Some(row.key.id), message.to_string());
+                said.push(MessageRow { n, message_id: None, execution, message, at: row.created_at });
+            }
+        }
+        said.retain(|one| one.n > filter.after);
+        if let Some(role) = &filter.newest_of {
+            said.retain(|one| one.message.contains(&format!("\"role\":\"{role}\"")));
+            said.reverse();
+        }
+        said.truncate(filter.limit);
+        Ok(said)
     }
 
     fn execution_get(&self, scope: &Scope, id: ExecutionId) -> StoreResult<Option<ExecutionRow>> {

@@ -3,6 +3,7 @@
 mod acts;
 mod approvals;
 mod commits;
+mod conversations;
 mod definitions;
 mod desk;
 mod gates;
