@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use holdpoint_engine::advance::Gate;
+use holdpoint_engine::digest::call_digest;
 use holdpoint_engine::effect::Act;
 use holdpoint_engine::entry::{ApprovalRequested, Line, Usage};
 use holdpoint_engine::ids::{ApprovalId, ExecutionId, KeyId, ParkedId, SessionId, SweepId};
@@ -516,6 +517,15 @@ pub struct ApprovalRow {
     pub used_at: Option<Timestamp>,
     /// The execution's conversation.
     pub conversation_id: Option<String>,
+    /// For a tool of an MCP server: of the list that the call was asked for under.
+    pub list_digest: Option<String>,
+}
+
+impl ApprovalRow {
+    /// The digest of these arguments, sent by this call.
+    pub fn digest_of(&self, arguments: &str) -> String {
+        call_digest(&self.tool, self.version, arguments, self.list_digest.as_deref())
+    }
 }
 
 /// One execution as callers see it.

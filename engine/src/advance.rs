@@ -5,13 +5,15 @@
 //! The story of one call: take in what came, begin or resume, go on as far as possible,
 //! say what to wait for.
 
+mod mcp;
+
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::client_time::ClientTime;
 use crate::definition::APPROVAL_EXPIRY;
-use crate::definition::{CompiledAgent, CompiledTool, Definition, Retry, ToolKind};
+use crate::definition::{CompiledAgent, CompiledTool, Definition, HttpTool, Retry, Tool, ToolKind};
 use crate::digest;
 use crate::effect::{Act, AskedCall, Certainty, Effect, HttpEffect, Input, ModelAnswer, ModelEffect};
 use crate::entropy::Entropy;
@@ -29,6 +31,7 @@ use crate::run::{Run, Step, StepState, ToolWork, Work};
 use crate::status::{ApprovalStatus, DefinitionKind, EffectClass, ErrorType, Failure, Reason};
 use crate::time::Timestamp;
 use crate::transcript;
+use mcp::of_listing;
 
 /// A retry that is due within this is waited for without giving the lease back.
 const HOLD_FOR_RETRY: Duration = Duration::from_secs(2);
@@ -203,6 +206,7 @@ impl Turn<'_> {
             }
             Input::Answered { step, answer } => self.model_answered(step, answer),
             Input::Returned { step, output } => self.tool_returned(step, output),
+            Input::Listed { step, tools } => self.listed(step, tools),
             Input::Failed { step, failure, retry_after, certainty } => {
                 self.attempt_failed(step, failure, retry_after, certainty);
             }
@@ -329,7 +333,10 @@ impl Turn<'_> {
                 call.arguments.len(),
                 self.limits.value_bytes
             )),
-            Some(tool) => tool.check_arguments(&call.arguments).map(|()| tool.tool.approval),
+            Some(tool) => tool
+                .check_arguments(&call.arguments)
+                .and_then(|()| self.check_listed(&tool.tool, &call.name, &call.arguments))
+                .map(|()| (self.must_ask(&tool.tool), tool.tool.approval.named_expiry())),
         };
         match checked {
             Err(message) => self.push(Entry::ToolFailed(ToolFailed {
@@ -338,14 +345,14 @@ impl Turn<'_> {
                 tool: call.name.clone(),
                 error: Failure::new(ErrorType::Logic, message),
             })),
-            Ok(approval) if approval.is_needed() => {
-                self.ask(call.step, &call.id, &call.name, &call.arguments, approval.named_expiry());
-            }
-            Ok(_) => {}
+            Ok((true, expiry)) => self.ask(call.step, &call.id, &call.name, &call.arguments, expiry),
+            Ok((false, _)) => {}
         }
     }
 
     fn ask(&mut self, step: i32, call_id: &str, tool: &str, arguments: &str, expiry: Option<Duration>) {
+        let list_digest = self.list_digest(tool);
+        let version = self.pinned.definition.version();
         let entry = Entry::ApprovalRequested(ApprovalRequested {
             approval_id: ApprovalId::new(self.now, self.entropy),
             step,
@@ -353,7 +360,8 @@ impl Turn<'_> {
             tool: tool.to_owned(),
             arguments: raw(arguments),
             arguments_text: arguments.to_owned(),
-            digest: digest::arguments_digest(tool, self.pinned.definition.version(), arguments),
+            digest: digest::call_digest(tool, version, arguments, list_digest.as_deref()),
+            list_digest,
             requested_at: self.now,
             expires_at: self.now.plus(expiry.unwrap_or(APPROVAL_EXPIRY.0)),
             expiry_named: expiry.is_some(),
@@ -437,7 +445,8 @@ impl Turn<'_> {
                 retry_at: self.now.plus(wait),
             })),
             (None, Work::Tool(work)) => self.tool_failed(number, work, failure),
-            (None, _) => {
+            (None, work) => {
+                let failure = of_listing(failure, &work);
                 let mut entries = outside::close_approvals(self.run, ApprovalStatus::Cancelled);
                 entries.push(Entry::ExecutionFailed(ExecutionFailed {
                     reason: failure.kind.reason(),
@@ -449,7 +458,11 @@ impl Turn<'_> {
     }
 
     fn class_and_retry(&self, step: &Step) -> (EffectClass, Retry) {
-        let tool = step.tool().and_then(|work| self.tool_of(work));
+        let tool = match &step.work {
+            Work::Listing { tool } => return (EffectClass::Idempotent, self.listing_retry(tool)),
+            Work::Tool(work) => self.tool_of(work),
+            Work::Model | Work::Noop => None,
+        };
         match (tool, self.agent()) {
             (Some(tool), _) => (tool.tool.class(), tool.tool.retry),
             (None, Some(agent)) => (EffectClass::Idempotent, agent.agent.model.retry),
@@ -526,6 +539,7 @@ impl Turn<'_> {
                 }
                 (_, Work::Tool(work)) => self.call_tool(agent, number, step.attempt + 1, work),
                 (_, Work::Model) => self.call_model(agent, number, step.attempt + 1),
+                (_, Work::Listing { tool }) => self.begin_listing(number, step.attempt + 1, &tool),
                 (_, Work::Noop) => {}
             }
         }
@@ -540,6 +554,9 @@ impl Turn<'_> {
             let message = format!("the limit max_turns is {}", agent.agent.max_turns);
             let entries = outside::fail(self.run, Reason::TurnLimit, message);
             return self.push_all(entries);
+        }
+        if self.list_servers(agent) {
+            return;
         }
         let step = self.run.next_step();
         self.call_model(agent, step, 1);
@@ -567,39 +584,62 @@ impl Turn<'_> {
         let Some(tool) = agent.tool(&work.tool) else {
             return;
         };
-        let Some(ToolKind::Http(http)) = tool.tool.kind() else {
-            return;
-        };
-        let digest = digest::arguments_digest(&work.tool, agent.version, &work.arguments);
+        if let Err(message) = self.check_listed(&tool.tool, &work.tool, &work.arguments) {
+            return self.tool_failed(step, work, Failure::new(ErrorType::Logic, message));
+        }
+        let list = self.list_digest(&work.tool);
+        let digest = digest::call_digest(&work.tool, agent.version, &work.arguments, list.as_deref());
         match &work.gate {
             Some(decided) if *decided != digest => return self.ask_again(&work.call_id),
             None if tool.tool.approval.is_needed() => return self.ask_again(&work.call_id),
-            Some(_) => {
-                self.gates.push(Gate { tool_call_id: work.call_id.clone(), digest, first_use: attempt == 1 })
+            None if self.must_ask(&tool.tool) => {
+                return self.ask(step, &work.call_id, &work.tool, &work.arguments, None);
             }
-            None => {}
+            _ => {}
+        }
+        let effect = match tool.tool.kind() {
+            Some(ToolKind::Http(http)) => Some(self.http_effect(&tool.tool, http, (step, attempt), &work)),
+            Some(ToolKind::Mcp(mcp)) => self.mcp_effect(&tool.tool, mcp, (step, attempt), &work),
+            Some(ToolKind::Agent(_)) | None => None,
+        };
+        let Some(effect) = effect else {
+            return;
+        };
+        if work.gate.is_some() {
+            let first_use = !work.gate_used;
+            self.gates.push(Gate { tool_call_id: work.call_id.clone(), digest, first_use });
         }
         self.push(Entry::ToolCalled(ToolCalled {
             step,
-            tool_call_id: work.call_id.clone(),
-            tool: work.tool.clone(),
+            tool_call_id: work.call_id,
+            tool: work.tool,
             arguments: raw(&work.arguments),
             attempt,
         }));
-        self.effects.push(Effect::Http(HttpEffect {
+        self.effects.push(effect);
+    }
+
+    fn http_effect(
+        &self,
+        tool: &Tool,
+        http: &HttpTool,
+        (step, attempt): (i32, u32),
+        work: &ToolWork,
+    ) -> Effect {
+        Effect::Http(HttpEffect {
             step,
             attempt,
-            tool_call_id: work.call_id,
-            class: tool.tool.class(),
+            tool_call_id: work.call_id.clone(),
+            class: tool.class(),
             method: http.method,
             url: http.url.clone(),
             headers: http.headers.clone(),
             secret: http.secret.clone(),
             forwarded_headers: http.forwarded_headers.clone(),
-            arguments: work.arguments,
+            arguments: work.arguments.clone(),
             key: digest::effect_key(self.pinned.first_run, step),
-            timeout: tool.tool.timeout(),
-        }));
+            timeout: tool.timeout(),
+        })
     }
 
     /// What to wait for, and the line that says so.

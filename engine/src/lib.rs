@@ -13,6 +13,7 @@ pub mod entropy;
 pub mod entry;
 pub mod ids;
 pub mod limits;
+pub mod mcp;
 pub mod outside;
 pub mod retry;
 pub mod run;

@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use crate::entry::{CorruptLine, Entry, Line, ToolCall, Usage};
+use crate::entry::{CorruptLine, Entry, Line, ToolCall, ToolsListed, Usage};
+use crate::mcp::List;
 use crate::status::{Outcome, Reason, Status};
 use crate::time::Timestamp;
 
@@ -47,6 +48,11 @@ pub enum Work {
     Tool(ToolWork),
     /// A constant.
     Noop,
+    /// Asking an MCP server for its tools.
+    Listing {
+        /// The server's name in the definition.
+        tool: String,
+    },
 }
 
 /// A tool call and what was decided about it.
@@ -60,6 +66,8 @@ pub struct ToolWork {
     pub arguments: String,
     /// The digest that the decision binds to, once it is approved.
     pub gate: Option<String>,
+    /// Whether an attempt has stood on that decision.
+    pub gate_used: bool,
 }
 
 /// One step of the fold.
@@ -128,6 +136,8 @@ pub struct Run {
     pub answers: Vec<Answer>,
     /// Of all model calls.
     pub usage: Usage,
+    /// What each MCP server listed last, by its name in the definition.
+    pub lists: BTreeMap<String, List>,
     /// Steps whose question fell away: done, and nobody was told anything.
     pub closed: HashSet<i32>,
     call_ids: HashSet<String>,
@@ -224,6 +234,7 @@ impl Run {
                         tool: call.name.clone(),
                         arguments: call.arguments.clone(),
                         gate: None,
+                        gate_used: false,
                     };
                     self.steps.insert(call.step, Step::new(Work::Tool(work), StepState::Ready));
                 }
@@ -231,6 +242,9 @@ impl Run {
             Entry::ToolCalled(body) => self.change(body.step, |step| {
                 step.attempt = body.attempt;
                 step.state = StepState::Calling;
+                if let Work::Tool(tool) = &mut step.work {
+                    tool.gate_used = tool.gate.is_some();
+                }
             }),
             Entry::ToolCompleted(body) => self.done(body.step, told_output(body.output.get())),
             Entry::ToolFailed(body) => self.done(
@@ -272,6 +286,7 @@ impl Run {
                 };
                 if body.approved {
                     tool.gate = Some(body.digest.clone());
+                    tool.gate_used = false;
                     if let Some(edited) = &body.arguments_text {
                         tool.arguments.clone_from(edited);
                     }
@@ -284,11 +299,29 @@ impl Run {
                 self.closed.insert(body.step);
                 self.done(body.step, String::new());
             }
+            Entry::ToolsListing(body) => {
+                let work = Work::Listing { tool: body.tool.clone() };
+                let step = self.steps.entry(body.step).or_insert(Step::new(work, StepState::Calling));
+                step.attempt = body.attempt;
+                step.state = StepState::Calling;
+            }
+            Entry::ToolsListed(body) => self.listed(body),
             Entry::StepCompleted(body) => {
                 let done = StepState::Done { told: String::new() };
                 self.steps.insert(body.step, Step { attempt: 1, ..Step::new(Work::Noop, done) });
             }
         }
+    }
+
+    fn listed(&mut self, body: &ToolsListed) {
+        let first = self.lists.get(&body.tool).map_or(&body.digest, |known| &known.first).clone();
+        let list = List { digest: body.digest.clone(), first, tools: body.tools.clone() };
+        self.lists.insert(body.tool.clone(), list);
+        self.change(body.step, |step| {
+            if matches!(step.work, Work::Listing { .. }) {
+                step.state = StepState::Done { told: String::new() };
+            }
+        });
     }
 
     fn change(&mut self, step: i32, change: impl FnOnce(&mut Step)) {

@@ -76,9 +76,9 @@ fn canonical(text: &str) -> Answer<String> {
 
 /// Kinds that documents can have and this version cannot perform.
 fn not_yet(agent: &definition::Agent) -> Answer<()> {
-    let kinds = agent.tools.iter().any(|tool| tool.mcp.is_some() || tool.agent.is_some());
+    let kinds = agent.tools.iter().any(|tool| tool.agent.is_some());
     if kinds || !agent.transfers.is_empty() {
-        let message = "`mcp`, `agent` and `transfers` are not performed yet".to_owned();
+        let message = "`agent` and `transfers` are not performed yet".to_owned();
         return Err(wrong(vec![DefinitionError { place: "tools".to_owned(), message }]));
     }
     Ok(())
