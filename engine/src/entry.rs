@@ -5,8 +5,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::ids::ApprovalId;
+use crate::ids::{ApprovalId, ExecutionId};
 use crate::status::{ApprovalStatus, DefinitionKind, EffectClass, Failure, Outcome, Reason};
+use crate::team::Member;
 use crate::time::Timestamp;
 
 /// Raw JSON that is carried, not read.
@@ -123,6 +124,10 @@ entries! {
     PauseChanged("pause.changed", false),
     /// A pure step's result.
     StepCompleted("step.completed", true),
+    /// Another agent goes on.
+    Transfer("transfer", true),
+    /// A call has an execution of its own; its end is awaited.
+    Delegated("delegated", false),
 }
 
 /// Payload of `execution.started`.
@@ -134,6 +139,9 @@ pub struct ExecutionStarted {
     pub name: String,
     /// Which version of it.
     pub version: i32,
+    /// The agent that speaks first, where the conversation was with another one last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active: Option<Member>,
 }
 
 /// Payload of `execution.suspended`.
@@ -394,6 +402,22 @@ pub struct ApprovalRequested {
     /// Whether the definition names the expiry.
     #[serde(default)]
     pub expiry_named: bool,
+    /// The agent whose call it is, where that is not the one that the execution began with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_by: Option<Member>,
+    /// The child's call that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delegated_by: Option<DelegatedBy>,
+}
+
+/// The call of a child execution that an approval is about. Its parent shows it under an id
+/// of its own: the delegating call's id, `:`, the child's call id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DelegatedBy {
+    /// The execution that waits for the decision.
+    pub execution_id: ExecutionId,
+    /// Its call.
+    pub tool_call_id: String,
 }
 
 /// Payload of `approval.decided`.
@@ -419,6 +443,9 @@ pub struct ApprovalDecided {
     pub decided_by: String,
     /// When.
     pub decided_at: Timestamp,
+    /// The child's call that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delegated_by: Option<DelegatedBy>,
 }
 
 /// Payload of `approval.closed`.
@@ -432,6 +459,9 @@ pub struct ApprovalClosed {
     pub tool: String,
     /// `expired`, `cancelled` or `digest_mismatch`.
     pub status: ApprovalStatus,
+    /// The child's call that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delegated_by: Option<DelegatedBy>,
 }
 
 /// Payload of `pause.changed`.
@@ -450,6 +480,32 @@ pub struct StepCompleted {
     pub step: i32,
     /// Its result.
     pub output: Json,
+}
+
+/// Payload of `transfer`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Transfer {
+    /// The step.
+    pub step: i32,
+    /// The call by which the model asked for it.
+    pub tool_call_id: String,
+    /// Who spoke.
+    pub from: String,
+    /// Who goes on.
+    pub to: String,
+    /// That agent's version.
+    pub version: i32,
+}
+
+/// Payload of `delegated`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Delegated {
+    /// The step.
+    pub step: i32,
+    /// The call.
+    pub tool_call_id: String,
+    /// The execution that carries it out.
+    pub child: ExecutionId,
 }
 
 /// What a step's class lets us do with an attempt that was cut short.
@@ -482,6 +538,8 @@ impl Entry {
             Entry::OutcomeResolved(body) => body.step,
             Entry::ApprovalRequested(body) => body.step,
             Entry::ApprovalDecided(body) => body.step,
+            Entry::Transfer(body) => body.step,
+            Entry::Delegated(body) => body.step,
             Entry::ApprovalClosed(body) => body.step,
             Entry::StepCompleted(body) => body.step,
         }

@@ -3,8 +3,13 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use crate::entry::{CorruptLine, Entry, Line, ToolCall, Usage};
+use crate::entry::{
+    ApprovalClosed, ApprovalDecided, ApprovalRequested, CorruptLine, DelegatedBy, Entry, Line, ToolCall,
+    Usage,
+};
+use crate::ids::ExecutionId;
 use crate::status::{Outcome, Reason, Status};
+use crate::team::Member;
 use crate::time::Timestamp;
 
 /// Where a step stands.
@@ -30,6 +35,11 @@ pub enum StepState {
     Unknown {
         /// From when on "it did not happen" can be true.
         settled_at: Timestamp,
+    },
+    /// An execution of its own carries it out.
+    Delegated {
+        /// Which.
+        child: ExecutionId,
     },
     /// Over; for a tool, what the model is told.
     Done {
@@ -60,6 +70,19 @@ pub struct ToolWork {
     pub arguments: String,
     /// The digest that the decision binds to, once it is approved.
     pub gate: Option<String>,
+    /// The agent that asked for it; `None` for the one that the execution began with.
+    pub asker: Option<Member>,
+}
+
+/// An open question of a child.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChildAsks {
+    /// The delegating step.
+    pub step: i32,
+    /// The child's tool.
+    pub tool: String,
+    /// The child's call.
+    pub by: DelegatedBy,
 }
 
 /// One step of the fold.
@@ -130,6 +153,12 @@ pub struct Run {
     pub usage: Usage,
     /// Steps whose question fell away: done, and nobody was told anything.
     pub closed: HashSet<i32>,
+    /// The agent that speaks; `None` for the one that the execution is pinned to.
+    pub speaker: Option<Member>,
+    /// How often it was transferred.
+    pub transfers: u32,
+    /// Open questions of children, by the call id under which they are shown here.
+    pub children_ask: BTreeMap<String, ChildAsks>,
     call_ids: HashSet<String>,
 }
 
@@ -193,11 +222,22 @@ impl Run {
             .map(|(number, step)| (*number, step))
     }
 
+    /// The executions that carry out steps of this one.
+    pub fn children(&self) -> impl Iterator<Item = (i32, ExecutionId)> {
+        self.steps.iter().filter_map(|(number, step)| match step.state {
+            StepState::Delegated { child } => Some((*number, child)),
+            _ => None,
+        })
+    }
+
     /// Takes one more line in. Lines that make no sense here (a result of a step that
     /// is not there) change nothing: the fold never fails on order.
     pub fn apply(&mut self, entry: &Entry) {
         match entry {
-            Entry::ExecutionStarted(_) => self.started = true,
+            Entry::ExecutionStarted(body) => {
+                self.started = true;
+                self.speaker.clone_from(&body.active);
+            }
             Entry::ExecutionSuspended(body) => self.suspended = Some(body.reason),
             Entry::ExecutionResumed(_) => self.suspended = None,
             Entry::ExecutionCompleted(_) => self.ended = Some(Status::Completed),
@@ -224,6 +264,7 @@ impl Run {
                         tool: call.name.clone(),
                         arguments: call.arguments.clone(),
                         gate: None,
+                        asker: self.speaker.clone(),
                     };
                     self.steps.insert(call.step, Step::new(Work::Tool(work), StepState::Ready));
                 }
@@ -256,6 +297,20 @@ impl Run {
                     step.state = StepState::Ready;
                 }
             }),
+            Entry::ApprovalRequested(ApprovalRequested {
+                delegated_by: Some(by),
+                step,
+                tool,
+                tool_call_id,
+                ..
+            }) => {
+                let asks = ChildAsks { step: *step, tool: tool.clone(), by: by.clone() };
+                self.children_ask.insert(tool_call_id.clone(), asks);
+            }
+            Entry::ApprovalDecided(ApprovalDecided { delegated_by: Some(_), tool_call_id, .. })
+            | Entry::ApprovalClosed(ApprovalClosed { delegated_by: Some(_), tool_call_id, .. }) => {
+                self.children_ask.remove(tool_call_id);
+            }
             Entry::ApprovalRequested(body) => {
                 self.closed.remove(&body.step);
                 self.change(body.step, |step| {
@@ -284,6 +339,14 @@ impl Run {
                 self.closed.insert(body.step);
                 self.done(body.step, String::new());
             }
+            Entry::Transfer(body) => {
+                self.transfers += 1;
+                self.speaker = Some(Member { agent: body.to.clone(), version: body.version });
+                self.done(body.step, serde_json::json!({"transferred_to": body.to}).to_string());
+            }
+            Entry::Delegated(body) => {
+                self.change(body.step, |step| step.state = StepState::Delegated { child: body.child });
+            }
             Entry::StepCompleted(body) => {
                 let done = StepState::Done { told: String::new() };
                 self.steps.insert(body.step, Step { attempt: 1, ..Step::new(Work::Noop, done) });
@@ -298,6 +361,7 @@ impl Run {
     }
 
     fn done(&mut self, step: i32, told: String) {
+        self.children_ask.retain(|_, asks| asks.step != step);
         self.change(step, |step| step.state = StepState::Done { told });
     }
 }

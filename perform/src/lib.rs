@@ -95,6 +95,7 @@ pub fn kind(effect: &Effect) -> &'static str {
     match effect {
         Effect::Model(_) => "model",
         Effect::Http(_) => "http",
+        Effect::Delegate(_) => "delegate",
     }
 }
 
@@ -126,6 +127,10 @@ async fn attempt(performer: &Performer, effect: Effect, origin: &Origin) -> Resu
             })
         }
         Effect::Http(effect) => http::call(performer, effect, origin).await,
+        // Whoever has a journal starts it in a store; without one there is nothing to wait for.
+        Effect::Delegate(_) => {
+            Err(Fault::definite(ErrorType::Logic, "delegating to an agent needs a durable execution"))
+        }
     }
 }
 
