@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use holdpoint_db::ApprovalRow;
 use holdpoint_engine::definition::{Definition, check_against};
-use holdpoint_engine::entry::Entry;
+use holdpoint_engine::entry::{Entry, ToolsListed};
 use holdpoint_engine::mcp;
 use holdpoint_engine::scope::Scope;
 use holdpoint_engine::status::DefinitionKind;
+use holdpoint_engine::team::Member;
 
 use crate::app::App;
 use crate::problem::{Answer, Problem};
@@ -67,11 +68,19 @@ async fn check_listed(
 ) -> Answer<Result<(), String>> {
     let (scope, id) = (approval.key.scope.clone(), approval.key.id);
     let lines = app.read(move |store| store.journal_read(&scope, id)).await?.ok_or_else(Problem::internal)?;
-    let list = lines.iter().rev().find_map(|line| match Entry::read(&line.kind, &line.payload) {
-        Ok(Entry::ToolsListed(body)) if body.tool == server => Some(body),
-        _ => None,
-    });
-    let tools = list.map(|list| list.tools).unwrap_or_default();
+    let lists: Vec<ToolsListed> = lines
+        .iter()
+        .rev()
+        .filter_map(|line| match Entry::read(&line.kind, &line.payload) {
+            Ok(Entry::ToolsListed(body)) if body.tool == server => Some(body),
+            _ => None,
+        })
+        .collect();
+    let asker = Some(Member { agent: approval.agent.clone(), version: approval.version });
+    // Nobody is named where it is the agent that the execution began with.
+    let of = |agent: Option<Member>| lists.iter().find(|list| list.agent == agent);
+    let list = of(asker).or_else(|| of(None));
+    let tools = list.map_or(&[][..], |list| &list.tools);
     let name = mcp::name_of(server, &approval.tool).unwrap_or_default();
     let listed = tools.iter().find(|tool| tool.name == name);
     Ok(match listed {

@@ -158,7 +158,10 @@ fn open_row<'a>(
     transition: &'a Transition,
     asked: &'a holdpoint_engine::entry::ApprovalRequested,
 ) -> [Bind<'a>; 16] {
-    let (agent, version) = &transition.definition;
+    let (agent, version) = match &asked.asked_by {
+        Some(member) => (&member.agent, &member.version),
+        None => (&transition.definition.0, &transition.definition.1),
+    };
     binds![
         &*transition.key.scope.tenant,
         &*transition.key.scope.project,

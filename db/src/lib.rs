@@ -7,6 +7,7 @@
 
 mod approval_decide;
 mod approvals;
+mod children;
 mod commit_approvals;
 mod conn;
 mod conversations;
@@ -26,6 +27,7 @@ mod messages;
 mod metrics;
 mod outside;
 mod parked;
+mod pin;
 #[cfg(test)]
 mod plans;
 mod pool;

@@ -36,6 +36,23 @@ pub fn call_digest(tool: &str, version: i32, arguments: &str, list: Option<&str>
     hex(&hasher.finalize())
 }
 
+/// The id of the execution that a step delegates to: made of the parent's time and of the
+/// SHA-256 over parent and step, so that it is the same for every attempt.
+pub fn child_id(parent: ExecutionId, step: i32) -> ExecutionId {
+    let mut hasher = Sha256::new();
+    hasher.update(b"holdpoint child");
+    hasher.update(parent.0.as_bytes());
+    hasher.update(step.to_be_bytes());
+    let mut bytes = *parent.0.as_bytes();
+    bytes[6..].copy_from_slice(&hasher.finalize()[..10]);
+    ExecutionId(
+        uuid::Builder::from_bytes(bytes)
+            .with_version(uuid::Version::SortRand)
+            .with_variant(uuid::Variant::RFC4122)
+            .into_uuid(),
+    )
+}
+
 /// The `Idempotency-Key` of a step's calls: the same for every attempt, and for every run
 /// that takes the place of the first one.
 pub fn effect_key(first_run: ExecutionId, step: i32) -> String {
@@ -53,6 +70,18 @@ mod tests {
             arguments_digest("refund", 1, "{}"),
             sha256_hex(b"\0\0\0\0\0\0\0\x06refund\0\0\0\0\0\0\0\x011\0\0\0\0\0\0\0\x02{}")
         );
+    }
+
+    #[test]
+    fn a_child_has_one_id_for_each_step() {
+        let mut entropy = crate::entropy::Entropy::from_seed(1);
+        let at = crate::time::Timestamp::from_micros(1_800_000_000_000_000);
+        let (one, other) = (ExecutionId::new(at, &mut entropy), ExecutionId::new(at, &mut entropy));
+        assert_eq!(child_id(one, 2), child_id(one, 2));
+        let ids = [child_id(one, 2), child_id(one, 3), child_id(other, 2), one, other];
+        assert_eq!(ids.iter().collect::<std::collections::HashSet<_>>().len(), ids.len());
+        assert_eq!(child_id(one, 2).0.get_version_num(), 7);
+        assert_eq!(child_id(one, 2).0.as_bytes()[..6], one.0.as_bytes()[..6]);
     }
 
     #[test]

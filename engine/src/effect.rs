@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::definition::Method;
-use crate::entry::{ApprovalDecided, Json, OutcomeResolved};
+use crate::entry::{ApprovalClosed, ApprovalDecided, ApprovalRequested, Json, OutcomeResolved};
+use crate::ids::ExecutionId;
 use crate::mcp::ListedTool;
 use crate::status::{EffectClass, Failure};
+use crate::team::Member;
 
 /// One thing to perform, after its intent was committed.
 #[derive(Debug, Clone)]
@@ -19,6 +21,8 @@ pub enum Effect {
     List(ListEffect),
     /// Call a tool of an MCP server.
     Mcp(McpEffect),
+    /// Start an execution of another agent.
+    Delegate(DelegateEffect),
 }
 
 impl Effect {
@@ -29,6 +33,7 @@ impl Effect {
             Effect::Http(effect) => effect.step,
             Effect::List(effect) => effect.step,
             Effect::Mcp(effect) => effect.step,
+            Effect::Delegate(effect) => effect.step,
         }
     }
 }
@@ -132,6 +137,22 @@ pub struct McpEffect {
     pub timeout: Duration,
 }
 
+/// An execution to start for a call. Its id follows from the parent's and the step, so that
+/// starting it twice is starting it once.
+#[derive(Debug, Clone)]
+pub struct DelegateEffect {
+    /// The step.
+    pub step: i32,
+    /// The attempt.
+    pub attempt: u32,
+    /// The call.
+    pub tool_call_id: String,
+    /// Whom it is delegated to.
+    pub to: Member,
+    /// The call's arguments.
+    pub arguments: String,
+}
+
 /// What a model said in one call.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ModelAnswer {
@@ -190,6 +211,27 @@ pub enum Act {
     },
     /// Answer an unknown outcome.
     Resolve(OutcomeResolved),
+    /// A child asks a person.
+    ChildAsked(Box<ApprovalRequested>),
+    /// A person answered a child.
+    ChildDecided(ApprovalDecided),
+    /// A child's question fell away.
+    ChildClosed(ApprovalClosed),
+    /// A child is over.
+    ChildEnded(ChildEnded),
+}
+
+/// How a child ended, as its parent's step takes it.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct ChildEnded {
+    /// The parent's step.
+    pub step: i32,
+    /// What the child completed with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Json>,
+    /// Why it did not complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Failure>,
 }
 
 /// What reaches an execution that a worker holds.
@@ -227,6 +269,13 @@ pub enum Input {
         step: i32,
         /// Those that the definition wants, in order of their names.
         tools: Vec<ListedTool>,
+    },
+    /// A call has an execution of its own.
+    Delegated {
+        /// Its step.
+        step: i32,
+        /// The execution.
+        child: ExecutionId,
     },
     /// An attempt failed.
     Failed {

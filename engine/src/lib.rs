@@ -20,6 +20,7 @@ pub mod run;
 pub mod scope;
 pub mod status;
 pub mod strict_json;
+pub mod team;
 pub mod time;
 pub mod transcript;
 pub mod wire;

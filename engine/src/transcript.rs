@@ -16,7 +16,7 @@ use crate::run::{Answer, Run, Step, StepState};
 /// with stand in it as they came; the user's time, where it is known, is the instructions' last
 /// part, so that it is the same in each turn.
 pub fn request_body(agent: &CompiledAgent, pinned: &Pinned, run: &Run) -> String {
-    let tools = tools(agent, run);
+    let tools = tools(agent, pinned, run);
     let request = Request {
         model: &agent.agent.model.name,
         messages: messages(agent, pinned, run),
@@ -29,10 +29,13 @@ pub fn request_body(agent: &CompiledAgent, pinned: &Pinned, run: &Run) -> String
 }
 
 /// The definition's own functions, then those that servers list.
-fn tools<'a>(agent: &'a CompiledAgent, run: &Run) -> Option<Cow<'a, RawValue>> {
+fn tools<'a>(agent: &'a CompiledAgent, pinned: &Pinned, run: &Run) -> Option<Cow<'a, RawValue>> {
+    let speaker = pinned.listed_for(run.speaker.as_ref());
     let listed: Vec<Value> = agent
         .servers()
-        .filter_map(|(server, mcp)| Some((server, mcp, run.lists.get(&server.name)?)))
+        .filter_map(|(server, mcp)| {
+            Some((server, mcp, run.lists.get(&(speaker.clone(), server.name.clone()))?))
+        })
         .flat_map(|(server, mcp, list)| {
             let shown = list.offered(&server.name, mcp).0.into_iter();
             shown.map(|tool| {

@@ -60,6 +60,9 @@ impl Table {
             version: 1,
             definition: Arc::new(definition),
             messages: vec![serde_json::json!({"role": "user", "content": "hello"})],
+            team: Default::default(),
+            active_agent: None,
+            depth: 0,
             client_time: None,
         };
         Self {
@@ -112,6 +115,7 @@ impl Table {
             tool: tool.tool,
             decided_by: "key_1".to_owned(),
             decided_at: self.now,
+            delegated_by: None,
         }))
     }
 

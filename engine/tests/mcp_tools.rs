@@ -52,6 +52,9 @@ impl Table {
             definition: Arc::new(definition),
             messages: vec![json!({"role": "user", "content": "hello"})],
             client_time: None,
+            team: Default::default(),
+            active_agent: None,
+            depth: 0,
         };
         Self { pinned, run: Run::default(), journal: Vec::new(), now, entropy }
     }
@@ -101,6 +104,7 @@ impl Table {
             digest: asked.digest,
             decided_by: "key_1".to_owned(),
             decided_at: self.now,
+            delegated_by: None,
         })))
     }
 

@@ -142,6 +142,12 @@ impl Performer {
         self.seals.seal(key, headers)
     }
 
+    /// Seals what is sealed for one execution for another, which it delegates to; `None` where
+    /// it cannot be opened.
+    pub fn reseal(&self, from: &ExecutionKey, to: &ExecutionKey, sealed: &[u8]) -> Option<Vec<u8>> {
+        self.seals.seal(to, &self.seals.open(from, sealed)?).ok()
+    }
+
     /// The headers among `names` that the execution's caller sent.
     pub(crate) fn forwarded(&self, names: &[String], origin: &Origin) -> Result<HeaderMap, Fault> {
         if names.is_empty() {

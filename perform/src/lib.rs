@@ -109,6 +109,7 @@ pub fn kind(effect: &Effect) -> &'static str {
         Effect::Http(_) => "http",
         Effect::List(_) => "mcp_list",
         Effect::Mcp(_) => "mcp",
+        Effect::Delegate(_) => "delegate",
     }
 }
 
@@ -153,6 +154,10 @@ async fn attempt(performer: &Performer, effect: Effect, origin: &Origin) -> Resu
         #[cfg(not(feature = "mcp"))]
         Effect::List(_) | Effect::Mcp(_) => {
             Err(Fault::definite(ErrorType::Logic, "this build has no tools of MCP servers (feature `mcp`)"))
+        }
+        // Whoever has a journal starts it in a store; without one there is nothing to wait for.
+        Effect::Delegate(_) => {
+            Err(Fault::definite(ErrorType::Logic, "delegating to an agent needs a durable execution"))
         }
     }
 }

@@ -288,7 +288,12 @@ pub fn digest() -> String {
 /// `execution.started`.
 pub fn started() -> Entry {
     let name = "holdpoint.noop".to_owned();
-    Entry::ExecutionStarted(ExecutionStarted { kind: DefinitionKind::Workflow, name, version: 1 })
+    Entry::ExecutionStarted(ExecutionStarted {
+        kind: DefinitionKind::Workflow,
+        name,
+        version: 1,
+        active: None,
+    })
 }
 
 /// `model.called`.
@@ -327,6 +332,8 @@ pub fn requested(call: &Asked<'_>, step: i32) -> Entry {
         requested_at: call.requested_at,
         expires_at: call.expires_at,
         expiry_named: call.expiry_named,
+        asked_by: None,
+        delegated_by: None,
     })
 }
 
@@ -345,6 +352,7 @@ pub fn completed() -> Target {
         error: None,
         output: Some("\"done\"".to_owned()),
         messages: Vec::new(),
+        active_agent: None,
     })
 }
 

@@ -2,99 +2,112 @@
 //! of the list, and asked about where the list is another than the pinned one.
 
 use super::Turn;
-use crate::definition::{CompiledAgent, McpTool, Retry, Tool, check_against};
+use crate::definition::{McpTool, Retry, Tool, check_against};
+use crate::digest;
 use crate::effect::{Effect, ListEffect, McpEffect, McpServer};
-use crate::entry::{ApprovalClosed, Entry, ToolsListed, ToolsListing};
+use crate::entry::{ApprovalClosed, Entry, ToolCall, ToolsListed, ToolsListing};
 use crate::mcp::{List, ListedTool, list_digest, name_of};
 use crate::run::{StepState, ToolWork, Work};
 use crate::status::{ApprovalStatus, ErrorType, Failure};
-use crate::{digest, entry};
+use crate::team::Member;
 
-impl Turn<'_> {
-    /// Asks the servers that have not listed their tools yet; whether there are any.
-    pub(super) fn list_servers(&mut self, agent: &CompiledAgent) -> bool {
-        let unknown: Vec<String> = agent
-            .servers()
-            .map(|(tool, _)| tool.name.clone())
-            .filter(|name| !self.run.lists.contains_key(name))
-            .collect();
+impl<'a> Turn<'a> {
+    /// Asks the servers of the agent that speaks that have not listed their tools yet; whether
+    /// there are any.
+    pub(super) fn list_servers(&mut self) -> bool {
+        let speaker = self.pinned.listed_for(self.run.speaker.as_ref());
+        let Some(agent) = self.agent() else { return false };
+        let known = |name: &String| self.run.lists.contains_key(&(speaker.clone(), name.clone()));
+        let unknown: Vec<String> =
+            agent.servers().map(|(tool, _)| tool.name.clone()).filter(|name| !known(name)).collect();
         for name in &unknown {
             let step = self.run.next_step();
-            self.begin_listing(step, 1, name);
+            self.begin_listing(step, 1, speaker.clone(), name);
         }
         !unknown.is_empty()
     }
 
-    pub(super) fn begin_listing(&mut self, step: i32, attempt: u32, name: &str) {
-        let Some((tool, mcp)) = self.server(name) else { return };
-        let effect =
-            Effect::List(ListEffect { step, attempt, server: server_of(mcp), timeout: tool.timeout() });
-        self.push(Entry::ToolsListing(ToolsListing { step, tool: name.to_owned(), attempt }));
-        self.effects.push(effect);
+    pub(super) fn begin_listing(&mut self, step: i32, attempt: u32, agent: Option<Member>, name: &str) {
+        let Some((tool, mcp)) = self.server(agent.as_ref(), name) else { return };
+        let effect = ListEffect { step, attempt, server: server_of(mcp), timeout: tool.timeout() };
+        self.push(Entry::ToolsListing(ToolsListing { step, agent, tool: name.to_owned(), attempt }));
+        self.effects.push(Effect::List(effect));
     }
 
-    pub(super) fn listing_retry(&self, name: &str) -> Retry {
-        self.server(name).map_or_else(Retry::default, |(tool, _)| tool.retry)
+    pub(super) fn listing_retry(&self, agent: Option<&Member>, name: &str) -> Retry {
+        self.server(agent, name).map_or_else(Retry::default, |(tool, _)| tool.retry)
     }
 
-    fn server(&self, name: &str) -> Option<(&Tool, &McpTool)> {
-        self.agent()?.servers().find(|(tool, _)| tool.name == name)
+    fn server(&self, agent: Option<&Member>, name: &str) -> Option<(&'a Tool, &'a McpTool)> {
+        self.pinned.agent(agent)?.servers().find(|(tool, _)| tool.name == name)
+    }
+
+    fn list(&self, asker: Option<&Member>, server: &str) -> Option<&List> {
+        self.run.lists.get(&(self.pinned.listed_for(asker), server.to_owned()))
     }
 
     /// A list came: of a listing its result, for a call the reason why it was not made.
     pub(super) fn listed(&mut self, step: i32, tools: Vec<ListedTool>) {
         let calling = self.run.steps.get(&step).filter(|step| step.state == StepState::Calling);
         match calling.map(|step| step.work.clone()) {
-            Some(Work::Listing { tool }) => self.take_list(step, &tool, tools),
-            Some(Work::Tool(work)) => self.list_changed(step, &work, tools),
+            Some(Work::Listing { agent, tool }) => self.take_list(step, agent, &tool, tools),
+            Some(Work::Tool(work)) => self.list_changed(step, work, tools),
             _ => {}
         }
     }
 
-    fn take_list(&mut self, step: i32, name: &str, tools: Vec<ListedTool>) {
-        let Some((_, mcp)) = self.server(name) else { return };
+    fn take_list(&mut self, step: i32, agent: Option<Member>, name: &str, tools: Vec<ListedTool>) {
+        let Some((_, mcp)) = self.server(agent.as_ref(), name) else { return };
         let digest = list_digest(&tools);
         let list = List { first: digest.clone(), digest, tools };
         let (_, skipped) = list.offered(name, mcp);
-        let List { digest, tools, .. } = list;
-        self.push(Entry::ToolsListed(ToolsListed { step, tool: name.to_owned(), digest, tools, skipped }));
+        let (List { digest, tools, .. }, tool) = (list, name.to_owned());
+        self.push(Entry::ToolsListed(ToolsListed { step, agent, tool, digest, tools, skipped }));
     }
 
     /// What a person approved, or the definition lets go, was a call of another list: a person
     /// is asked again. A call that the new list does not take is told to the model.
-    fn list_changed(&mut self, step: i32, work: &ToolWork, tools: Vec<ListedTool>) {
-        let Some(tool) = self.tool_of(work).map(|tool| tool.tool.clone()) else { return };
-        self.take_list(step, &tool.name, tools);
+    fn list_changed(&mut self, step: i32, work: ToolWork, tools: Vec<ListedTool>) {
+        let Some(tool) = self.tool_of(&work).map(|tool| &tool.tool) else { return };
+        let agent = self.pinned.listed_for(work.asker.as_ref());
+        self.take_list(step, agent, &tool.name, tools);
         if work.gate.is_some() {
             self.push(Entry::ApprovalClosed(ApprovalClosed {
                 step,
                 tool_call_id: work.call_id.clone(),
                 tool: work.tool.clone(),
                 status: ApprovalStatus::DigestMismatch,
+                delegated_by: None,
             }));
         }
-        match self.check_listed(&tool, &work.tool, &work.arguments) {
-            Ok(()) => {
-                let expiry = tool.approval.named_expiry();
-                self.ask(step, &work.call_id, &work.tool, &work.arguments, expiry);
-            }
-            Err(message) => self.push(Entry::ToolFailed(entry::ToolFailed {
-                step,
-                tool_call_id: work.call_id.clone(),
-                tool: work.tool.clone(),
-                error: Failure::new(ErrorType::Logic, message),
-            })),
+        match self.check_listed(tool, &work) {
+            Ok(()) => self.ask(step, tool.approval.named_expiry()),
+            Err(message) => self.tool_failed(step, work, Failure::new(ErrorType::Logic, message)),
         }
+    }
+
+    /// As [`Self::check_listed`], for a call of the agent that speaks.
+    pub(super) fn check_listed_call(&self, tool: &Tool, call: &ToolCall) -> Result<(), String> {
+        self.check_against_list(tool, self.run.speaker.as_ref(), &call.name, &call.arguments)
     }
 
     /// Whether the server lists the tool and its schema takes the arguments; nothing to say of
     /// a tool that is none of a server's.
-    pub(super) fn check_listed(&self, tool: &Tool, function: &str, arguments: &str) -> Result<(), String> {
+    pub(super) fn check_listed(&self, tool: &Tool, work: &ToolWork) -> Result<(), String> {
+        self.check_against_list(tool, work.asker.as_ref(), &work.tool, &work.arguments)
+    }
+
+    fn check_against_list(
+        &self,
+        tool: &Tool,
+        asker: Option<&Member>,
+        function: &str,
+        arguments: &str,
+    ) -> Result<(), String> {
         if tool.mcp.is_none() {
             return Ok(());
         }
-        let listed = self.run.lists.get(&tool.name).and_then(|list| list.find(&tool.name, function));
-        match listed {
+        match self.list(asker, &tool.name).and_then(|list| list.find(&tool.name, function)) {
             Some(listed) => check_against(&listed.input_schema, arguments),
             None => {
                 let shown: String = function.chars().take(64).collect();
@@ -104,19 +117,16 @@ impl Turn<'_> {
     }
 
     /// Whether a person is asked before a call.
-    pub(super) fn must_ask(&self, tool: &Tool) -> bool {
-        let pinned = || {
-            let list = self.run.lists.get(&tool.name);
-            tool.mcp.as_ref().is_none_or(|mcp| list.is_some_and(|list| list.is_pinned(mcp)))
-        };
-        tool.approval.is_needed() || !pinned()
+    pub(super) fn must_ask(&self, tool: &Tool, asker: Option<&Member>) -> bool {
+        let list = || self.list(asker, &tool.name);
+        let pinned = tool.mcp.as_ref().is_none_or(|mcp| list().is_some_and(|list| list.is_pinned(mcp)));
+        tool.approval.is_needed() || !pinned
     }
 
     /// For a tool of a server: of the list that it is called under.
-    pub(super) fn list_digest(&self, function: &str) -> Option<String> {
-        let tool = self.agent()?.tool(function)?;
-        tool.tool.mcp.as_ref()?;
-        Some(self.run.lists.get(&tool.tool.name)?.digest.clone())
+    pub(super) fn list_digest(&self, work: &ToolWork) -> Option<String> {
+        let tool = self.tool_of(work).filter(|tool| tool.tool.mcp.is_some())?;
+        Some(self.list(work.asker.as_ref(), &tool.tool.name)?.digest.clone())
     }
 
     /// `None` where the server does not list it.
@@ -127,7 +137,7 @@ impl Turn<'_> {
         (step, attempt): (i32, u32),
         work: &ToolWork,
     ) -> Option<Effect> {
-        let list = self.run.lists.get(&tool.name)?;
+        let list = self.list(work.asker.as_ref(), &tool.name)?;
         Some(Effect::Mcp(McpEffect {
             step,
             attempt,
@@ -147,7 +157,7 @@ impl Turn<'_> {
 /// which server it was.
 pub(super) fn of_listing(failure: Failure, work: &Work) -> Failure {
     match work {
-        Work::Listing { tool } => {
+        Work::Listing { tool, .. } => {
             let message =
                 format!("the tools of the server `{tool}` could not be listed: {}", failure.message);
             Failure { message, ..failure }
