@@ -15,6 +15,7 @@ pub mod ids;
 pub mod limits;
 pub mod mcp;
 pub mod outside;
+pub mod redact;
 pub mod retry;
 pub mod run;
 pub mod scope;
