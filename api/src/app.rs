@@ -28,8 +28,7 @@ pub struct App {
     pub queue: Arc<dyn Queue>,
     pub sweeper: Sweeper,
     pub relay: Relay,
-    /// For classic runs.
-    #[allow(dead_code)]
+    /// Seals what is for tools only; performs the effects of classic runs.
     pub performer: Arc<Performer>,
     pub settings: Settings,
     pub limits: Limits,

@@ -84,7 +84,7 @@ impl RawBody {
 }
 
 /// A body without members.
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NoMembers {}
 

@@ -8,11 +8,13 @@ use holdpoint_engine::entry::{
 use holdpoint_engine::ids::ApprovalId;
 use holdpoint_engine::status::{ApprovalStatus, Failure};
 use holdpoint_engine::time::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// What a step does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(rename = "StepKind")]
 pub enum Kind {
     /// A model call.
     Model,
@@ -23,7 +25,7 @@ pub enum Kind {
 }
 
 /// Where a step stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum StepStatus {
     /// Not begun, or a person is asked.
@@ -45,7 +47,7 @@ pub enum StepStatus {
 }
 
 /// The question that a step stands or stood behind.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Asked {
     id: ApprovalId,
     status: ApprovalStatus,
@@ -58,7 +60,8 @@ pub struct Asked {
 }
 
 /// One step.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Step")]
 pub struct StepView {
     step: i32,
     kind: Kind,

@@ -10,6 +10,7 @@ use holdpoint_engine::status::{ApprovalStatus, DefinitionKind, Failure, Reason, 
 use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::wire::SweepKind;
 use http::{HeaderValue, StatusCode, header};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -37,14 +38,15 @@ fn raw_text(text: &str) -> Json {
 }
 
 /// A definition's name and version.
-#[derive(Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "DefinitionVersion")]
 pub struct Definition {
     pub name: String,
     pub version: i32,
 }
 
 /// One execution, whole.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub struct Execution {
     #[serde(flatten)]
     summary: Summary,
@@ -55,7 +57,8 @@ pub struct Execution {
 }
 
 /// One execution as lists show it: without what may be long.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ExecutionSummary")]
 pub struct Summary {
     id: ExecutionId,
     status: Status,
@@ -121,7 +124,7 @@ impl From<ExecutionRow> for Execution {
 }
 
 /// One approval.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub struct Approval {
     id: ApprovalId,
     execution_id: ExecutionId,
@@ -181,7 +184,8 @@ impl From<ApprovalRow> for Approval {
 }
 
 /// One version of a definition.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "AgentVersion")]
 pub struct Version {
     name: String,
     version: i32,
@@ -213,7 +217,7 @@ impl Version {
 }
 
 /// An API key, without its secret.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub struct Key {
     id: KeyId,
     role: String,
@@ -239,7 +243,8 @@ impl From<KeyRow> for Key {
 }
 
 /// What a pass of a sweep did.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "SweepReport")]
 pub struct Report {
     sweep_id: SweepId,
     scanned: i64,
@@ -264,7 +269,7 @@ impl Report {
 }
 
 /// A past pass of a sweep.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub struct Sweep {
     #[serde(flatten)]
     report: Report,
@@ -289,7 +294,8 @@ impl From<SweepRow> for Sweep {
 }
 
 /// A message that could not be carried out.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ParkedMessage")]
 pub struct Parked {
     id: ParkedId,
     queue: String,

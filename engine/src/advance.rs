@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::client_time::ClientTime;
 use crate::definition::APPROVAL_EXPIRY;
 use crate::definition::{
     AgentTool, CompiledAgent, CompiledTool, Definition, HttpTool, Reference, Retry, Tool, ToolKind, Transfer,
@@ -60,6 +61,8 @@ pub struct Pinned {
     pub depth: i32,
     /// The messages that it was started with.
     pub messages: Vec<Value>,
+    /// The user's own time, which the model is told.
+    pub client_time: Option<ClientTime>,
 }
 
 impl Pinned {
@@ -639,7 +642,7 @@ impl<'a> Turn<'a> {
             let entries = outside::fail(self.run, Reason::Internal, message);
             return self.push_all(entries);
         };
-        let body = transcript::request_body(agent, &self.pinned.messages, self.run);
+        let body = transcript::request_body(agent, self.pinned, self.run);
         self.push(if attempt == 1 {
             Entry::ModelCalled(ModelCalled { step, attempt })
         } else {
@@ -702,6 +705,7 @@ impl<'a> Turn<'a> {
             url: http.url.clone(),
             headers: http.headers.clone(),
             secret: http.secret.clone(),
+            forwarded_headers: http.forwarded_headers.clone(),
             arguments: work.arguments.clone(),
             key: digest::effect_key(self.pinned.first_run, step),
             timeout: tool.timeout(),

@@ -1,9 +1,11 @@
 //! Time as an argument: microseconds since 1970 in UTC, and durations as users write them.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A moment, in microseconds since 1970-01-01T00:00:00Z; RFC 3339 on the wire.
@@ -59,6 +61,20 @@ impl<'de> Deserialize<'de> for Timestamp {
         let text = String::deserialize(deserializer)?;
         Self::parse(&text)
             .ok_or_else(|| serde::de::Error::custom(format!("`{text}` is not a time as RFC 3339 writes it")))
+    }
+}
+
+impl JsonSchema for Timestamp {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Timestamp".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "format": "date-time"})
     }
 }
 
@@ -128,6 +144,26 @@ impl<'de> Deserialize<'de> for Span {
             Written::Text(text) => text,
         };
         Self::parse(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for Span {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Span".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A duration: a whole number of seconds, or 250ms, 20s, 10m, 1h, 2d; 36500d at most.",
+            "anyOf": [
+                {"type": "string", "pattern": "^[0-9]+(ms|s|m|h|d)?$"},
+                {"type": "integer", "minimum": 0}
+            ]
+        })
     }
 }
 

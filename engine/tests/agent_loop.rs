@@ -63,6 +63,7 @@ impl Table {
             team: Default::default(),
             active_agent: None,
             depth: 0,
+            client_time: None,
         };
         Self {
             pinned,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::description::{self, Asked};
 use crate::poll::{SOON, until};
 use crate::sse::Stream;
 
@@ -68,6 +69,7 @@ pub struct Client {
     base: String,
     key: Option<String>,
     http: reqwest::Client,
+    described: bool,
 }
 
 impl Client {
@@ -76,7 +78,12 @@ impl Client {
         // A second call finds it installed already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder().no_proxy().build().expect("a client");
-        Self { base: base.to_owned(), key: key.map(str::to_owned), http }
+        Self { base: base.to_owned(), key: key.map(str::to_owned), http, described: false }
+    }
+
+    /// Of an API: what it takes and answers is held against its `/openapi.json`.
+    pub fn described(self) -> Self {
+        Self { described: true, ..self }
     }
 
     /// The same address with another key, or none.
@@ -95,11 +102,18 @@ impl Client {
 
     /// Sends; an error of the connection is handed back.
     pub async fn try_send(&self, builder: reqwest::RequestBuilder) -> Result<Answer, reqwest::Error> {
-        let response = builder.timeout(Duration::from_secs(60)).send().await?;
+        let (http, request) = builder.timeout(Duration::from_secs(60)).build_split();
+        let request = request?;
+        let asked = self.described.then(|| Asked::of(&request));
+        let response = http.execute(request).await?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let text = response.text().await?;
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
-        Ok(Answer { status, headers, text, body })
+        let answer = Answer { status, headers, text, body };
+        if let Some(asked) = asked {
+            description::check(&self.base, &asked, &answer).await;
+        }
+        Ok(answer)
     }
 
     /// Sends.

@@ -175,7 +175,7 @@ impl System {
 
     /// The API process of this number, as the same admin.
     pub fn client_of(&self, api: usize) -> Client {
-        Client::new(&self.url_of(api), Some(&self.admin))
+        Client::new(&self.url_of(api), Some(&self.admin)).described()
     }
 
     /// The address of an API process.

@@ -10,24 +10,27 @@ use holdpoint_engine::outside::Refusal;
 use holdpoint_engine::status::{Outcome, Status};
 use holdpoint_engine::wire::ExecutionKey;
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Shared;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body::{NoMembers, RawBody, check_value};
+use crate::openapi::Operation;
 use crate::params::{Segments, execution_id};
 use crate::problem::{Answer, Code, Problem};
 use crate::view;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct ResolveBody {
     outcome: Outcome,
     result: Option<Json>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ActAccepted")]
 struct Accepted {
     id: ExecutionId,
     status: Status,
@@ -116,4 +119,39 @@ fn not_settled(refusal: &Refusal) -> Problem {
         Refusal::NotSettled { settled_at, .. } => problem.with("settled_at", settled_at.to_string()),
         Refusal::NotUnknown { .. } => problem,
     }
+}
+
+fn act_doc(id: &'static str, summary: &'static str) -> Operation {
+    Operation::new(id, summary)
+        .optional_body::<NoMembers>()
+        .answer::<Accepted>(202, "It is committed; `status` is that of the moment.")
+        .problem(Code::AlreadyTerminal)
+}
+
+/// What cancel takes and answers.
+pub fn cancel_doc() -> Operation {
+    act_doc(
+        "execution_cancel",
+        "Cancels: one that is queued or suspended at once, a running one in a moment.",
+    )
+}
+
+/// What pause takes and answers.
+pub fn pause_doc() -> Operation {
+    act_doc("execution_pause", "Holds before the next step.")
+}
+
+/// What resume takes and answers.
+pub fn resume_doc() -> Operation {
+    act_doc("execution_resume", "Lets a paused execution go on.")
+}
+
+/// What resolve takes and answers.
+pub fn resolve_doc() -> Operation {
+    Operation::new("execution_resolve", "Answers an unknown outcome.")
+        .body::<ResolveBody>()
+        .answer::<Accepted>(202, "It is committed; `status` is that of the moment.")
+        .problem(Code::AlreadyTerminal)
+        .problem(Code::OutcomeNotUnknown)
+        .problem(Code::NotSettled)
 }

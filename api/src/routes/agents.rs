@@ -9,25 +9,29 @@ use holdpoint_engine::scope::{Scope, check_name};
 use holdpoint_engine::status::DefinitionKind;
 use holdpoint_engine::team::MAX_TEAM;
 use http::{HeaderValue, StatusCode, header};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Shared;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body::{RawBody, refused};
+use crate::openapi::Operation;
 use crate::params::{self, Params, Segments};
 use crate::problem::{Answer, Code, Problem};
 use crate::view;
 
 const AGENT: DefinitionKind = DefinitionKind::Agent;
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "AgentPage")]
 struct Page {
     agents: Vec<view::Version>,
     next_cursor: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "AgentVersions")]
 struct Versions {
     versions: Vec<view::Version>,
 }
@@ -189,3 +193,47 @@ pub async fn versions(State(app): Shared, caller: Caller, Segments(name): Segmen
     }
     Ok(view::ok(&Versions { versions: rows.into_iter().map(view::Version::brief).collect() }))
 }
+
+/// What put takes and answers.
+pub fn put_doc() -> Operation {
+    Operation::new("agent_put", "Registers a version; the same document again is the same version.")
+        .body::<Document>()
+        .answer::<view::Version>(201, "A new version.")
+        .with_header("location")
+        .answer::<view::Version>(200, "The same document as the latest version.")
+        .with_header("location")
+        .problem(Code::InvalidDefinition)
+}
+
+/// What get takes and answers.
+pub fn get_doc() -> Operation {
+    Operation::new("agent_get", "The latest version in use, or the one named, with its document.")
+        .query::<i32>("version", "A version's number.")
+        .answer::<view::Version>(200, "With `document`.")
+}
+
+/// What delete answers.
+pub fn delete_doc() -> Operation {
+    Operation::new("agent_delete", "Takes the name out of use; running executions keep their version.")
+        .empty(204, "Nothing more can be started.")
+}
+
+/// What list takes and answers.
+pub fn list_doc() -> Operation {
+    Operation::new("agent_list", "The latest versions, by name, without their documents.")
+        .page("50 by default, 1000 at most.")
+        .answer::<Page>(200, "A page.")
+}
+
+/// What versions answers.
+pub fn versions_doc() -> Operation {
+    Operation::new("agent_versions", "All versions, newest first, without their documents.")
+        .answer::<Versions>(200, "All of them.")
+}
+
+/// An agent's document: `docs/agents.md` has its members.
+#[derive(JsonSchema)]
+#[schemars(transparent)]
+#[allow(dead_code)]
+#[schemars(rename = "AgentDocument")]
+struct Document(serde_json::Map<String, serde_json::Value>);

@@ -3,12 +3,14 @@
 use axum::extract::State;
 use holdpoint_db::{ApprovalFilter, ApprovalRow};
 use holdpoint_engine::status::ApprovalStatus;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Shared;
 use super::get::visible;
 use crate::app::App;
 use crate::auth::Caller;
+use crate::openapi::Operation;
 use crate::params::{self, Params, Segments, execution_id};
 use crate::problem::Answer;
 use crate::view;
@@ -16,14 +18,15 @@ use crate::view;
 /// The most approvals in one answer.
 pub const MOST: usize = 1_000;
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ApprovalPage")]
 struct Page {
     approvals: Vec<view::Approval>,
     next_cursor: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Approvals {
+#[derive(Serialize, JsonSchema)]
+pub struct Approvals {
     has_pending: bool,
     approvals: Vec<view::Approval>,
 }
@@ -78,4 +81,36 @@ pub async fn of_execution(State(app): Shared, caller: Caller, Segments(id): Segm
 pub fn answer(rows: Vec<ApprovalRow>) -> axum::response::Response {
     let has_pending = rows.iter().any(|row| row.status == ApprovalStatus::Pending);
     view::ok(&Approvals { has_pending, approvals: rows.into_iter().map(Into::into).collect() })
+}
+
+/// What the inbox takes and answers.
+pub fn inbox_doc() -> Operation {
+    Operation::new("approval_list", "The inbox: what waits for a decision, oldest first.")
+        .query::<InboxStatus>("status", "`pending` by default; `all` for every one.")
+        .query::<String>("agent", "Of this agent.")
+        .query::<String>("tool", "Of this tool.")
+        .page("50 by default, 1000 at most.")
+        .answer::<Page>(200, "A page.")
+}
+
+/// What an execution's approvals are answered as.
+pub fn of_execution_doc() -> Operation {
+    Operation::new("execution_approvals", "All approvals of an execution, decided and closed ones too.")
+        .answer::<Approvals>(200, "Up to 1000.")
+}
+
+/// A status, or all.
+#[derive(JsonSchema)]
+#[serde(rename_all = "lowercase", untagged)]
+#[allow(dead_code)]
+enum InboxStatus {
+    One(ApprovalStatus),
+    All(All),
+}
+
+#[derive(JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[allow(dead_code)]
+enum All {
+    All,
 }

@@ -8,6 +8,7 @@ use holdpoint_engine::ids::ExecutionId;
 use holdpoint_engine::status::{ApprovalStatus, Status};
 use holdpoint_engine::strict_json;
 use holdpoint_engine::time::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -16,11 +17,12 @@ use super::batch::check_count;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body::{self, RawBody, check_value};
+use crate::openapi::Operation;
 use crate::params::Segments;
 use crate::problem::{Answer, Code, Problem};
 use crate::view;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct DecisionBody {
     approved: bool,
@@ -29,14 +31,17 @@ struct DecisionBody {
     digest: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "DecisionsBody")]
 struct ManyBody {
+    #[schemars(with = "Vec<ItemBody>")]
     decisions: Vec<Json>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "DecisionItemBody")]
 struct ItemBody {
     execution_id: String,
     tool_call_id: String,
@@ -47,7 +52,7 @@ struct ItemBody {
 }
 
 /// What a decision is answered with.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Decision {
     execution_id: ExecutionId,
     tool_call_id: String,
@@ -58,12 +63,14 @@ struct Decision {
     execution_status: Status,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "DecisionResults")]
 struct Results {
     results: Vec<Item>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "DecisionResult")]
 struct Item {
     index: usize,
     #[serde(flatten)]
@@ -257,4 +264,22 @@ impl Item {
             Err(problem) => Self { index, decision: None, problem: Some(problem.document()) },
         }
     }
+}
+
+/// What one decision takes and answers.
+pub fn one_doc() -> Operation {
+    Operation::new("approval_decide", "Decides; the same decision again changes nothing.")
+        .body::<DecisionBody>()
+        .answer::<Decision>(200, "The decision that counts, made now or before.")
+        .problem(Code::ApprovalConflict)
+        .problem(Code::DigestMismatch)
+        .problem(Code::ApprovalClosed)
+        .problem(Code::ArgumentsInvalid)
+}
+
+/// What many decisions take and answer.
+pub fn many_doc() -> Operation {
+    Operation::new("approval_decide_many", "Decides up to 1000; one bad item stops no other.")
+        .body::<ManyBody>()
+        .answer::<Results>(200, "A result for each item, in order.")
 }

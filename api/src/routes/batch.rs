@@ -4,6 +4,7 @@ use axum::extract::State;
 use holdpoint_db::NewExecution;
 use holdpoint_engine::entry::Json;
 use http::{HeaderMap, StatusCode};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -13,24 +14,28 @@ use super::start_body::StartBody;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body::{self, RawBody};
+use crate::openapi::Operation;
 use crate::problem::{Answer, Code, Problem};
-use crate::view;
+use crate::{client_time, view};
 
 /// The most starts in one batch.
 pub const BATCH: usize = 1_000;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct BatchBody {
+    #[schemars(with = "Vec<StartBody>")]
     executions: Vec<Json>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "StartResults")]
 struct Results {
     results: Vec<Item>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "StartResult")]
 struct Item {
     index: usize,
     #[serde(flatten)]
@@ -47,7 +52,13 @@ pub async fn handle(State(app): Shared, caller: Caller, headers: HeaderMap, body
     }
     let items = body.read::<BatchBody>()?.executions;
     check_count("executions", items.len())?;
-    let judged: Vec<Answer<NewExecution>> = items.iter().map(|item| judge(&app, &caller, item)).collect();
+    let client_time = client_time::of(&headers);
+    let judge = |item| -> Answer<NewExecution> {
+        let mut new = judge(&app, &caller, item)?;
+        new.extras.client_time.clone_from(&client_time);
+        Ok(new)
+    };
+    let judged: Vec<Answer<NewExecution>> = items.iter().map(judge).collect();
     let good: Vec<NewExecution> = judged.iter().filter_map(|item| item.as_ref().ok()).cloned().collect();
     let mut created = app.db.create_each(good).await.into_iter();
     let mut results = Vec::with_capacity(judged.len());
@@ -85,4 +96,14 @@ impl Item {
             Err(problem) => Self { index, started: None, problem: Some(problem.document()) },
         }
     }
+}
+
+/// What it takes and answers.
+pub fn doc() -> Operation {
+    Operation::new(
+        "execution_start_many",
+        "Starts up to 1000 in one transaction; one bad item stops no other.",
+    )
+    .body::<BatchBody>()
+    .answer::<Results>(200, "A result for each item, in order.")
 }

@@ -9,20 +9,22 @@ use holdpoint_engine::status::ApprovalStatus;
 use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::wire::ExecutionKey;
 use http::{HeaderMap, StatusCode};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::approvals::{MOST, answer, list};
+use super::approvals::{Approvals, MOST, answer, list};
 use super::{Shared, stream};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::chat::conversation_of;
+use crate::openapi::Operation;
 use crate::params::{Params, Segments};
-use crate::problem::{Answer, Problem};
+use crate::problem::{Answer, Code, Problem};
 use crate::streams;
 use crate::view;
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Conversation {
     id: String,
     end_user: Option<String>,
@@ -33,7 +35,8 @@ struct Conversation {
     created_at: Timestamp,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ConversationMessage")]
 struct Message {
     id: String,
     #[serde(flatten)]
@@ -121,4 +124,28 @@ pub async fn pending_approvals(State(app): Shared, caller: Caller, Segments(id):
 
 async fn visible(app: &App, caller: &Caller, id: &str) -> Answer<ConversationRow> {
     conversation_of(app, caller, id).await?.ok_or_else(|| Problem::not_found("conversation", id))
+}
+
+/// What a conversation is answered as.
+pub fn get_doc() -> Operation {
+    Operation::new("conversation_get", "A conversation and its messages, oldest first.")
+        .page("Messages, 100 by default, 1000 at most.")
+        .answer::<Conversation>(200, "A page.")
+}
+
+/// What a conversation's stream takes and answers.
+pub fn stream_doc() -> Operation {
+    Operation::new("conversation_stream", "The stream of the active, else of the latest execution.")
+        .header("last-event-id", "The number after which to go on.")
+        .header("x-stream-start-index", "How many events to skip.")
+        .query::<i64>("after", "The number after which to begin.")
+        .stream("The events, with that execution's numbers.")
+        .empty(204, "There is no execution.")
+        .problem(Code::InvalidIndex)
+}
+
+/// What a conversation's approvals are answered as.
+pub fn pending_approvals_doc() -> Operation {
+    Operation::new("conversation_pending_approvals", "What waits for a decision in a conversation.")
+        .answer::<Approvals>(200, "Up to 1000.")
 }

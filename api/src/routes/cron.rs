@@ -10,7 +10,9 @@ use subtle::ConstantTimeEq;
 use super::Shared;
 use super::sweeps::sweep;
 use crate::auth::{bearer, unauthorized};
-use crate::problem::Answer;
+use crate::openapi::Operation;
+use crate::problem::{Answer, Code};
+use crate::view;
 
 /// The route.
 pub async fn handle(State(app): Shared, headers: HeaderMap) -> Answer {
@@ -26,6 +28,22 @@ fn is_the_secret(secret: Option<&str>, given: Option<&str>) -> bool {
         (Some(secret), Some(given)) => secret.as_bytes().ct_eq(given.as_bytes()).into(),
         _ => false,
     }
+}
+
+fn doc(id: &'static str) -> Operation {
+    Operation::new(id, "Fails executions with expired approvals, of every tenant.")
+        .answer::<view::Report>(200, "What the pass did.")
+        .problem(Code::Unauthorized)
+}
+
+/// What it answers to GET.
+pub fn get_doc() -> Operation {
+    doc("cron_stale_get")
+}
+
+/// What it answers to POST.
+pub fn post_doc() -> Operation {
+    doc("cron_stale_post")
 }
 
 #[cfg(test)]

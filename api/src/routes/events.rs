@@ -6,16 +6,20 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use holdpoint_db::{EventsHead, EventsPage, EventsRequest};
-use holdpoint_engine::time::Span;
+use holdpoint_engine::ids::ExecutionId;
+use holdpoint_engine::status::Status;
+use holdpoint_engine::time::{Span, Timestamp};
 use holdpoint_engine::wire::ExecutionKey;
 use http::{HeaderValue, header};
+use schemars::JsonSchema;
 use tokio::time::Instant;
 
 use super::Shared;
 use crate::app::App;
 use crate::auth::Caller;
+use crate::openapi::Operation;
 use crate::params::{self, Params, Segments, execution_id};
-use crate::problem::{Answer, Problem};
+use crate::problem::{Answer, Code, Problem};
 use crate::streams::{self, Place, after_param, push_envelope};
 
 /// The longest wait.
@@ -95,4 +99,39 @@ fn answer(key: &ExecutionKey, head: &EventsHead, page: &EventsPage, after: i64) 
     let mut response = text.into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+/// What it takes and answers.
+pub fn doc() -> Operation {
+    Operation::new("execution_events", "A page of events; with `wait`, a long poll.")
+        .query::<i64>("after", "The number after which to begin; 0 by default.")
+        .query::<u32>("limit", "100 by default, 1000 at most.")
+        .query::<Span>("wait", "How long to wait for the first event; not at all by default, 60s at most.")
+        .answer::<Events>(200, "The events, and where the next page begins.")
+        .problem(Code::InvalidIndex)
+}
+
+/// The answer, as it is described; it is written as text, payloads byte for byte.
+#[derive(JsonSchema)]
+#[allow(dead_code)]
+struct Events {
+    events: Vec<Event>,
+    /// What to send as `after` next.
+    last: i64,
+    /// The execution's.
+    status: Status,
+}
+
+/// One event of an execution.
+#[derive(JsonSchema)]
+#[allow(dead_code)]
+struct Event {
+    /// 1…n without a gap.
+    seq: i64,
+    #[serde(rename = "type")]
+    kind: String,
+    at: Timestamp,
+    execution_id: ExecutionId,
+    /// By type.
+    data: serde_json::Map<String, serde_json::Value>,
 }

@@ -7,6 +7,7 @@ use holdpoint_engine::ids::ExecutionId;
 use super::Shared;
 use crate::app::App;
 use crate::auth::Caller;
+use crate::openapi::Operation;
 use crate::params::{Segments, execution_id};
 use crate::problem::{Answer, Problem};
 use crate::view;
@@ -23,4 +24,9 @@ pub async fn visible(app: &App, caller: &Caller, id: ExecutionId) -> Answer<Exec
     let row = app.read(move |store| store.execution_get(&scope, id)).await?;
     row.filter(|row| caller.sees(row.end_user.as_deref()))
         .ok_or_else(|| Problem::not_found("execution", &id.to_string()))
+}
+
+/// What it answers.
+pub fn doc() -> Operation {
+    Operation::new("execution_get", "One execution, whole.").answer::<view::Execution>(200, "The execution.")
 }

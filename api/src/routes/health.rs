@@ -5,19 +5,21 @@ use axum::response::{IntoResponse, Response};
 use holdpoint_queue::Link;
 use http::{HeaderValue, StatusCode, header};
 use prometheus::{Encoder, TextEncoder};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Shared;
 use crate::app::App;
+use crate::openapi::Operation;
 use crate::problem::{Answer, Problem};
 use crate::view;
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Alive {
     status: &'static str,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Readiness {
     status: &'static str,
     database: &'static str,
@@ -69,4 +71,25 @@ pub async fn metrics(State(app): Shared) -> Answer {
         response.headers_mut().insert(header::CONTENT_TYPE, kind);
     }
     Ok(response)
+}
+
+/// What `/healthz` answers.
+pub fn alive_doc() -> Operation {
+    Operation::new("alive", "The process answers.").answer::<Alive>(200, "It does.")
+}
+
+/// What `/readyz` answers.
+pub fn ready_doc() -> Operation {
+    Operation::new("ready", "Whether the process can serve, and what is missing, by name.")
+        .answer::<Readiness>(200, "It serves; without a broker it is `degraded`.")
+        .answer::<Readiness>(503, "No database, or migrations to run.")
+}
+
+/// What `/metrics` answers.
+pub fn metrics_doc() -> Operation {
+    Operation::new("metrics", "Everything that this process counts, for Prometheus.").other(
+        200,
+        "text/plain",
+        "Prometheus' text format.",
+    )
 }

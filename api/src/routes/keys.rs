@@ -5,6 +5,7 @@ use axum::response::Response;
 use holdpoint_engine::ids::KeyId;
 use holdpoint_engine::time::{Span, Timestamp};
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Shared;
@@ -12,6 +13,7 @@ use crate::auth::Caller;
 use crate::body::RawBody;
 use crate::clock;
 use crate::keys::{self, NewKey, Role};
+use crate::openapi::Operation;
 use crate::params::Segments;
 use crate::problem::{Answer, Code, Problem};
 use crate::view;
@@ -19,9 +21,10 @@ use crate::view;
 /// The longest name and end user, in bytes.
 const NAME_BYTES: usize = 255;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct KeyBody {
+    #[schemars(extend("enum" = ["admin", "submit", "approve", "read", "agent"]))]
     role: String,
     name: Option<String>,
     end_user: Option<String>,
@@ -29,7 +32,8 @@ struct KeyBody {
     expires_after: Option<Span>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "CreatedKey")]
 struct Created {
     /// Shown here and never again.
     key: String,
@@ -37,7 +41,8 @@ struct Created {
     row: view::Key,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "KeyList")]
 struct List {
     keys: Vec<view::Key>,
 }
@@ -95,4 +100,23 @@ pub async fn revoke(State(app): Shared, caller: Caller, Segments(id): Segments<S
     let mut response = Response::default();
     *response.status_mut() = StatusCode::NO_CONTENT;
     Ok(response)
+}
+
+/// What create takes and answers.
+pub fn create_doc() -> Operation {
+    Operation::new("key_create", "Makes a key; its text is shown once.")
+        .body::<KeyBody>()
+        .answer::<Created>(201, "With `key`, its text.")
+}
+
+/// What list answers.
+pub fn list_doc() -> Operation {
+    Operation::new("key_list", "The keys of this tenant and project, without their texts.")
+        .answer::<List>(200, "All of them.")
+}
+
+/// What revoke answers.
+pub fn revoke_doc() -> Operation {
+    Operation::new("key_revoke", "Revokes: the key is refused everywhere within a second.")
+        .empty(204, "It is revoked.")
 }

@@ -2,16 +2,20 @@
 
 use axum::extract::State;
 use holdpoint_db::ExecutionFilter;
-use holdpoint_engine::status::DefinitionKind;
+use holdpoint_engine::status::{DefinitionKind, RunType, Status};
+use holdpoint_engine::time::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Shared;
 use crate::auth::Caller;
+use crate::openapi::Operation;
 use crate::params::{self, Params};
 use crate::problem::Answer;
 use crate::view;
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ExecutionPage")]
 struct Page {
     executions: Vec<view::Summary>,
     next_cursor: Option<String>,
@@ -53,4 +57,18 @@ fn kind_and_name(params: &mut Params) -> Answer<Option<(DefinitionKind, String)>
         (None, Some(name)) => Ok(Some((DefinitionKind::Workflow, name))),
         (Some(_), Some(_)) => Err(params::bad("workflow", "give `agent` or `workflow`, not both")),
     }
+}
+
+/// What it takes and answers.
+pub fn doc() -> Operation {
+    Operation::new("execution_list", "Executions, newest first, without what may be long.")
+        .query::<Status>("status", "With this status.")
+        .query::<String>("agent", "Of this agent; not together with `workflow`.")
+        .query::<String>("workflow", "Of this workflow.")
+        .query::<String>("conversation_id", "In this conversation.")
+        .query::<RunType>("run_type", "Of this type.")
+        .query_prefix("label", "`label.KEY=VALUE`: with this label.")
+        .query::<Timestamp>("created_after", "RFC 3339.")
+        .page("50 by default, 1000 at most.")
+        .answer::<Page>(200, "A page.")
 }

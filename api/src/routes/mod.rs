@@ -1,16 +1,16 @@
-//! The routes: one line each, with the right that it asks for.
+//! The routes: one line each, with the right that it asks for and what it says of itself.
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{MethodRouter, delete, get, post, put};
+use axum::middleware::from_fn_with_state;
 use http::Method;
 
 use crate::app::App;
-use crate::auth::{Right, require};
-use crate::chat::openai;
+use crate::auth::Right;
+use crate::chat::openai::{self, models};
 use crate::observe::observe;
+use crate::openapi;
 use crate::problem::{Code, Problem};
 
 mod acts;
@@ -26,60 +26,85 @@ mod health;
 mod keys;
 mod list;
 mod parked;
+mod route;
 mod start;
 mod start_body;
 mod steps;
 mod stream;
 mod sweeps;
 
+pub use route::Route;
 pub use start::{idempotency, outcome};
 
 /// What handlers share.
 pub type Shared = axum::extract::State<Arc<App>>;
 
-/// All routes.
-pub fn router(app: &Arc<App>) -> Router {
-    let with = |right: Right, method: MethodRouter<Arc<App>>| {
-        method.route_layer(from_fn_with_state((Arc::clone(app), right), require))
-    };
-    let openai = |right: Right, method: MethodRouter<Arc<App>>| {
-        with(right, method).route_layer(from_fn(openai::openai_errors))
-    };
+/// All routes, a line each: method, path, right, handler, and what it says of itself.
+pub fn table() -> Vec<Route> {
     use Right::{Admin, Decide, Define, Read, Submit};
-    Router::new()
-        .route("/v1/executions", with(Submit, post(start::handle)).merge(with(Read, get(list::handle))))
-        .route("/v1/executions/batch", with(Submit, post(batch::handle)))
-        .route("/v1/executions/{id}", with(Read, get(get::handle)))
-        .route("/v1/executions/{id}/steps", with(Read, get(steps::handle)))
-        .route("/v1/executions/{id}/events", with(Read, get(events::handle)))
-        .route("/v1/executions/{id}/stream", with(Read, get(stream::handle)))
-        .route("/v1/executions/{id}/cancel", with(Submit, post(acts::cancel)))
-        .route("/v1/executions/{id}/pause", with(Submit, post(acts::pause)))
-        .route("/v1/executions/{id}/resume", with(Submit, post(acts::resume)))
-        .route("/v1/executions/{id}/steps/{step}/resolve", with(Decide, post(acts::resolve)))
-        .route("/v1/executions/{id}/approvals", with(Read, get(approvals::of_execution)))
-        .route("/v1/executions/{id}/approvals/{tool_call_id}", with(Decide, post(approvals_decide::one)))
-        .route("/v1/conversations/{id}", with(Read, get(conversations::get)))
-        .route("/v1/conversations/{id}/stream", with(Read, get(conversations::stream)))
-        .route("/v1/conversations/{id}/pending-approvals", with(Read, get(conversations::pending_approvals)))
-        .route("/v1/chat/completions", openai(Submit, post(openai::handle)))
-        .route("/v1/approvals", with(Read, get(approvals::inbox)))
-        .route("/v1/approvals/decisions", with(Decide, post(approvals_decide::many)))
-        .route("/v1/agents", with(Read, get(agents::list)))
-        .route(
-            "/v1/agents/{name}",
-            with(Read, get(agents::get)).merge(with(Define, put(agents::put).delete(agents::delete))),
-        )
-        .route("/v1/agents/{name}/versions", with(Read, get(agents::versions)))
-        .route("/v1/keys", with(Admin, get(keys::list).post(keys::create)))
-        .route("/v1/keys/{id}", with(Admin, delete(keys::revoke)))
-        .route("/v1/parked-messages", with(Admin, get(parked::list)))
-        .route("/v1/sweeps", with(Admin, get(sweeps::list)))
-        .route("/v1/sweeps/stale", with(Admin, post(sweeps::stale)))
-        .route("/internal/cron/cleanup-stale-workflows", get(cron::handle).post(cron::handle))
-        .route("/healthz", get(health::alive))
-        .route("/readyz", get(health::ready))
-        .route("/metrics", get(health::metrics))
+    vec![
+        Route::get("/v1/executions", Read, list::handle, list::doc),
+        Route::post("/v1/executions", Submit, start::handle, start::doc),
+        Route::post("/v1/executions/batch", Submit, batch::handle, batch::doc),
+        Route::get("/v1/executions/{id}", Read, get::handle, get::doc),
+        Route::get("/v1/executions/{id}/steps", Read, steps::handle, steps::doc),
+        Route::get("/v1/executions/{id}/events", Read, events::handle, events::doc),
+        Route::get("/v1/executions/{id}/stream", Read, stream::handle, stream::doc),
+        Route::post("/v1/executions/{id}/cancel", Submit, acts::cancel, acts::cancel_doc),
+        Route::post("/v1/executions/{id}/pause", Submit, acts::pause, acts::pause_doc),
+        Route::post("/v1/executions/{id}/resume", Submit, acts::resume, acts::resume_doc),
+        Route::post("/v1/executions/{id}/steps/{step}/resolve", Decide, acts::resolve, acts::resolve_doc),
+        Route::get(
+            "/v1/executions/{id}/approvals",
+            Read,
+            approvals::of_execution,
+            approvals::of_execution_doc,
+        ),
+        Route::post(
+            "/v1/executions/{id}/approvals/{tool_call_id}",
+            Decide,
+            approvals_decide::one,
+            approvals_decide::one_doc,
+        ),
+        Route::get("/v1/conversations/{id}", Read, conversations::get, conversations::get_doc),
+        Route::get("/v1/conversations/{id}/stream", Read, conversations::stream, conversations::stream_doc),
+        Route::get(
+            "/v1/conversations/{id}/pending-approvals",
+            Read,
+            conversations::pending_approvals,
+            conversations::pending_approvals_doc,
+        ),
+        Route::post("/v1/chat/completions", Submit, openai::handle, openai::doc).in_openais_shape(),
+        Route::get("/v1/models", Read, models::list, models::list_doc).in_openais_shape(),
+        Route::get("/v1/models/{id}", Read, models::get, models::get_doc).in_openais_shape(),
+        Route::get("/v1/approvals", Read, approvals::inbox, approvals::inbox_doc),
+        Route::post("/v1/approvals/decisions", Decide, approvals_decide::many, approvals_decide::many_doc),
+        Route::get("/v1/agents", Read, agents::list, agents::list_doc),
+        Route::get("/v1/agents/{name}", Read, agents::get, agents::get_doc),
+        Route::put("/v1/agents/{name}", Define, agents::put, agents::put_doc),
+        Route::delete("/v1/agents/{name}", Define, agents::delete, agents::delete_doc),
+        Route::get("/v1/agents/{name}/versions", Read, agents::versions, agents::versions_doc),
+        Route::get("/v1/keys", Admin, keys::list, keys::list_doc),
+        Route::post("/v1/keys", Admin, keys::create, keys::create_doc),
+        Route::delete("/v1/keys/{id}", Admin, keys::revoke, keys::revoke_doc),
+        Route::get("/v1/parked-messages", Admin, parked::list, parked::list_doc),
+        Route::get("/v1/sweeps", Admin, sweeps::list, sweeps::list_doc),
+        Route::post("/v1/sweeps/stale", Admin, sweeps::stale, sweeps::stale_doc),
+        Route::get("/internal/cron/cleanup-stale-workflows", None, cron::handle, cron::get_doc),
+        Route::post("/internal/cron/cleanup-stale-workflows", None, cron::handle, cron::post_doc),
+        Route::get("/healthz", None, health::alive, health::alive_doc),
+        Route::get("/readyz", None, health::ready, health::ready_doc),
+        Route::get("/metrics", None, health::metrics, health::metrics_doc),
+        Route::get("/openapi.json", None, openapi::handle, openapi::doc),
+    ]
+}
+
+/// The table as a router.
+pub fn router(app: &Arc<App>) -> Router {
+    let add = |router: Router<Arc<App>>, route: Route| router.route(route.path, route.guarded(app));
+    table()
+        .into_iter()
+        .fold(Router::new(), add)
         .fallback(no_such_route)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn_with_state(Arc::clone(app), observe))

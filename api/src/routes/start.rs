@@ -10,6 +10,7 @@ use holdpoint_engine::ids::ExecutionId;
 use holdpoint_engine::status::{DefinitionKind, RunType, Status};
 use holdpoint_engine::time::Timestamp;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Shared;
@@ -17,38 +18,34 @@ use super::start_body::StartBody;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body::RawBody;
+use crate::openapi::Operation;
 use crate::problem::{Answer, Code, Problem};
 use crate::streams::{self, Reader};
-use crate::view;
+use crate::{client_time, view};
 
 /// The longest idempotency key, in bytes.
 const KEY_BYTES: usize = 255;
 
 /// What a start is answered with.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Started {
     /// The execution.
     pub id: ExecutionId,
     /// Where it stands.
     pub status: Status,
     kind: DefinitionKind,
-    definition: Version,
+    definition: view::Definition,
     /// Its conversation, for agents.
     pub conversation_id: Option<String>,
     run_type: RunType,
     created_at: Timestamp,
 }
 
-#[derive(Debug, Serialize)]
-struct Version {
-    name: String,
-    version: i32,
-}
-
 /// The route.
 pub async fn handle(State(app): Shared, caller: Caller, headers: HeaderMap, body: RawBody) -> Answer {
     let key = idempotency_key(&headers)?;
-    let new = body.read::<StartBody>()?.check(&app, &caller, key, &body.0)?;
+    let mut new = body.read::<StartBody>()?.check(&app, &caller, key, &body.0)?;
+    new.extras.client_time = client_time::of(&headers);
     if wants_stream(&headers) {
         return start_and_stream(app, new).await;
     }
@@ -162,7 +159,7 @@ async fn existing(app: &App, new: &NewExecution, id: ExecutionId) -> Answer<Star
         id,
         status: row.status,
         kind: row.kind,
-        definition: Version { name: row.name, version: row.version },
+        definition: view::Definition { name: row.name, version: row.version },
         conversation_id: row.conversation_id,
         run_type: row.run_type,
         created_at: row.created_at,
@@ -183,12 +180,31 @@ impl Started {
             id,
             status: Status::Queued,
             kind: new.kind,
-            definition: Version { name: new.name.clone(), version },
+            definition: view::Definition { name: new.name.clone(), version },
             conversation_id,
             run_type: new.run_type,
             created_at,
         }
     }
+}
+
+/// What it takes and answers.
+pub fn doc() -> Operation {
+    Operation::new("execution_start", "Starts one; answered after its row is committed.")
+        .header("idempotency-key", "Up to 255 bytes. Same key and same body: the same execution.")
+        .header("accept", "`text/event-stream` for the stream of events.")
+        .body::<StartBody>()
+        .answer::<Started>(202, "It is committed.")
+        .with_header("location")
+        .with_header("x-workflow-run-id")
+        .answer::<Started>(200, "It was started before, by the same key or `execution_id`.")
+        .with_header("location")
+        .with_header("x-workflow-run-id")
+        .stream("With `Accept: text/event-stream`: the events.")
+        .problem(Code::ClassicNotHere)
+        .problem(Code::UnknownDefinition)
+        .problem(Code::ConversationBusy)
+        .problem(Code::IdempotencyMismatch)
 }
 
 #[cfg(test)]

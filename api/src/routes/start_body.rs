@@ -11,44 +11,49 @@ use holdpoint_engine::status::{DefinitionKind, RunType};
 use holdpoint_engine::time::Span;
 use holdpoint_engine::wire::ExecutionKey;
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::app::App;
 use crate::auth::Caller;
 use crate::problem::{Answer, Code, Problem};
-use crate::{body, chat};
+use crate::{body, chat, forwarded};
 
 /// A start as a caller writes it.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StartBody {
     agent: Option<String>,
     workflow: Option<String>,
     version: Option<i32>,
     input: Option<Json>,
+    #[schemars(with = "Option<Vec<Message>>")]
     messages: Option<Json>,
     conversation_id: Option<String>,
     execution_id: Option<ExecutionId>,
     execution_mode: Option<String>,
     run_type: Option<RunType>,
     delay: Option<Span>,
+    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
     metadata: Option<Json>,
     labels: Option<BTreeMap<String, String>>,
+    forwarded_headers: Option<forwarded::Unchecked>,
 }
 
 /// One message of a start.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(dead_code)]
 struct Message {
     role: MessageRole,
     content: Option<Content>,
     name: Option<String>,
+    #[schemars(with = "Option<Vec<serde_json::Value>>")]
     tool_calls: Option<Vec<serde::de::IgnoredAny>>,
     tool_call_id: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum MessageRole {
     System,
@@ -58,17 +63,19 @@ enum MessageRole {
     Tool,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "a string or an array of {\"type\": \"text\", \"text\": string}")]
 #[allow(dead_code)]
+#[schemars(rename = "MessageContent")]
 enum Content {
     Text(String),
     Parts(Vec<Part>),
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
 #[allow(dead_code)]
+#[schemars(rename = "MessagePart")]
 enum Part {
     Text { text: String },
 }
@@ -88,9 +95,12 @@ impl StartBody {
         let labels = self.check_labels(app)?;
         let id = self.execution_id.unwrap_or_else(|| app.ids.make(ExecutionId::new));
         let conversation = self.conversation(kind, id)?;
+        let headers = forwarded::check(self.forwarded_headers.as_ref(), &app.limits)?;
+        let execution = ExecutionKey { scope: caller.scope.clone(), id };
+        let sealed_headers = forwarded::seal(&app.performer, &execution, &headers)?;
         let same = key.is_some() || self.execution_id.is_some();
         Ok(NewExecution {
-            key: ExecutionKey { scope: caller.scope.clone(), id },
+            key: execution,
             kind,
             name,
             version: self.version,
@@ -104,7 +114,7 @@ impl StartBody {
             labels,
             end_user: caller.end_user.clone(),
             created_by: caller.key.clone(),
-            extras: Extras::default(),
+            extras: Extras { sealed_headers, ..Extras::default() },
         })
     }
 

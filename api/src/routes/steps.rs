@@ -1,17 +1,19 @@
 //! `GET /v1/executions/{id}/steps`: the journal, folded into steps.
 
 use axum::extract::State;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Shared;
 use super::get::visible;
 use crate::auth::Caller;
+use crate::openapi::Operation;
 use crate::params::{Segments, execution_id};
 use crate::problem::{Answer, Problem};
 use crate::steps::{StepView, fold};
 use crate::view;
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Steps {
     steps: Vec<StepView>,
 }
@@ -28,4 +30,9 @@ pub async fn handle(State(app): Shared, caller: Caller, Segments(id): Segments<S
         Problem::internal()
     })?;
     Ok(view::ok(&Steps { steps }))
+}
+
+/// What it answers.
+pub fn doc() -> Operation {
+    Operation::new("execution_steps", "The journal as a list of steps.").answer::<Steps>(200, "All steps.")
 }

@@ -10,8 +10,9 @@ use super::Shared;
 use super::events::read;
 use crate::app::App;
 use crate::auth::Caller;
+use crate::openapi::Operation;
 use crate::params::{Params, Segments, execution_id};
-use crate::problem::Answer;
+use crate::problem::{Answer, Code};
 use crate::streams::{self, Place, Reader};
 
 /// The route.
@@ -38,4 +39,14 @@ pub async fn open(app: Arc<App>, caller: &Caller, key: ExecutionKey, after: i64)
     let permit = streams::permit(&app)?;
     let subscription = app.hub.join(key.clone(), None);
     Ok(streams::response(Some(Reader::new(app, key, after, subscription, permit))))
+}
+
+/// What it takes and answers.
+pub fn doc() -> Operation {
+    Operation::new("execution_stream", "The events from any place on, until the execution's end.")
+        .header("last-event-id", "The number after which to go on.")
+        .header("x-stream-start-index", "How many events to skip.")
+        .query::<i64>("after", "The number after which to begin.")
+        .stream("The events; an empty stream past the end of a finished execution.")
+        .problem(Code::InvalidIndex)
 }

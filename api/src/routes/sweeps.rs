@@ -7,12 +7,14 @@ use holdpoint_engine::scope::Scope;
 use holdpoint_engine::time::Span;
 use holdpoint_engine::wire::SweepKind;
 use holdpoint_scheduler::Bounds;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Shared;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body::RawBody;
+use crate::openapi::Operation;
 use crate::params::Params;
 use crate::problem::{Answer, Code, Problem};
 use crate::view;
@@ -22,7 +24,7 @@ const DEFAULT_LIMIT: i64 = 100;
 /// The most rows of a pass.
 const MAX_LIMIT: i64 = 1_000;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct StaleBody {
     timeout: Option<Span>,
@@ -31,7 +33,8 @@ struct StaleBody {
     dry_run: bool,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "SweepList")]
 struct List {
     sweeps: Vec<view::Sweep>,
 }
@@ -76,6 +79,20 @@ pub async fn list(State(app): Shared, caller: Caller, mut params: Params) -> Ans
     let scope = caller.scope;
     let rows = app.read(move |store| store.sweep_list(&scope, limit)).await?;
     Ok(view::ok(&List { sweeps: rows.into_iter().map(Into::into).collect() }))
+}
+
+/// What stale takes and answers.
+pub fn stale_doc() -> Operation {
+    Operation::new("sweep_stale", "Fails executions with an expired, undecided approval.")
+        .optional_body::<StaleBody>()
+        .answer::<view::Report>(200, "What the pass did.")
+}
+
+/// What list takes and answers.
+pub fn list_doc() -> Operation {
+    Operation::new("sweep_list", "Past passes, newest first.")
+        .query::<u32>("limit", "50 by default, 1000 at most.")
+        .answer::<List>(200, "Those of this tenant and project, and those over every tenant.")
 }
 
 #[cfg(test)]

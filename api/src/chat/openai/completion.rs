@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::error::Told;
+use super::error::{ErrorAnswer, Told};
 use super::request::{ChatBody, Sent, new_messages};
 use super::stream;
 use super::translate::{Broken, Part, Translator, message, usage_json};
@@ -18,7 +18,9 @@ use crate::app::App;
 use crate::auth::Caller;
 use crate::body::RawBody;
 use crate::chat::{Begun, Events, Seen, Turn, begin, conversation_of};
+use crate::client_time;
 use crate::clock;
+use crate::openapi::Operation;
 use crate::problem::{Answer, Code, Problem};
 use crate::routes::{Shared, idempotency};
 use crate::streams;
@@ -26,6 +28,19 @@ use crate::view;
 
 /// The header that names the conversation, for clients that cannot add to the body.
 const CONVERSATION: &str = "x-holdpoint-conversation-id";
+
+/// What it takes and answers; the answers are OpenAI's own.
+pub fn doc() -> Operation {
+    Operation::new("chat_completion_create", "A turn of a chat, as the clients of OpenAI's API speak it.")
+        .header(CONVERSATION, "The conversation, for clients that cannot add `conversation_id` to the body.")
+        .header("idempotency-key", "The same key and body are the same execution.")
+        .body::<ChatBody>()
+        .answer::<serde_json::Map<String, serde_json::Value>>(200, "A `chat.completion`.")
+        .with_header("x-workflow-run-id")
+        .with_header(CONVERSATION)
+        .stream("With `stream`: `chat.completion.chunk`s, then `[DONE]`.")
+        .foreign_errors::<ErrorAnswer>()
+}
 
 /// The route.
 pub async fn handle(State(app): Shared, caller: Caller, headers: HeaderMap, body: RawBody) -> Answer {
@@ -58,7 +73,9 @@ async fn turn(
         Some(id) => new_in(app, caller, id, sent).await?,
         None => sent,
     };
-    request.turn(named, new, idempotency(headers, &body.0)?, Extras::default())
+    let forwarded = request.forwarded_headers(&app.limits)?;
+    let extras = Extras { client_time: client_time::of(headers), ..Extras::default() };
+    request.turn(named, new, idempotency(headers, &body.0)?, forwarded, extras)
 }
 
 /// All messages of the first request are the conversation's; later, only what the user said
