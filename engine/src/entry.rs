@@ -420,7 +420,7 @@ pub struct ApprovalRequested {
 
 /// The call of a child execution that an approval is about. Its parent shows it under an id
 /// of its own: the delegating call's id, `:`, the child's call id.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct DelegatedBy {
     /// The execution that waits for the decision.
     pub execution_id: ExecutionId,

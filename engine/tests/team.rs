@@ -68,6 +68,7 @@ impl Table {
             team,
             active_agent: None,
             depth: 0,
+            client_time: None,
             messages: vec![serde_json::json!({"role": "user", "content": "hello"})],
         };
         let limits = Limits::default();

@@ -142,10 +142,11 @@ impl Performer {
         self.seals.seal(key, headers)
     }
 
-    /// Seals what is sealed for one execution for another, which it delegates to; `None` where
-    /// it cannot be opened.
-    pub fn reseal(&self, from: &ExecutionKey, to: &ExecutionKey, sealed: &[u8]) -> Option<Vec<u8>> {
-        self.seals.seal(to, &self.seals.open(from, sealed)?).ok()
+    /// The same headers, sealed for another execution: a child has its parent's. `None` where no
+    /// key opens them.
+    pub fn seal_again(&self, from: &ExecutionKey, to: &ExecutionKey, sealed: &[u8]) -> Option<Vec<u8>> {
+        let headers = self.seals.open(from, sealed)?;
+        self.seals.seal(to, &headers).ok()
     }
 
     /// The headers among `names` that the execution's caller sent.

@@ -42,13 +42,19 @@ async fn start(
     let row = worker.db.hot(move |store| store.execution_get(&scope, id)).await??;
     let row = row.ok_or_else(|| StoreError::Corrupt(format!("{} is gone while it runs", parent.id)))?;
     let child = child_id(parent.id, effect.step);
+    let key = ExecutionKey { scope: parent.scope.clone(), id: child };
+    let sealed = match extras.sealed_headers.map(|sealed| worker.performer.seal_again(parent, &key, &sealed))
+    {
+        None => None,
+        Some(Some(sealed)) => Some(sealed),
+        Some(None) => {
+            let message = "the caller's headers cannot be passed on: outbound.seal_keys has not the key \
+                           that sealed them";
+            return Ok(Err(Failure::new(ErrorType::Auth, message)));
+        }
+    };
     let depth = extras.parent.map_or(0, |parent| parent.depth) + 1;
     let name = effect.to.agent.clone();
-    let key = ExecutionKey { scope: parent.scope.clone(), id: child };
-    // A seal is for one execution. Where ours cannot be opened the child goes without, as the
-    // parent's own tools do.
-    let sealed = extras.sealed_headers.as_deref();
-    let sealed_headers = sealed.and_then(|sealed| worker.performer.reseal(parent, &key, sealed));
     let new = NewExecution {
         key,
         kind: DefinitionKind::Agent,
@@ -66,7 +72,7 @@ async fn start(
         created_by: parent.id.to_string(),
         extras: Extras {
             client_time: extras.client_time,
-            sealed_headers,
+            sealed_headers: sealed,
             pins: extras.pins,
             parent: Some(Parent {
                 execution: parent.id,

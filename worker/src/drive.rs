@@ -87,8 +87,8 @@ async fn take_on(
         events,
         results,
         key: claimed.key.clone(),
-        forwarded: forwarded(&claimed),
         extras: claimed.extras.clone(),
+        forwarded: forwarded(&claimed),
     };
     match (definition, run) {
         (Ok((definition, team)), Ok(run)) => {
