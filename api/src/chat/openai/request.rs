@@ -3,13 +3,16 @@
 
 use holdpoint_db::{Extras, Idempotency};
 use holdpoint_engine::entry::Json;
+use holdpoint_engine::limits::Limits;
 use holdpoint_engine::scope::check_name;
+use holdpoint_perform::ForwardedHeaders;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::body;
 use crate::chat::{Mode, NewMessage, Turn, check_conversation_id};
+use crate::forwarded;
 use crate::problem::{Answer, Code, Problem};
 
 /// The body. Fields that are not here are ignored, as these clients expect.
@@ -28,6 +31,8 @@ pub struct ChatBody {
     conversation_id: Option<String>,
     #[serde(default)]
     execution_mode: Option<String>,
+    #[serde(default)]
+    forwarded_headers: Option<forwarded::Unchecked>,
     #[serde(default)]
     n: Option<Value>,
     #[serde(default)]
@@ -183,12 +188,18 @@ impl ChatBody {
         Ok(())
     }
 
+    /// Its headers for tools, checked.
+    pub fn forwarded_headers(&self, limits: &Limits) -> Answer<ForwardedHeaders> {
+        forwarded::check(self.forwarded_headers.as_ref(), limits)
+    }
+
     /// The turn that it asks for, of these new messages.
     pub fn turn(
         &self,
         conversation: Option<String>,
         new: Vec<Sent>,
         idempotency: Option<Idempotency>,
+        forwarded_headers: ForwardedHeaders,
         extras: Extras,
     ) -> Answer<Turn> {
         let (agent, version) = agent_of(&self.model)?;
@@ -199,6 +210,7 @@ impl ChatBody {
             messages: new.into_iter().map(|sent| NewMessage { id: None, message: sent.message }).collect(),
             idempotency,
             mode: self.execution_mode.as_deref().map(Mode::parse).transpose()?,
+            forwarded_headers,
             extras,
         })
     }

@@ -109,16 +109,15 @@ impl Translator {
     }
 
     fn own(&self, entry: &Entry) -> Option<Part> {
-        let payload = || serde_json::from_str(&entry.payload()).unwrap_or_default();
-        let (name, mut value): (_, Map<String, Value>) = match entry {
-            Entry::ToolCompleted(_) | Entry::ToolFailed(_) | Entry::ToolDenied(_) => {
-                ("holdpoint.tool_result", payload())
-            }
-            Entry::ApprovalRequested(_) => ("holdpoint.approval_requested", payload()),
-            Entry::ApprovalDecided(_) => ("holdpoint.approval_decided", payload()),
-            Entry::ApprovalClosed(_) => ("holdpoint.approval_closed", payload()),
+        let name = match entry.kind() {
+            "tool.completed" | "tool.failed" | "tool.denied" => "holdpoint.tool_result",
+            "approval.requested" => "holdpoint.approval_requested",
+            "approval.decided" => "holdpoint.approval_decided",
+            "approval.closed" => "holdpoint.approval_closed",
+            "transfer" => "holdpoint.transfer",
             _ => return None,
         };
+        let mut value: Map<String, Value> = serde_json::from_str(&entry.payload()).unwrap_or_default();
         match entry {
             Entry::ToolCompleted(body) => {
                 // As text: the clients' accumulators cannot take any list.
