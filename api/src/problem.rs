@@ -43,6 +43,8 @@ codes! {
     InvalidIndex = "invalid_index", BAD_REQUEST, "The stream has no such place";
     /// An agent's document.
     InvalidDefinition = "invalid_definition", BAD_REQUEST, "The definition cannot be taken";
+    /// Nothing is configured to keep them with.
+    ForwardedHeadersUnavailable = "forwarded_headers_unavailable", BAD_REQUEST, "Headers cannot be kept for tools here";
     /// `execution_mode: classic` where executions are always durable.
     ClassicNotHere = "classic_not_here", BAD_REQUEST, "Executions started here are always durable";
     /// No key, or one that is not good.

@@ -8,7 +8,7 @@ use http::Method;
 
 use crate::app::App;
 use crate::auth::Right;
-use crate::chat::openai;
+use crate::chat::openai::{self, models};
 use crate::observe::observe;
 use crate::openapi;
 use crate::problem::{Code, Problem};
@@ -75,6 +75,8 @@ pub fn table() -> Vec<Route> {
             conversations::pending_approvals_doc,
         ),
         Route::post("/v1/chat/completions", Submit, openai::handle, openai::doc).in_openais_shape(),
+        Route::get("/v1/models", Read, models::list, models::list_doc).in_openais_shape(),
+        Route::get("/v1/models/{id}", Read, models::get, models::get_doc).in_openais_shape(),
         Route::get("/v1/approvals", Read, approvals::inbox, approvals::inbox_doc),
         Route::post("/v1/approvals/decisions", Decide, approvals_decide::many, approvals_decide::many_doc),
         Route::get("/v1/agents", Read, agents::list, agents::list_doc),
