@@ -12,6 +12,8 @@ mod conn;
 mod conversations;
 pub mod db;
 mod definitions;
+pub mod event_store;
+pub mod event_types;
 mod execution_act;
 mod execution_claim;
 mod execution_commit;
@@ -24,6 +26,7 @@ mod keys;
 mod lease_reclaim;
 mod messages;
 mod metrics;
+mod outgoing;
 mod outside;
 mod parked;
 #[cfg(test)]
@@ -33,6 +36,7 @@ mod postgres;
 mod row;
 mod session;
 mod sql;
+mod sql_events;
 mod sql_store;
 mod sqlite;
 mod stale_expire;
@@ -42,6 +46,8 @@ mod sweeps;
 pub mod types;
 
 pub use db::{Db, Hooks};
+pub use event_store::{EventStore, SUBSCRIPTIONS_AGE};
+pub use event_types::*;
 pub use store::{Store, StoreResult};
 pub use types::*;
 

@@ -14,6 +14,8 @@ use holdpoint_engine::status::{ApprovalStatus, DefinitionKind, Failure, Outcome,
 use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::wire::{ExecutionKey, SweepKind};
 
+use crate::event_types::Backlog;
+
 /// Why the store did not do it.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -876,6 +878,8 @@ pub struct Stats {
     pub leased: i64,
     /// Parked messages.
     pub parked: i64,
+    /// Events and replies that are still to be sent.
+    pub outgoing: Vec<Backlog>,
     /// The database's time.
     pub now: Timestamp,
 }

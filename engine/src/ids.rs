@@ -146,6 +146,16 @@ typed_id!(
     SessionId,
     "ses"
 );
+typed_id!(
+    /// One event as it is told outside.
+    EventId,
+    "evt"
+);
+typed_id!(
+    /// One webhook.
+    WebhookId,
+    "whk"
+);
 
 #[cfg(test)]
 mod tests {

@@ -11,6 +11,7 @@ pub mod effect;
 pub mod entropy;
 pub mod entry;
 pub mod ids;
+pub mod lifecycle;
 pub mod limits;
 pub mod outside;
 pub mod retry;

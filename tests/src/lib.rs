@@ -20,6 +20,7 @@ pub mod processes;
 pub mod services;
 pub mod sse;
 pub mod store_builders;
+pub mod subscriber;
 pub mod system;
 pub mod tool;
 
