@@ -10,6 +10,7 @@ mod configuration;
 mod demo;
 mod dev_file;
 mod output;
+mod seal_key;
 mod shutdown;
 mod telemetry;
 mod usage;

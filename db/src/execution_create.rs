@@ -15,7 +15,7 @@ use crate::conn::Conn;
 use crate::sql::binds;
 use crate::store::StoreResult;
 use crate::types::{Conversation, Created, NewExecution, StoreError};
-use crate::{conversations, extras};
+use crate::{commands, conversations, extras};
 
 /// One transaction's work. A `repeat` follows an outcome that was unknown: a row with the
 /// start's own id is then its own.
@@ -24,7 +24,8 @@ pub(crate) fn execution_create_in_txn(
     batch: &[NewExecution],
     repeat: bool,
 ) -> StoreResult<Vec<Created>> {
-    let versions = resolve_versions(conn, batch)?;
+    let mut versions = resolve_versions(conn, batch)?;
+    let commands = commands::take(conn, batch, &mut versions)?;
     let mut inserted = insert_infos(conn, batch, &versions)?;
     let mut refused = conversations::take(conn, batch, &mut inserted)?;
     insert_executions(conn, batch, &inserted)?;
@@ -40,6 +41,7 @@ pub(crate) fn execution_create_in_txn(
             (_, _, version) => existing(conn, new, version, repeat)?,
         });
     }
+    commands::settle(conn, batch, &commands, &mut answers, repeat)?;
     Ok(answers)
 }
 

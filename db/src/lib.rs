@@ -7,6 +7,7 @@
 
 mod approval_decide;
 mod approvals;
+mod commands;
 mod commit_approvals;
 mod conn;
 mod conversations;

@@ -8,7 +8,8 @@ use crate::conn::Conn;
 use crate::pool::Pool;
 use crate::sql::{Bind, binds};
 use crate::{
-    Settings, approvals, execution_claim, execution_commit, executions, journal, messages, postgres, session,
+    Settings, approvals, commands, execution_claim, execution_commit, executions, journal, messages,
+    postgres, session,
 };
 
 /// The hot pool on a schema of its own; the schema's name.
@@ -89,6 +90,12 @@ fn hot_statements_reach_their_rows_by_their_keys() {
         let written = binds![true, text, text, text, 1_i64, 1_i64, 1_i64];
         let info = [key.as_slice(), &written].concat();
         assert_by_key(&explain(conn, execution_commit::WRITE_INFOS, &[info], &[]), "execution_info_pkey");
+
+        let named = binds![1_i64, text, text, text, text].to_vec();
+        let seen = explain(conn, commands::SEEN, &[named], &[]);
+        for index in ["commands_seen_pkey", "executions_pkey", "execution_info_pkey"] {
+            assert_by_key(&seen, index);
+        }
 
         let held = [key.as_slice(), &binds![1_i64, id]].concat();
         assert_by_key(&explain(conn, session::CHANGED, &[held], &[]), "executions_pkey");

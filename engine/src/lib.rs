@@ -5,6 +5,7 @@
 //! chance are arguments; effects are data that a worker performs elsewhere.
 
 pub mod advance;
+pub mod client_time;
 pub mod definition;
 pub mod digest;
 pub mod effect;
@@ -14,6 +15,7 @@ pub mod ids;
 pub mod lifecycle;
 pub mod limits;
 pub mod outside;
+pub mod redact;
 pub mod retry;
 pub mod run;
 pub mod scope;

@@ -4,16 +4,18 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use crate::advance::Pinned;
 use crate::definition::CompiledAgent;
 use crate::entry::ToolCall;
 use crate::run::{Answer, Run, Step, StepState};
 
-/// The chat completion request of the next turn. `input` are the messages that the
-/// execution was started with, as they came.
-pub fn request_body(agent: &CompiledAgent, input: &[Value], run: &Run) -> String {
+/// The chat completion request of the next turn. The messages that the execution was started
+/// with stand in it as they came; the user's time, where it is known, is the instructions' last
+/// part, so that it is the same in each turn.
+pub fn request_body(agent: &CompiledAgent, pinned: &Pinned, run: &Run) -> String {
     let request = Request {
         model: &agent.agent.model.name,
-        messages: messages(agent, input, run),
+        messages: messages(agent, pinned, run),
         tools: agent.tools_json.as_deref(),
         stream: true,
         stream_options: StreamOptions { include_usage: true },
@@ -39,12 +41,15 @@ struct StreamOptions {
     include_usage: bool,
 }
 
-fn messages(agent: &CompiledAgent, input: &[Value], run: &Run) -> Vec<Value> {
+fn messages(agent: &CompiledAgent, pinned: &Pinned, run: &Run) -> Vec<Value> {
     let mut messages = Vec::new();
     if !agent.agent.instructions.is_empty() {
         messages.push(serde_json::json!({"role": "system", "content": agent.agent.instructions}));
     }
-    messages.extend(input.iter().cloned());
+    if let Some(time) = pinned.client_time {
+        messages.push(serde_json::json!({"role": "system", "content": time.told()}));
+    }
+    messages.extend(pinned.messages.iter().cloned());
     for answer in &run.answers {
         messages.extend(turn(answer, run));
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use holdpoint_db::{ApprovalChange, Claimed, Committed, Ending, Inbox, StoreError, Target, Transition};
 use holdpoint_engine::advance::{Advance, Context, Next, Pinned, advance};
+use holdpoint_engine::client_time::ClientTime;
 use holdpoint_engine::effect::{Act, Effect, Input};
 use holdpoint_engine::entropy::Entropy;
 use holdpoint_engine::entry::Entry;
@@ -14,7 +15,7 @@ use holdpoint_engine::run::Run;
 use holdpoint_engine::status::{Reason, Status};
 use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::transcript;
-use holdpoint_perform::Origin;
+use holdpoint_perform::{Forwarded, Origin};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::Instrument;
@@ -83,6 +84,7 @@ async fn take_on(
         events,
         results,
         key: claimed.key.clone(),
+        forwarded: forwarded(&claimed),
     };
     match (definition, run) {
         (Ok(definition), Ok(run)) => {
@@ -112,7 +114,20 @@ fn pinned(claimed: &Claimed) -> Pinned {
         version: claimed.version,
         definition: Arc::new(holdpoint_engine::definition::Definition::Noop { steps: 0 }),
         messages: messages(claimed),
+        client_time: client_time(claimed),
     }
+}
+
+/// The user's own time; one that an earlier version took and this one cannot read is not told.
+fn client_time(claimed: &Claimed) -> Option<ClientTime> {
+    let time = claimed.extras.as_ref()?.client_time.as_ref()?;
+    ClientTime::read(&time.timestamp, &time.timezone)
+}
+
+/// The caller's headers for tools, as they are kept: they are opened where they are sent.
+fn forwarded(claimed: &Claimed) -> Forwarded {
+    let sealed = claimed.extras.as_ref().and_then(|extras| extras.sealed_headers.as_deref());
+    sealed.map_or(Forwarded::None, |sealed| Forwarded::Sealed(sealed.into()))
 }
 
 /// What was said before in its conversation, then what it was started with.
@@ -127,6 +142,7 @@ struct Drive<'a> {
     session: &'a Arc<Session>,
     held: Arc<Held>,
     key: holdpoint_engine::wire::ExecutionKey,
+    forwarded: Forwarded,
     pinned: Arc<Pinned>,
     run: Run,
     entropy: Entropy,
@@ -284,7 +300,11 @@ impl Drive<'_> {
 
     fn perform(&mut self, effects: Vec<Effect>) {
         for effect in effects {
-            let origin = Origin { key: self.key.clone(), events: self.events.clone() };
+            let origin = Origin {
+                key: self.key.clone(),
+                events: self.events.clone(),
+                forwarded: self.forwarded.clone(),
+            };
             let (worker, session) = (Arc::clone(self.worker), Arc::clone(self.session));
             let span = tracing::info_span!("effect", step = effect.step());
             self.calls.spawn(

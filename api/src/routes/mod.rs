@@ -8,15 +8,15 @@ use http::Method;
 
 use crate::app::App;
 use crate::auth::Right;
-use crate::chat::openai;
+use crate::chat::openai::{self, models};
 use crate::observe::observe;
 use crate::openapi;
 use crate::problem::{Code, Problem};
 
-mod acts;
+pub(crate) mod acts;
 mod agents;
 mod approvals;
-mod approvals_decide;
+pub(crate) mod approvals_decide;
 mod batch;
 mod conversations;
 mod cron;
@@ -28,8 +28,8 @@ mod keys;
 mod list;
 mod parked;
 mod route;
-mod start;
-mod start_body;
+pub(crate) mod start;
+pub(crate) mod start_body;
 mod steps;
 mod stream;
 mod sweeps;
@@ -76,6 +76,8 @@ pub fn table() -> Vec<Route> {
             conversations::pending_approvals_doc,
         ),
         Route::post("/v1/chat/completions", Submit, openai::handle, openai::doc).in_openais_shape(),
+        Route::get("/v1/models", Read, models::list, models::list_doc).in_openais_shape(),
+        Route::get("/v1/models/{id}", Read, models::get, models::get_doc).in_openais_shape(),
         Route::get("/v1/approvals", Read, approvals::inbox, approvals::inbox_doc),
         Route::post("/v1/approvals/decisions", Decide, approvals_decide::many, approvals_decide::many_doc),
         Route::get("/v1/agents", Read, agents::list, agents::list_doc),
@@ -89,6 +91,9 @@ pub fn table() -> Vec<Route> {
         Route::get("/v1/event-settings", Admin, event_settings::get, event_settings::get_doc),
         Route::put("/v1/event-settings", Admin, event_settings::put, event_settings::put_doc),
         Route::get("/v1/parked-messages", Admin, parked::list, parked::list_doc),
+        Route::get("/v1/parked-messages/{id}", Admin, parked::get, parked::get_doc),
+        Route::delete("/v1/parked-messages/{id}", Admin, parked::discard, parked::discard_doc),
+        Route::post("/v1/parked-messages/{id}/redrive", Admin, parked::redrive, parked::redrive_doc),
         Route::get("/v1/sweeps", Admin, sweeps::list, sweeps::list_doc),
         Route::post("/v1/sweeps/stale", Admin, sweeps::stale, sweeps::stale_doc),
         Route::get("/internal/cron/cleanup-stale-workflows", None, cron::handle, cron::get_doc),

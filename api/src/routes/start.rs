@@ -21,7 +21,7 @@ use crate::body::RawBody;
 use crate::openapi::Operation;
 use crate::problem::{Answer, Code, Problem};
 use crate::streams::{self, Reader};
-use crate::view;
+use crate::{client_time, view};
 
 /// The longest idempotency key, in bytes.
 const KEY_BYTES: usize = 255;
@@ -44,7 +44,8 @@ pub struct Started {
 /// The route.
 pub async fn handle(State(app): Shared, caller: Caller, headers: HeaderMap, body: RawBody) -> Answer {
     let key = idempotency_key(&headers)?;
-    let new = body.read::<StartBody>()?.check(&app, &caller, key, &body.0)?;
+    let mut new = body.read::<StartBody>()?.check(&app, &caller, key, &body.0)?;
+    new.extras.client_time = client_time::of(&headers);
     if wants_stream(&headers) {
         return start_and_stream(app, new).await;
     }

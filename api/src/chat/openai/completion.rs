@@ -18,6 +18,7 @@ use crate::app::App;
 use crate::auth::Caller;
 use crate::body::RawBody;
 use crate::chat::{Begun, Events, Seen, Turn, begin, conversation_of};
+use crate::client_time;
 use crate::clock;
 use crate::openapi::Operation;
 use crate::problem::{Answer, Code, Problem};
@@ -72,7 +73,9 @@ async fn turn(
         Some(id) => new_in(app, caller, id, sent).await?,
         None => sent,
     };
-    request.turn(named, new, idempotency(headers, &body.0)?, Extras::default())
+    let forwarded = request.forwarded_headers(&app.limits)?;
+    let extras = Extras { client_time: client_time::of(headers), ..Extras::default() };
+    request.turn(named, new, idempotency(headers, &body.0)?, forwarded, extras)
 }
 
 /// All messages of the first request are the conversation's; later, only what the user said

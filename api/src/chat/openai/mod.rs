@@ -1,7 +1,8 @@
 //! `POST /v1/chat/completions` and `GET /v1/models`, as the OpenAI clients speak them.
 
 mod completion;
-mod error;
+pub mod error;
+pub mod models;
 mod request;
 mod stream;
 mod translate;

@@ -3,13 +3,16 @@
 
 use holdpoint_db::{Extras, Idempotency};
 use holdpoint_engine::entry::Json;
+use holdpoint_engine::limits::Limits;
 use holdpoint_engine::scope::check_name;
+use holdpoint_perform::ForwardedHeaders;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::body;
 use crate::chat::{Mode, NewMessage, Turn, check_conversation_id};
+use crate::forwarded;
 use crate::problem::{Answer, Code, Problem};
 
 /// The body. Fields that are not here are ignored, as these clients expect.
@@ -28,6 +31,8 @@ pub struct ChatBody {
     conversation_id: Option<String>,
     #[serde(default)]
     execution_mode: Option<String>,
+    #[serde(default)]
+    forwarded_headers: Option<forwarded::Unchecked>,
     #[serde(default)]
     n: Option<Value>,
     #[serde(default)]
@@ -183,15 +188,21 @@ impl ChatBody {
         Ok(())
     }
 
+    /// Its headers for tools, checked.
+    pub fn forwarded_headers(&self, limits: &Limits) -> Answer<ForwardedHeaders> {
+        forwarded::check(self.forwarded_headers.as_ref(), limits)
+    }
+
     /// The turn that it asks for, of these new messages.
     pub fn turn(
         &self,
         conversation: Option<String>,
         new: Vec<Sent>,
         idempotency: Option<Idempotency>,
+        forwarded_headers: ForwardedHeaders,
         extras: Extras,
     ) -> Answer<Turn> {
-        let (agent, version) = self.agent()?;
+        let (agent, version) = agent_of(&self.model)?;
         Ok(Turn {
             agent,
             version,
@@ -199,25 +210,28 @@ impl ChatBody {
             messages: new.into_iter().map(|sent| NewMessage { id: None, message: sent.message }).collect(),
             idempotency,
             mode: self.execution_mode.as_deref().map(Mode::parse).transpose()?,
+            forwarded_headers,
             extras,
         })
     }
+}
 
-    fn agent(&self) -> Answer<(String, Option<i32>)> {
-        let unknown = || {
-            let shown: String = self.model.chars().take(128).collect();
-            Problem::new(Code::UnknownDefinition, format!("there is no model `{shown}`: it names an agent"))
-                .with("field", "model")
-        };
-        let (name, version) = match self.model.split_once('@') {
-            None => (self.model.as_str(), None),
-            Some((name, version)) => {
-                (name, Some(version.parse().ok().filter(|v| *v >= 1).ok_or_else(unknown)?))
-            }
-        };
-        check_name(name).map_err(|_| unknown())?;
-        Ok((name.to_owned(), version))
-    }
+/// The agent and the version that a model's name means: `agent` or `agent@version`.
+pub fn agent_of(model: &str) -> Answer<(String, Option<i32>)> {
+    let unknown = || {
+        let shown: String = model.chars().take(128).collect();
+        let detail = format!("there is no model `{shown}`: it may be `agent` or `agent@version`");
+        Problem::new(Code::UnknownDefinition, detail).with("field", "model")
+    };
+    let (name, version) = match model.split_once('@') {
+        None => (model, None),
+        Some((name, version)) => {
+            let number = version.parse().ok().filter(|number: &i32| *number >= 1);
+            (name, Some(number.ok_or_else(unknown)?))
+        }
+    };
+    check_name(name).map_err(|_| unknown())?;
+    Ok((name.to_owned(), version))
 }
 
 /// One message of a request.
