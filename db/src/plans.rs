@@ -8,7 +8,8 @@ use crate::conn::Conn;
 use crate::pool::Pool;
 use crate::sql::{Bind, binds};
 use crate::{
-    Settings, approvals, execution_claim, execution_commit, executions, journal, messages, postgres, session,
+    Settings, approvals, children, execution_claim, execution_commit, executions, journal, messages,
+    postgres, session,
 };
 
 /// The hot pool on a schema of its own; the schema's name.
@@ -89,6 +90,21 @@ fn hot_statements_reach_their_rows_by_their_keys() {
         let written = binds![true, text, text, text, 1_i64, 1_i64, 1_i64];
         let info = [key.as_slice(), &written].concat();
         assert_by_key(&explain(conn, execution_commit::WRITE_INFOS, &[info], &[]), "execution_info_pkey");
+
+        let link = explain(conn, children::LINK, &[], &key);
+        assert!(link.contains("using children_pkey ") && !link.contains("Seq Scan"), "{link}");
+        assert_by_key(&link, "executions_pkey");
+        let news = [key.as_slice(), &binds![0_i64, 10_i64]].concat();
+        assert_by_key(&explain(conn, children::NEWS, &[], &news), "journal_pkey");
+        let below = explain(conn, children::OF_PARENT, &[], &key);
+        assert!(below.contains("using children_parent ") && !below.contains("Seq Scan"), "{below}");
+        let parents = explain(conn, children::PARENTS_IN, &[], &binds![text, text, text]);
+        assert!(parents.contains("using children_parent ") && !parents.contains("Seq Scan"), "{parents}");
+        for sweep in [children::UNRELAYED, children::ORPHANS] {
+            let swept = explain(conn, sweep, &[], &binds![10_i64]);
+            assert_by_key(&swept, "executions_pkey");
+            assert!(swept.contains("children_open"), "{swept}");
+        }
 
         let held = [key.as_slice(), &binds![1_i64, id]].concat();
         assert_by_key(&explain(conn, session::CHANGED, &[held], &[]), "executions_pkey");

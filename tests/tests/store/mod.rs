@@ -2,6 +2,7 @@
 
 mod acts;
 mod approvals;
+mod children;
 mod commits;
 mod conversations;
 mod definitions;
