@@ -16,6 +16,8 @@ use holdpoint_engine::team::Pins;
 use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::wire::{ExecutionKey, SweepKind};
 
+use crate::event_types::Backlog;
+
 /// Why the store did not do it.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -940,6 +942,8 @@ pub struct Stats {
     pub leased: i64,
     /// Parked messages.
     pub parked: i64,
+    /// Events and replies that are still to be sent.
+    pub outgoing: Vec<Backlog>,
     /// The database's time.
     pub now: Timestamp,
 }

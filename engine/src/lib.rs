@@ -12,6 +12,7 @@ pub mod effect;
 pub mod entropy;
 pub mod entry;
 pub mod ids;
+pub mod lifecycle;
 pub mod limits;
 pub mod mcp;
 pub mod outside;
