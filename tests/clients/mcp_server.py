@@ -10,6 +10,7 @@ import json
 import sys
 
 from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
 from starlette.responses import JSONResponse
 
 PORT = int(sys.argv[1])
@@ -29,7 +30,7 @@ def add(a: int, b: int, ctx: Context) -> int:
 
 def fail(ctx: Context) -> str:
     calls.append({"tool": "fail", "headers": headers(ctx)})
-    raise ValueError("the ledger is closed")
+    raise ToolError("the ledger is closed")
 
 
 def echo(ctx: Context) -> dict:
