@@ -9,6 +9,7 @@ mod guard;
 mod http;
 mod model;
 mod secrets;
+mod webhook;
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
@@ -26,6 +27,7 @@ use forwarded::Seals;
 pub use forwarded::{Forwarded, ForwardedHeaders, KEY_BYTES, SealError};
 use guard::Guard;
 use secrets::Secrets;
+pub use webhook::{SECRET_BYTES, WebhookAnswer, WebhookCall, shown_secret};
 
 /// What calls to the outside may reach, and with which secrets.
 #[derive(Debug, Clone, Default, Deserialize)]

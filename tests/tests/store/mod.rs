@@ -16,3 +16,4 @@ mod stale;
 mod starts;
 mod sweeps;
 mod tenants;
+mod webhooks;
