@@ -7,6 +7,7 @@
 
 mod approval_decide;
 mod approvals;
+mod children;
 mod commands;
 mod commit_approvals;
 mod conn;
@@ -30,6 +31,7 @@ mod metrics;
 mod outgoing;
 mod outside;
 mod parked;
+mod pin;
 #[cfg(test)]
 mod plans;
 mod pool;

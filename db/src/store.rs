@@ -56,6 +56,11 @@ pub trait Store: EventStore {
         by: &str,
         end_user: Option<&str>,
     ) -> Result<Acted, ActError>;
+    /// Tells a child's parent what it was not told yet: questions, answers, the end. `None`
+    /// where there is nothing to tell, or no parent.
+    fn child_relay(&self, child: &ExecutionKey) -> StoreResult<Option<Relayed>>;
+    /// The children whose end their parent was not told.
+    fn children_open(&self, parent: &ExecutionKey) -> StoreResult<Vec<ExecutionKey>>;
     /// The acts on held executions that are not journaled yet.
     fn inbox_read(&self, keys: &[ExecutionKey]) -> StoreResult<Vec<Inbox>>;
 

@@ -6,6 +6,7 @@
 
 mod commands;
 mod definitions;
+mod delegate;
 mod drive;
 mod intake;
 mod metrics;
@@ -22,7 +23,7 @@ use holdpoint_db::Db;
 use holdpoint_engine::limits::Limits;
 use holdpoint_perform::Performer;
 use holdpoint_queue::Queue;
-use holdpoint_scheduler::Sweeper;
+use holdpoint_scheduler::{Relay, Sweeper};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -52,6 +53,7 @@ struct Worker {
     db: Db,
     queue: Arc<dyn Queue>,
     sweeper: Sweeper,
+    relay: Relay,
     settings: Settings,
     limits: Limits,
     definitions: Definitions,
@@ -75,6 +77,7 @@ pub async fn run(
         performer: parts.performer,
         metrics: Metrics::new(registry),
         definitions: Definitions::new(parts.db.clone()),
+        relay: Relay::new(parts.db.clone(), Arc::clone(&parts.queue)),
         db: parts.db,
         queue: parts.queue,
         sweeper: parts.sweeper,

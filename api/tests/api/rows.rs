@@ -131,7 +131,12 @@ impl State {
                 approval.edited_arguments.clone_from(&request.arguments);
                 approval.decided_by = Some(request.by.clone());
                 approval.decided_at = Some(now());
-                let acted = Acted { status: Status::Suspended, new_event: Some(9), tell: Tell::Workers };
+                let acted = Acted {
+                    status: Status::Suspended,
+                    new_event: Some(9),
+                    tell: Tell::Workers,
+                    related: false,
+                };
                 Decided::Taken { approval: approval.clone(), acted }
             }
             _ => Decided::Closed(approval.clone()),
@@ -145,6 +150,7 @@ fn row(new: &NewExecution) -> ExecutionRow {
         Conversation::Made(id) | Conversation::Named(id) => Some(id.clone()),
     };
     ExecutionRow {
+        parent: None,
         key: new.key.clone(),
         status: Status::Queued,
         reason: None,
@@ -234,10 +240,25 @@ impl Store for Rows {
             }
             ActRequest::Cancel => {
                 execution.row.status = Status::Cancelled;
-                Ok(Acted { status: Status::Cancelled, new_event: Some(1), tell: Tell::Nobody })
+                Ok(Acted {
+                    status: Status::Cancelled,
+                    new_event: Some(1),
+                    tell: Tell::Nobody,
+                    related: false,
+                })
             }
-            _ => Ok(Acted { status: Status::Suspended, new_event: None, tell: Tell::Workers }),
+            _ => {
+                Ok(Acted { status: Status::Suspended, new_event: None, tell: Tell::Workers, related: false })
+            }
         }
+    }
+
+    fn child_relay(&self, _: &ExecutionKey) -> StoreResult<Option<Relayed>> {
+        Ok(None)
+    }
+
+    fn children_open(&self, _: &ExecutionKey) -> StoreResult<Vec<ExecutionKey>> {
+        Ok(Vec::new())
     }
 
     fn inbox_read(&self, _: &[ExecutionKey]) -> StoreResult<Vec<Inbox>> {
