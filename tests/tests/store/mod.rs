@@ -17,3 +17,4 @@ mod stale;
 mod starts;
 mod sweeps;
 mod tenants;
+mod webhooks;
