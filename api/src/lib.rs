@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 mod app;
 mod auth;
 mod body;
+mod chat;
 mod clock;
 pub mod keys;
 mod metrics;
@@ -55,6 +56,8 @@ pub struct Settings {
     pub keep_alive_ms: u64,
     /// Between looks at streams that no message has moved.
     pub stream_poll_ms: u64,
+    /// How long a chat request that is no stream waits for its answer.
+    pub chat_wait_ms: u64,
     /// How long a key that was found is believed.
     pub key_cache_ms: u64,
 }
@@ -71,6 +74,7 @@ impl Default for Settings {
             streams: 10_000,
             keep_alive_ms: 15_000,
             stream_poll_ms: 1_000,
+            chat_wait_ms: 300_000,
             key_cache_ms: 500,
         }
     }

@@ -53,6 +53,8 @@ codes! {
     NotFound = "not_found", NOT_FOUND, "There is no such thing";
     /// The definition or version that a start names.
     UnknownDefinition = "unknown_definition", NOT_FOUND, "There is no such definition";
+    /// No such conversation, or another end user's.
+    UnknownConversation = "unknown_conversation", NOT_FOUND, "There is no such conversation";
     /// No such path.
     NoSuchRoute = "no_such_route", NOT_FOUND, "There is no such route";
     /// The path is there, the method is not.
@@ -131,7 +133,6 @@ impl Problem {
     }
 
     /// The status that it is answered with.
-    #[cfg(test)]
     pub fn status(&self) -> StatusCode {
         self.status
     }
@@ -174,6 +175,8 @@ impl IntoResponse for Problem {
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
+        // For routes that tell it in another shape.
+        response.extensions_mut().insert(self);
         response
     }
 }

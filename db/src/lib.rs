@@ -9,6 +9,7 @@ mod approval_decide;
 mod approvals;
 mod commit_approvals;
 mod conn;
+mod conversations;
 pub mod db;
 mod definitions;
 mod execution_act;

@@ -23,8 +23,8 @@ use crate::stale_expire::stale_expire_in_txn;
 use crate::store::{Store, StoreResult};
 use crate::types::*;
 use crate::{
-    Settings, approvals, definitions, execution_commit, execution_create, executions, journal, keys, parked,
-    postgres, session, stats, sweeps,
+    Settings, approvals, conversations, definitions, execution_commit, execution_create, executions, journal,
+    keys, parked, postgres, session, stats, sweeps,
 };
 
 /// Where the schema is brought up to date.
@@ -208,6 +208,10 @@ impl Store for SqlStore {
 
     fn approval_list(&self, scope: &Scope, filter: &ApprovalFilter) -> StoreResult<Vec<ApprovalRow>> {
         self.read.with(|conn| approvals::approval_list(conn, scope, filter))
+    }
+
+    fn conversation_get(&self, scope: &Scope, id: &str) -> StoreResult<Option<ConversationRow>> {
+        self.read.with(|conn| conversations::conversation_get(conn, scope, id))
     }
 
     fn execution_get(&self, scope: &Scope, id: ExecutionId) -> StoreResult<Option<ExecutionRow>> {

@@ -72,6 +72,8 @@ pub trait Store: Send + Sync + 'static {
     /// The inbox, oldest first.
     fn approval_list(&self, scope: &Scope, filter: &ApprovalFilter) -> StoreResult<Vec<ApprovalRow>>;
 
+    /// One conversation.
+    fn conversation_get(&self, scope: &Scope, id: &str) -> StoreResult<Option<ConversationRow>>;
     /// One execution.
     fn execution_get(&self, scope: &Scope, id: ExecutionId) -> StoreResult<Option<ExecutionRow>>;
     /// Newest first.

@@ -540,6 +540,21 @@ pub struct ExecutionRow {
     pub pending_approvals: i64,
 }
 
+/// One conversation as it stands.
+#[derive(Debug, Clone)]
+pub struct ConversationRow {
+    /// The caller's id, or one that was made.
+    pub id: String,
+    /// Whose it is: the end user of its first execution.
+    pub end_user: Option<String>,
+    /// The execution that it waits for.
+    pub active: Option<ExecutionId>,
+    /// Its last execution, active or not.
+    pub latest: Option<ExecutionId>,
+    /// When its first execution was committed.
+    pub created_at: Timestamp,
+}
+
 /// What a list is asked for. All conditions hold together.
 #[derive(Debug, Clone, Default)]
 #[allow(missing_docs)]

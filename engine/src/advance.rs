@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::definition::APPROVAL_EXPIRY;
-use crate::definition::{CompiledAgent, CompiledTool, Definition, Retry};
+use crate::definition::{CompiledAgent, CompiledTool, Definition, Retry, ToolKind};
 use crate::digest;
 use crate::effect::{Act, AskedCall, Certainty, Effect, HttpEffect, Input, ModelAnswer, ModelEffect};
 use crate::entropy::Entropy;
@@ -225,7 +225,7 @@ impl Turn<'_> {
                 return self.push_all(entries);
             }
             let tool = step.tool().and_then(|work| self.tool_of(work));
-            match tool.map(|tool| (tool.tool.effect, tool.tool.timeout)) {
+            match tool.map(|tool| (tool.tool.class(), tool.tool.timeout())) {
                 Some((class, timeout)) if !may_repeat(class) => {
                     self.push(Entry::OutcomeUnknown(OutcomeUnknown {
                         step: number,
@@ -234,7 +234,7 @@ impl Turn<'_> {
                             ErrorType::Internal,
                             "the worker was lost while the call was under way",
                         ),
-                        settled_at: self.now.plus(timeout.0),
+                        settled_at: self.now.plus(timeout),
                     }))
                 }
                 _ => self.push(Entry::AttemptInterrupted(AttemptInterrupted {
@@ -448,7 +448,7 @@ impl Turn<'_> {
     fn class_and_retry(&self, step: &Step) -> (EffectClass, Retry) {
         let tool = step.tool().and_then(|work| self.tool_of(work));
         match (tool, self.agent()) {
-            (Some(tool), _) => (tool.tool.effect, tool.tool.retry),
+            (Some(tool), _) => (tool.tool.class(), tool.tool.retry),
             (None, Some(agent)) => (EffectClass::Idempotent, agent.agent.model.retry),
             (None, None) => (EffectClass::Idempotent, Retry::default()),
         }
@@ -564,6 +564,9 @@ impl Turn<'_> {
         let Some(tool) = agent.tool(&work.tool) else {
             return;
         };
+        let Some(ToolKind::Http(http)) = tool.tool.kind() else {
+            return;
+        };
         let digest = digest::arguments_digest(&work.tool, agent.version, &work.arguments);
         match &work.gate {
             Some(decided) if *decided != digest => return self.ask_again(&work.call_id),
@@ -584,14 +587,14 @@ impl Turn<'_> {
             step,
             attempt,
             tool_call_id: work.call_id,
-            class: tool.tool.effect,
-            method: tool.tool.http.method,
-            url: tool.tool.http.url.clone(),
-            headers: tool.tool.http.headers.clone(),
-            secret: tool.tool.http.secret.clone(),
+            class: tool.tool.class(),
+            method: http.method,
+            url: http.url.clone(),
+            headers: http.headers.clone(),
+            secret: http.secret.clone(),
             arguments: work.arguments,
             key: digest::effect_key(self.pinned.first_run, step),
-            timeout: tool.tool.timeout.0,
+            timeout: tool.tool.timeout(),
         }));
     }
 

@@ -268,6 +268,16 @@ words!(
 );
 
 words!(
+    /// How a chat with an agent runs.
+    ExecutionMode, "execution mode", {
+        /// Journaled: it survives processes, and people can be asked.
+        Durable = "durable",
+        /// In the process that took the request, without a journal.
+        Classic = "classic",
+    }
+);
+
+words!(
     /// Whether an execution counts as the real thing.
     RunType, "run type", {
         /// The real thing.

@@ -68,9 +68,20 @@ fn canonical(text: &str) -> Answer<String> {
     holdpoint_engine::strict_json::check_object(text)
         .map_err(|error| refused(Code::InvalidDefinition, &error))?;
     let agent = definition::parse_agent(text).map_err(wrong)?;
+    not_yet(&agent)?;
     let document = definition::canonical(&agent);
     Definition::compile(AGENT, 1, &document).map_err(wrong)?;
     Ok(document)
+}
+
+/// Kinds that documents can have and this version cannot perform.
+fn not_yet(agent: &definition::Agent) -> Answer<()> {
+    let kinds = agent.tools.iter().any(|tool| tool.mcp.is_some() || tool.agent.is_some());
+    if kinds || !agent.transfers.is_empty() {
+        let message = "`mcp`, `agent` and `transfers` are not performed yet".to_owned();
+        return Err(wrong(vec![DefinitionError { place: "tools".to_owned(), message }]));
+    }
+    Ok(())
 }
 
 fn wrong(errors: Vec<DefinitionError>) -> Problem {

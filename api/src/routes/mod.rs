@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::MethodRouter;
 use http::Method;
 
 use crate::app::App;
 use crate::auth::Right;
+use crate::chat::openai;
 use crate::observe::observe;
 use crate::openapi;
 use crate::problem::{Code, Problem};
@@ -32,6 +34,7 @@ mod stream;
 mod sweeps;
 
 pub use route::Route;
+pub use start::{idempotency, outcome};
 
 /// What handlers share.
 pub type Shared = axum::extract::State<Arc<App>>;
@@ -69,6 +72,7 @@ pub fn table() -> Vec<Route> {
             approvals::of_conversation,
             approvals::of_conversation_doc,
         ),
+        Route::post("/v1/chat/completions", Submit, openai::handle, openai::doc).within(as_openai),
         Route::get("/v1/approvals", Read, approvals::inbox, approvals::inbox_doc),
         Route::post("/v1/approvals/decisions", Decide, approvals_decide::many, approvals_decide::many_doc),
         Route::get("/v1/agents", Read, agents::list, agents::list_doc),
@@ -89,6 +93,10 @@ pub fn table() -> Vec<Route> {
         Route::get("/metrics", None, health::metrics, health::metrics_doc),
         Route::get("/openapi.json", None, openapi::handle, openapi::doc),
     ]
+}
+
+fn as_openai(route: MethodRouter<Arc<App>>) -> MethodRouter<Arc<App>> {
+    route.route_layer(from_fn(openai::openai_errors))
 }
 
 /// The table as a router.

@@ -3,14 +3,17 @@
 
 use std::sync::Arc;
 
+use axum::extract::{FromRequestParts, Request, State};
 use axum::handler::Handler;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
 use http::Method;
 
 use crate::app::App;
 use crate::auth::{Right, require};
-use crate::openapi::Operation;
+use crate::openapi::{Operation, Place};
+use crate::params::Params;
 
 /// One route.
 pub struct Route {
@@ -23,7 +26,11 @@ pub struct Route {
     /// What it takes and answers.
     pub doc: fn() -> Operation,
     handler: MethodRouter<Arc<App>>,
+    around: Option<Around>,
 }
+
+/// A layer around a route and what its right asks for.
+type Around = fn(MethodRouter<Arc<App>>) -> MethodRouter<Arc<App>>;
 
 macro_rules! methods {
     ($($name:ident $method:ident),+) => {
@@ -37,7 +44,7 @@ macro_rules! methods {
                     doc: fn() -> Operation,
                 ) -> Self {
                     let handler = on(MethodFilter::$method, handler);
-                    Self { method: Method::$method, path, right: right.into(), doc, handler }
+                    Self { method: Method::$method, path, right: right.into(), doc, handler, around: None }
                 }
             )+
         }
@@ -47,11 +54,54 @@ macro_rules! methods {
 methods!(get GET, post POST, put PUT, delete DELETE);
 
 impl Route {
-    /// The handler behind what its right asks for.
+    /// With a layer around all of it, which also sees what is refused for want of a right.
+    pub fn within(self, around: Around) -> Self {
+        Self { around: Some(around), ..self }
+    }
+
+    /// The handler behind what its right asks for, and then a look at the query. Doors without
+    /// a key ignore what they do not know: probes and cron services add what they like.
     pub fn guarded(self, app: &Arc<App>) -> MethodRouter<Arc<App>> {
-        match self.right {
-            Some(right) => self.handler.route_layer(from_fn_with_state((Arc::clone(app), right), require)),
-            None => self.handler,
+        let guarded = match (self.right, KnownQuery::of(&(self.doc)())) {
+            (None, _) => self.handler,
+            (Some(right), known) => self
+                .handler
+                .route_layer(from_fn_with_state(known, only_known))
+                .route_layer(from_fn_with_state((Arc::clone(app), right), require)),
+        };
+        match self.around {
+            Some(around) => around(guarded),
+            None => guarded,
         }
+    }
+}
+
+/// The parameters that a route says it takes: another one is refused, so that a mistyped
+/// filter is not a list of everything.
+#[derive(Clone)]
+struct KnownQuery {
+    names: Arc<[&'static str]>,
+    prefixes: Arc<[&'static str]>,
+    is_open: bool,
+}
+
+impl KnownQuery {
+    fn of(doc: &Operation) -> Self {
+        let named = |place: Place| {
+            doc.parameters.iter().filter(move |one| one.place == place).map(|one| one.name).collect()
+        };
+        Self { names: named(Place::Query), prefixes: named(Place::QueryPrefix), is_open: doc.open_query }
+    }
+}
+
+async fn only_known(State(known): State<KnownQuery>, request: Request, next: Next) -> Response {
+    if known.is_open || request.uri().query().is_none() {
+        return next.run(request).await;
+    }
+    let (mut parts, body) = request.into_parts();
+    let params = Params::from_request_parts(&mut parts, &()).await;
+    match params.and_then(|params| params.only(&known.names, &known.prefixes)) {
+        Ok(()) => next.run(Request::from_parts(parts, body)).await,
+        Err(problem) => problem.into_response(),
     }
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use holdpoint_db::{Conversation, Created, NewExecution};
+use holdpoint_db::{Conversation, Created, Idempotency, NewExecution};
+use holdpoint_engine::digest::sha256_hex;
 use holdpoint_engine::ids::ExecutionId;
 use holdpoint_engine::status::{DefinitionKind, RunType, Status};
 use holdpoint_engine::time::Timestamp;
@@ -34,7 +35,8 @@ pub struct Started {
     pub status: Status,
     kind: DefinitionKind,
     definition: view::Definition,
-    conversation_id: Option<String>,
+    /// Its conversation, for agents.
+    pub conversation_id: Option<String>,
     run_type: RunType,
     created_at: Timestamp,
 }
@@ -84,6 +86,12 @@ fn with_ids(mut response: Response, id: ExecutionId) -> Response {
         }
     }
     response
+}
+
+/// The same for a chat request: its key, and the body that goes with it.
+pub fn idempotency(headers: &HeaderMap, raw: &[u8]) -> Answer<Option<Idempotency>> {
+    let key = idempotency_key(headers)?;
+    Ok(key.map(|key| Idempotency { key: Some(key), body_digest: sha256_hex(raw) }))
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Answer<Option<String>> {

@@ -16,11 +16,8 @@ use serde::Deserialize;
 
 use crate::app::App;
 use crate::auth::Caller;
-use crate::body;
 use crate::problem::{Answer, Code, Problem};
-
-/// The longest conversation id, in bytes.
-const CONVERSATION_BYTES: usize = 255;
+use crate::{body, chat};
 
 /// A start as a caller writes it.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -194,15 +191,10 @@ impl StartBody {
             (Some(_), DefinitionKind::Workflow) => {
                 Err(invalid("`conversation_id`: a workflow has no conversation"))
             }
-            // Nobody else has an execution's id, so nobody else has a conversation made of it.
-            (None, DefinitionKind::Agent) => {
-                Ok(Conversation::Made(id.to_string().replacen("exe_", "cnv_", 1)))
-            }
-            (Some(given), DefinitionKind::Agent) if (1..=CONVERSATION_BYTES).contains(&given.len()) => {
+            (None, DefinitionKind::Agent) => Ok(chat::made_conversation(id)),
+            (Some(given), DefinitionKind::Agent) => {
+                chat::check_conversation_id(given)?;
                 Ok(Conversation::Named(given.clone()))
-            }
-            (Some(_), DefinitionKind::Agent) => {
-                Err(invalid(format!("`conversation_id`: it may have 1 to {CONVERSATION_BYTES} bytes")))
             }
         }
     }

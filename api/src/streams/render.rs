@@ -18,6 +18,7 @@ pub struct Feed {
     /// Number of each event and where its frame begins.
     begins: Vec<(i64, usize)>,
     bytes: Bytes,
+    lines: Vec<Line>,
     failure: Option<Failure>,
 }
 
@@ -31,7 +32,8 @@ impl Feed {
             push_frame(&mut text, id, number, line);
             failure = failure.or_else(|| failure_of(line));
         }
-        Self { head: head_of(page.head, &page.lines), begins, bytes: Bytes::from(text), failure }
+        let head = head_of(page.head, &page.lines);
+        Self { head, begins, bytes: Bytes::from(text), lines: page.lines, failure }
     }
 
     /// The number of the last event in it.
@@ -39,11 +41,25 @@ impl Feed {
         self.begins.last().map(|(number, _)| *number)
     }
 
-    /// The number of the first event after `position`, and the bytes from there on.
-    pub fn after(&self, position: i64) -> Option<(i64, Bytes)> {
+    /// The number of the first event after `position`.
+    pub fn first_after(&self, position: i64) -> Option<i64> {
+        self.begin_after(position).map(|(number, _)| number)
+    }
+
+    /// The bytes from the first event after `position` on.
+    pub fn after(&self, position: i64) -> Option<Bytes> {
+        self.begin_after(position).map(|(_, begin)| self.bytes.slice(begin..))
+    }
+
+    fn begin_after(&self, position: i64) -> Option<(i64, usize)> {
         let first = self.begins.partition_point(|(number, _)| *number <= position);
-        let (number, begin) = self.begins.get(first)?;
-        Some((*number, self.bytes.slice(*begin..)))
+        self.begins.get(first).copied()
+    }
+
+    /// The events after `position` as lines, in order.
+    pub fn lines_after(&self, position: i64) -> impl Iterator<Item = (i64, &Line)> {
+        let numbered = self.lines.iter().filter_map(|line| Some((line.event?, line)));
+        numbered.filter(move |(number, _)| *number > position)
     }
 
     /// Whether the row is gone.
@@ -158,10 +174,9 @@ mod tests {
     #[test]
     fn a_frame_is_as_the_contract_says() {
         let feed = feed(Status::Running, 1, vec![line(1, "tool.called", "{\"step\":2, \"x\":1.50}")]);
-        let (number, bytes) = feed.after(0).unwrap();
-        assert_eq!(number, 1);
+        assert_eq!(feed.first_after(0), Some(1));
         assert_eq!(
-            text(&bytes),
+            text(&feed.after(0).unwrap()),
             "id: 1\nevent: tool.called\ndata: {\"seq\":1,\"type\":\"tool.called\",\"at\":\"1970-01-01T00:00:00.000000Z\",\
              \"execution_id\":\"exe_01h455vb4pex5vsknk084sn02q\",\"data\":{\"step\":2, \"x\":1.50}}\n\n"
         );
@@ -170,7 +185,7 @@ mod tests {
     #[test]
     fn line_ends_in_a_payload_stay_inside_their_event() {
         let feed = feed(Status::Running, 1, vec![line(1, "tool.completed", "{\"a\":\r\n1,\r\"b\":\n\n2}")]);
-        let (_, bytes) = feed.after(0).unwrap();
+        let bytes = feed.after(0).unwrap();
         let frames: Vec<&str> = text(&bytes).split("\n\n").filter(|frame| !frame.is_empty()).collect();
         assert_eq!(frames.len(), 1, "{frames:?}");
         let data: Vec<&str> = frames[0].lines().filter_map(|line| line.strip_prefix("data: ")).collect();
@@ -183,9 +198,10 @@ mod tests {
     fn a_reader_gets_what_it_has_not_seen() {
         let lines = (3..=5).map(|n| line(n, "message.delta", "{}")).collect();
         let feed = feed(Status::Running, 5, lines);
-        assert_eq!(feed.after(0).unwrap().0, 3);
-        let (number, bytes) = feed.after(4).unwrap();
-        assert_eq!((number, text(&bytes).matches("id: ").count()), (5, 1));
+        assert_eq!(feed.first_after(0), Some(3));
+        let bytes = feed.after(4).unwrap();
+        assert_eq!((feed.first_after(4), text(&bytes).matches("id: ").count()), (Some(5), 1));
+        assert_eq!(feed.lines_after(3).map(|(number, _)| number).collect::<Vec<_>>(), [4, 5]);
         assert!(feed.after(5).is_none());
         assert_eq!(feed.last(), Some(5));
         assert!(feed.ending(5, None).is_none());

@@ -269,6 +269,22 @@ impl Store for Rows {
         Ok(state.approvals.iter().filter(fits).take(filter.limit).cloned().collect())
     }
 
+    fn conversation_get(&self, scope: &Scope, id: &str) -> StoreResult<Option<ConversationRow>> {
+        let state = self.here()?;
+        let of = |execution: &&Execution| {
+            execution.row.key.scope == *scope && execution.row.conversation_id.as_deref() == Some(id)
+        };
+        let active = state.executions.iter().find(|one| of(one) && !one.row.status.is_terminal());
+        let latest = state.executions.iter().rfind(of).map(|one| one.row.key.id);
+        Ok(state.executions.iter().find(of).map(|first| ConversationRow {
+            id: id.to_owned(),
+            end_user: first.row.end_user.clone(),
+            active: active.map(|one| one.row.key.id),
+            latest,
+            created_at: first.row.created_at,
+        }))
+    }
+
     fn execution_get(&self, scope: &Scope, id: ExecutionId) -> StoreResult<Option<ExecutionRow>> {
         Ok(self.here()?.execution(scope, id).map(|execution| execution.row.clone()))
     }

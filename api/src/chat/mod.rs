@@ -1,0 +1,216 @@
+//! The chat front doors: what a chat client asks for becomes the same start as any other, and
+//! the events of its execution become what that client's protocol expects.
+//!
+//! A door reads its protocol into a [`Turn`], [`begin`]s it, and follows the execution's
+//! [`Events`]. Nothing is told here that is not in the journal.
+
+use std::sync::Arc;
+
+use holdpoint_db::{Conversation, Created, Extras, Idempotency, NewExecution};
+use holdpoint_engine::entry::{Entry, Json};
+use holdpoint_engine::ids::ExecutionId;
+use holdpoint_engine::status::{DefinitionKind, RunType};
+use holdpoint_engine::wire::ExecutionKey;
+
+use crate::app::App;
+use crate::auth::Caller;
+use crate::problem::{Answer, Code, Problem};
+use crate::routes::outcome;
+
+mod events;
+mod mode;
+pub mod openai;
+mod segment;
+
+pub use events::{Events, Seen};
+pub use mode::Mode;
+pub use segment::Segment;
+
+/// The longest conversation id, in bytes.
+const CONVERSATION_BYTES: usize = 255;
+/// The longest message id, in bytes.
+const MESSAGE_ID_BYTES: usize = 255;
+
+/// What a chat client asks for, checked as far as that needs no database.
+#[derive(Debug)]
+pub struct Turn {
+    /// The agent's name.
+    pub agent: String,
+    /// A version, or the latest.
+    pub version: Option<i32>,
+    /// The conversation that the client named; one is made where it named none.
+    pub conversation: Option<String>,
+    /// The messages that are new, in order. None at all: the client wants the output of the
+    /// conversation's active, else last execution.
+    pub messages: Vec<NewMessage>,
+    /// What makes two requests the same one, where the client says so.
+    pub idempotency: Option<Idempotency>,
+    /// Where the client names one.
+    pub mode: Option<Mode>,
+    /// The client's time and headers for tools. Its `message_ids` come from `messages`.
+    pub extras: Extras,
+}
+
+/// One new message.
+#[derive(Debug, Clone)]
+pub struct NewMessage {
+    /// The client's id for it: it names one message of the conversation for ever.
+    pub id: Option<String>,
+    /// The message in OpenAI's shape, with everything checked.
+    pub message: Json,
+}
+
+/// The execution whose events are the answer.
+#[derive(Debug)]
+pub enum Begun {
+    /// One that was made for this turn.
+    Started {
+        /// Which.
+        key: ExecutionKey,
+        /// Its conversation.
+        conversation: String,
+    },
+    /// One that was there: the active, else the last one of the conversation, or the one that
+    /// the same request made before.
+    Continued {
+        /// Which.
+        key: ExecutionKey,
+        /// Its conversation.
+        conversation: String,
+        /// The part of its events that the client waits for: everything after the last
+        /// suspension that is over.
+        segment: Segment,
+    },
+}
+
+impl Begun {
+    /// The execution.
+    pub fn key(&self) -> &ExecutionKey {
+        match self {
+            Begun::Started { key, .. } | Begun::Continued { key, .. } => key,
+        }
+    }
+
+    /// Its conversation.
+    pub fn conversation(&self) -> &str {
+        match self {
+            Begun::Started { conversation, .. } | Begun::Continued { conversation, .. } => conversation,
+        }
+    }
+
+    /// The part of its events that the client waits for.
+    pub fn segment(&self) -> Segment {
+        match self {
+            Begun::Started { .. } => Segment::default(),
+            Begun::Continued { segment, .. } => segment.clone(),
+        }
+    }
+}
+
+/// Starts an execution for the turn's new messages, or finds the one whose output the client
+/// wants. Refuses as `POST /v1/executions` does: 404 for an unknown agent, or a conversation
+/// that is another end user's, 409 where the conversation is busy or a message id is used.
+pub async fn begin(app: &Arc<App>, caller: &Caller, turn: Turn) -> Answer<Begun> {
+    if turn.messages.is_empty() {
+        return resume(app, caller, turn.conversation.as_deref()).await;
+    }
+    let new = turn.start(app, caller)?;
+    let created = app.db.create(new.clone()).await?;
+    let is_new = matches!(created, Created::New { .. });
+    let (started, _) = outcome(app, &new, created).await?;
+    let key = ExecutionKey { id: started.id, ..new.key };
+    let conversation = started.conversation_id.unwrap_or_default();
+    if is_new {
+        return Ok(Begun::Started { key, conversation });
+    }
+    let segment = segment::segment_of(app, &key).await?;
+    Ok(Begun::Continued { key, conversation, segment })
+}
+
+/// The output of the active, else the last execution of a conversation.
+async fn resume(app: &Arc<App>, caller: &Caller, conversation: Option<&str>) -> Answer<Begun> {
+    let Some(id) = conversation else {
+        let detail = "there is no new message of the user, and no conversation to go on with";
+        return Err(Problem::new(Code::InvalidBody, detail));
+    };
+    let row = conversation_of(app, caller, id).await?.ok_or_else(|| unknown_conversation(id))?;
+    let execution = row.active.or(row.latest).ok_or_else(|| unknown_conversation(id))?;
+    let key = ExecutionKey { scope: caller.scope.clone(), id: execution };
+    let segment = segment::segment_of(app, &key).await?;
+    Ok(Begun::Continued { key, conversation: row.id, segment })
+}
+
+/// The conversation, where it is the caller's to see.
+pub async fn conversation_of(
+    app: &App,
+    caller: &Caller,
+    id: &str,
+) -> Answer<Option<holdpoint_db::ConversationRow>> {
+    let (scope, wanted) = (caller.scope.clone(), id.to_owned());
+    let row = app.read(move |store| store.conversation_get(&scope, &wanted)).await?;
+    Ok(row.filter(|row| caller.sees(row.end_user.as_deref())))
+}
+
+/// Not there, or another end user's: the two must not differ.
+pub fn unknown_conversation(id: &str) -> Problem {
+    let shown: String = id.chars().take(128).collect();
+    Problem::new(Code::UnknownConversation, format!("there is no conversation `{shown}`"))
+}
+
+/// An id that a conversation can have: 1 to 255 bytes without U+0000.
+pub fn check_conversation_id(id: &str) -> Answer<()> {
+    if (1..=CONVERSATION_BYTES).contains(&id.len()) && !id.contains('\0') {
+        return Ok(());
+    }
+    let detail = format!("`conversation_id`: it may have 1 to {CONVERSATION_BYTES} bytes");
+    Err(Problem::new(Code::InvalidBody, detail).with("field", "conversation_id"))
+}
+
+/// An id that a message can have: 1 to 255 visible ASCII characters.
+pub fn check_message_id(id: &str) -> Answer<()> {
+    if (1..=MESSAGE_ID_BYTES).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(());
+    }
+    let detail = format!("a message id may have 1 to {MESSAGE_ID_BYTES} visible ASCII characters");
+    Err(Problem::new(Code::InvalidBody, detail))
+}
+
+/// The conversation that is made for an execution: nobody else has an execution's id, so
+/// nobody else has a conversation made of it.
+pub fn made_conversation(id: ExecutionId) -> Conversation {
+    Conversation::Made(id.to_string().replacen("exe_", "cnv_", 1))
+}
+
+impl Turn {
+    fn start(self, app: &App, caller: &Caller) -> Answer<NewExecution> {
+        if self.mode == Some(Mode::Classic) {
+            return Err(Problem::new(Code::ClassicNotHere, "leave `execution_mode` out"));
+        }
+        let id = app.ids.make(ExecutionId::new);
+        let (message_ids, messages): (Vec<_>, Vec<_>) =
+            self.messages.into_iter().map(|new| (new.id, new.message)).unzip();
+        message_ids.iter().flatten().try_for_each(|id| check_message_id(id))?;
+        Ok(NewExecution {
+            key: ExecutionKey { scope: caller.scope.clone(), id },
+            kind: DefinitionKind::Agent,
+            name: self.agent,
+            version: self.version,
+            input: None,
+            messages: Some(holdpoint_engine::json(&messages).get().to_owned()),
+            conversation: self.conversation.map_or_else(|| made_conversation(id), Conversation::Named),
+            idempotency: self.idempotency,
+            run_type: RunType::Production,
+            delay: None,
+            metadata: "{}".to_owned(),
+            labels: Default::default(),
+            end_user: caller.end_user.clone(),
+            created_by: caller.key.clone(),
+            extras: Extras { message_ids, ..self.extras },
+        })
+    }
+}
+
+/// An event as the doors read it; one that cannot be read is told in the log and passed over.
+fn read_entry(kind: &str, payload: &str) -> Option<Entry> {
+    Entry::read(kind, payload).inspect_err(|error| tracing::error!(%error, "an event is unreadable")).ok()
+}

@@ -1,0 +1,178 @@
+//! `POST /v1/chat/completions`: reads the request, begins the turn, and answers with the
+//! segment of its execution, whole or as a stream.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::Response;
+use holdpoint_db::Extras;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::error::Told;
+use super::request::{ChatBody, Sent};
+use super::stream;
+use super::translate::{Broken, Part, Translator, message, usage_json};
+use crate::app::App;
+use crate::auth::Caller;
+use crate::body::RawBody;
+use crate::chat::{Begun, Events, Seen, Turn, begin};
+use crate::clock;
+use crate::problem::{Answer, Code, Problem};
+use crate::routes::{Shared, idempotency};
+use crate::streams;
+use crate::view;
+
+/// The header that names the conversation, for clients that cannot add to the body.
+const CONVERSATION: &str = "x-holdpoint-conversation-id";
+
+/// The route.
+pub async fn handle(State(app): Shared, caller: Caller, headers: HeaderMap, body: RawBody) -> Answer {
+    let request = body.read::<ChatBody>()?;
+    let turn = turn(&app, &headers, &request, &body)?;
+    // The place among the streams is taken before anything is begun.
+    let permit = streams::permit(&app)?;
+    let begun = begin(&app, &caller, turn).await?;
+    let events = Events::follow(&app, begun.key(), begun.segment(), permit);
+    let head = Head::new(&begun, &request);
+    let response = if request.streams() {
+        stream::response(head, events, request.include_usage())
+    } else {
+        whole(&app, head, events).await
+    };
+    Ok(with_ids(response, &begun))
+}
+
+fn turn(app: &App, headers: &HeaderMap, request: &ChatBody, body: &RawBody) -> Answer<Turn> {
+    request.check()?;
+    let named = request.conversation(header(headers, CONVERSATION)?)?;
+    let new = request.messages(app.limits.value_bytes)?;
+    let new = if named.is_some() { new.into_iter().filter(Sent::is_users).collect() } else { new };
+    request.turn(named, new, idempotency(headers, &body.0)?, Extras::default())
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Answer<Option<&'a str>> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    let text = value
+        .to_str()
+        .map_err(|_| Problem::new(Code::InvalidParameter, format!("the header {name} may be visible ASCII")));
+    text.map(Some)
+}
+
+/// What stands in each answer and each chunk of one.
+#[derive(Debug)]
+pub struct Head {
+    pub key: holdpoint_engine::wire::ExecutionKey,
+    model: String,
+    conversation: String,
+    created: i64,
+}
+
+impl Head {
+    fn new(begun: &Begun, request: &ChatBody) -> Self {
+        Self {
+            key: begun.key().clone(),
+            model: request.model.clone(),
+            conversation: begun.conversation().to_owned(),
+            created: clock::now().micros() / 1_000_000,
+        }
+    }
+
+    /// An answer of this kind with these choices.
+    pub fn document(&self, object: &str, choices: serde_json::Value) -> serde_json::Value {
+        json!({
+            "id": format!("chatcmpl-{}", self.key.id),
+            "object": object,
+            "created": self.created,
+            "model": self.model,
+            "choices": choices,
+            "conversation_id": self.conversation,
+            "execution_id": self.key.id,
+        })
+    }
+}
+
+/// Waits for the end of the segment, for a bounded time: the execution goes on in any case.
+async fn whole(app: &App, head: Head, mut events: Events) -> Response {
+    let patience = Duration::from_millis(app.settings.chat_wait_ms);
+    let until = Instant::now() + patience;
+    let mut translator = Translator::new(head.key.id, false);
+    let mut parts = Vec::new();
+    loop {
+        let seen = match tokio::time::timeout_at(until, events.next()).await {
+            Err(_) => return late(&head, patience),
+            Ok(None) => return stopped(&head),
+            Ok(Some(Seen::Quiet)) => continue,
+            Ok(Some(Seen::Event(entry))) => translator.take(*entry),
+        };
+        match seen {
+            Err(broken) => {
+                let (status, told) = told(&head, &broken);
+                return told.into_response(status);
+            }
+            Ok(more) => parts.extend(more),
+        }
+        if let Some(Part::Finished(reason)) = parts.last() {
+            let choice =
+                json!({"index": 0, "finish_reason": reason, "logprobs": null, "message": message(parts)});
+            let mut document = head.document("chat.completion", json!([choice]));
+            document["usage"] = usage_json(translator.usage);
+            return view::ok(&document);
+        }
+    }
+}
+
+fn late(head: &Head, patience: Duration) -> Response {
+    let message = format!(
+        "the execution {} did not end within {} s; it goes on: send again with `conversation_id`, or read \
+         /v1/executions/{}/stream",
+        head.key.id,
+        patience.as_secs(),
+        head.key.id
+    );
+    Told::of_execution(head.key.id, message, "timeout").into_response(StatusCode::GATEWAY_TIMEOUT)
+}
+
+fn stopped(head: &Head) -> Response {
+    told_stopped(head).into_response(StatusCode::SERVICE_UNAVAILABLE)
+}
+
+/// This process ends before the execution does.
+pub fn told_stopped(head: &Head) -> Told {
+    let message = format!(
+        "this server stops; the execution {} goes on: send again with `conversation_id`",
+        head.key.id
+    );
+    Told::of_execution(head.key.id, message, "unavailable")
+}
+
+/// An answer that broke off, and the status of one that had not begun.
+pub fn told(head: &Head, broken: &Broken) -> (StatusCode, Told) {
+    let id = head.key.id;
+    match broken {
+        Broken::Failed(failed) => Told::of_failure(id, failed),
+        Broken::Cancelled => (
+            StatusCode::CONFLICT,
+            Told::of_execution(id, format!("the execution {id} was cancelled"), "cancelled"),
+        ),
+        Broken::Restarted => {
+            let message = "the model's answer broke off and began anew, so that the text sent is void: send again \
+                           with the same `conversation_id` to read it from its beginning";
+            (StatusCode::BAD_GATEWAY, Told::of_execution(id, message, "model_restarted"))
+        }
+    }
+}
+
+fn with_ids(mut response: Response, begun: &Begun) -> Response {
+    let headers = response.headers_mut();
+    for (name, value) in
+        [("x-workflow-run-id", begun.key().id.to_string()), (CONVERSATION, begun.conversation().to_owned())]
+    {
+        // A conversation's id may hold what no header holds; the body has it too.
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    }
+    response
+}

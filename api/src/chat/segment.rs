@@ -1,0 +1,92 @@
+//! Where the part of an execution's output begins that a client waits for who sends again.
+//!
+//! A segment ends where the execution waits for somebody. Who sends again has read up to
+//! there, acted, and wants what came of it: everything after the last such suspension that is
+//! over. While the last suspension still holds, that is the segment which led to it.
+
+use std::collections::BTreeMap;
+
+use holdpoint_engine::entry::{Entry, ExecutionSuspended, Line};
+use holdpoint_engine::status::Reason;
+use holdpoint_engine::wire::ExecutionKey;
+
+use super::read_entry;
+use crate::app::App;
+use crate::problem::{Answer, Problem};
+
+/// Whether a client has to act before it goes on; after the other suspensions it goes on by
+/// itself, and its output with it.
+pub fn ends_segment(suspended: &ExecutionSuspended) -> bool {
+    !matches!(suspended.reason, Reason::Retry | Reason::Timer)
+}
+
+/// Where a client goes on reading an execution's events.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Segment {
+    /// The last event before the segment; 0 if it is the first. A client that knows nothing
+    /// yet sets it to 0.
+    pub after: i64,
+    /// Model steps whose attempts broke off, with the event that says so last: the step's
+    /// deltas before it are void and are not told to who comes later.
+    pub voided: BTreeMap<i32, i64>,
+}
+
+/// The segment that a client waits for who sends again.
+pub async fn segment_of(app: &App, key: &ExecutionKey) -> Answer<Segment> {
+    let (scope, id) = (key.scope.clone(), key.id);
+    let lines = app.read(move |store| store.journal_read(&scope, id)).await?;
+    let lines = lines.ok_or_else(|| Problem::not_found("execution", &key.id.to_string()))?;
+    let restarts = lines.iter().filter(|line| line.kind == "model.restarted");
+    let voided = restarts.filter_map(|line| Some((line.step, line.event?))).collect();
+    Ok(Segment { after: begin_in(&lines), voided })
+}
+
+fn begin_in(lines: &[Line]) -> i64 {
+    let events = lines.iter().filter_map(|line| Some((line.event?, line)));
+    let last = events.clone().map(|(number, _)| number).max().unwrap_or(0);
+    let over = events.filter(|(number, line)| *number < last && ends(line));
+    over.map(|(number, _)| number).max().unwrap_or(0)
+}
+
+fn ends(line: &Line) -> bool {
+    line.kind == "execution.suspended"
+        && matches!(read_entry(&line.kind, &line.payload), Some(Entry::ExecutionSuspended(body)) if ends_segment(&body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use holdpoint_engine::time::Timestamp;
+
+    fn begin(kinds: &[&str]) -> i64 {
+        let line = |(at, kind): (usize, &&str)| {
+            let (kind, payload) = match kind.split_once(' ') {
+                Some((kind, reason)) => (kind, format!("{{\"reason\":\"{reason}\"}}")),
+                None => (*kind, "{}".to_owned()),
+            };
+            let seq = at as i64 + 1;
+            Line {
+                seq,
+                event: Some(seq),
+                kind: kind.to_owned(),
+                step: 0,
+                at: Timestamp::from_micros(0),
+                payload,
+            }
+        };
+        begin_in(&kinds.iter().enumerate().map(line).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_segment_begins_after_the_last_suspension_that_is_over() {
+        let held = "execution.suspended approval";
+        let retry = "execution.suspended retry";
+        assert_eq!(begin(&[]), 0);
+        assert_eq!(begin(&["execution.started", "message.delta"]), 0);
+        assert_eq!(begin(&["execution.started", held]), 0);
+        assert_eq!(begin(&["execution.started", held, "approval.decided"]), 2);
+        assert_eq!(begin(&["execution.started", held, "approval.decided", "execution.resumed", held]), 2);
+        assert_eq!(begin(&["execution.started", held, "execution.resumed", "execution.completed"]), 2);
+        assert_eq!(begin(&["execution.started", retry, "execution.resumed", "execution.completed"]), 0);
+    }
+}
