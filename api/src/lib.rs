@@ -19,6 +19,7 @@ mod auth;
 mod body;
 mod chat;
 mod clock;
+mod diagnosis;
 pub mod keys;
 mod metrics;
 mod observe;

@@ -12,10 +12,12 @@ mod conn;
 mod conversations;
 pub mod db;
 mod definitions;
+mod examine;
 mod execution_act;
 mod execution_claim;
 mod execution_commit;
 mod execution_create;
+mod execution_standing;
 mod executions;
 mod extras;
 pub mod failpoint;
@@ -41,6 +43,7 @@ mod sweeps;
 pub mod types;
 
 pub use db::{Db, Hooks};
+pub use examine::{AgentDocument, Connections, Examination, examine};
 pub use store::{Store, StoreResult};
 pub use types::*;
 

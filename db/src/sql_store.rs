@@ -23,8 +23,8 @@ use crate::stale_expire::stale_expire_in_txn;
 use crate::store::{Store, StoreResult};
 use crate::types::*;
 use crate::{
-    Settings, approvals, conversations, definitions, execution_commit, execution_create, executions, journal,
-    keys, parked, postgres, session, stats, sweeps,
+    Settings, approvals, conversations, definitions, execution_commit, execution_create, execution_standing,
+    executions, journal, keys, parked, postgres, session, stats, sweeps,
 };
 
 /// Where the schema is brought up to date.
@@ -220,6 +220,10 @@ impl Store for SqlStore {
 
     fn execution_list(&self, scope: &Scope, filter: &ExecutionFilter) -> StoreResult<Vec<ExecutionRow>> {
         self.read.with(|conn| executions::execution_list(conn, scope, filter))
+    }
+
+    fn execution_standing(&self, scope: &Scope, id: ExecutionId) -> StoreResult<Option<Standing>> {
+        self.read.with(|conn| execution_standing::execution_standing(conn, scope, id))
     }
 
     fn journal_read(&self, scope: &Scope, id: ExecutionId) -> StoreResult<Option<Vec<Line>>> {

@@ -76,6 +76,8 @@ pub trait Store: Send + Sync + 'static {
     fn conversation_get(&self, scope: &Scope, id: &str) -> StoreResult<Option<ConversationRow>>;
     /// One execution.
     fn execution_get(&self, scope: &Scope, id: ExecutionId) -> StoreResult<Option<ExecutionRow>>;
+    /// One execution with its lease and its journal, all as of one moment.
+    fn execution_standing(&self, scope: &Scope, id: ExecutionId) -> StoreResult<Option<Standing>>;
     /// Newest first.
     fn execution_list(&self, scope: &Scope, filter: &ExecutionFilter) -> StoreResult<Vec<ExecutionRow>>;
     /// The whole journal without deltas; `None` where there is no such execution.

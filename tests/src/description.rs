@@ -75,7 +75,8 @@ impl Description {
         match &asked.body {
             Some(body) if answer.status < 300 && !operation["requestBody"].is_null() => {
                 let schema = format!("{place}/requestBody/content/application~1json/schema");
-                self.fits(&schema, &without_refused(body, &answer.body)).map_err(|error| format!("the body was taken, but {error}"))
+                self.fits(&schema, &without_refused(body, &answer.body))
+                    .map_err(|error| format!("the body was taken, but {error}"))
             }
             _ => Ok(()),
         }
