@@ -27,8 +27,7 @@ pub struct App {
     pub db: Db,
     pub queue: Arc<dyn Queue>,
     pub sweeper: Sweeper,
-    /// For classic runs.
-    #[allow(dead_code)]
+    /// Seals what is for tools only; performs the effects of classic runs.
     pub performer: Arc<Performer>,
     pub settings: Settings,
     pub limits: Limits,

@@ -88,7 +88,7 @@ pub struct Metrics {
 }
 
 /// Keys whose value is a list: by the environment they come as one text with commas.
-const LISTS: &[&str] = &["outbound.allow_networks"];
+const LISTS: &[&str] = &["outbound.allow_networks", "outbound.seal_keys"];
 
 /// Names that other tools have made usual, and the keys they stand for.
 const USUAL_NAMES: &[(&str, &str)] = &[("DATABASE_URL", "database.url"), ("AMQP_URL", "queue.url")];
@@ -276,6 +276,8 @@ mod tests {
                 &["outbound.allow_networks", "all", "10.0.0.0/8"],
             ),
             ("[scheduler]\nlimit = 0", &[], &["scheduler.limit"]),
+            ("[scheduler]\ncommands_kept_days = 6", &[], &["scheduler.commands_kept_days", "6", "7"]),
+            ("[api]\ncommands_prefetch = 0", &[], &["api.commands_prefetch"]),
             ("this is not toml", &[], &["x.toml"]),
         ];
         for (file, environment, expected) in table {

@@ -11,6 +11,7 @@ mod demo;
 mod dev_file;
 mod doctor;
 mod output;
+mod seal_key;
 mod shutdown;
 mod telemetry;
 mod usage;

@@ -18,7 +18,7 @@ use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
 
 use crate::configuration::Configuration;
-use crate::dev_file;
+use crate::{dev_file, seal_key};
 
 /// Between looks at a schema that is not ready.
 const SCHEMA_POLL: Duration = Duration::from_millis(500);
@@ -57,9 +57,14 @@ fn open(configuration: &Configuration, registry: &Registry) -> anyhow::Result<Ar
 impl Foundation {
     /// Opens store and queue. Neither a database nor a broker that is away is an error here:
     /// both are reached, and reached again, in the background.
-    pub fn build(configuration: Configuration) -> anyhow::Result<Self> {
+    pub fn build(mut configuration: Configuration) -> anyhow::Result<Self> {
         let registry = Registry::new();
         let store = open(&configuration, &registry)?;
+        if let Some(folder) = configuration.database.url.strip_prefix("sqlite:")
+            && configuration.outbound.seal_keys.is_empty()
+        {
+            configuration.outbound.seal_keys = vec![seal_key::of(Path::new(folder))?];
+        }
         let queue = holdpoint_queue::open(&configuration.queue, &registry).map_err(anyhow::Error::msg)?;
         let db = Db::start(store, &configuration.database, hooks(&queue));
         let settings = configuration.scheduler.clone();

@@ -5,15 +5,16 @@ use std::collections::HashMap;
 use holdpoint_engine::effect::Act;
 use holdpoint_engine::entry::Line;
 use holdpoint_engine::ids::{ExecutionId, SessionId};
+use holdpoint_engine::status::DefinitionKind;
 use holdpoint_engine::wire::ExecutionKey;
 
 use crate::conn::Conn;
-use crate::extras;
 use crate::postgres::SUSPECT_LOCK;
 use crate::row::Row;
 use crate::sql::{Bind, binds};
 use crate::store::StoreResult;
-use crate::types::{ClaimRequest, Claimed, Extras, Inbox, StoreError};
+use crate::types::{ClaimRequest, Claimed, Extras, HistoryLimits, Inbox, StoreError};
+use crate::{extras, messages};
 
 /// One transaction's work: hinted ones, then the oldest ready, then at most one suspect.
 pub(crate) fn execution_claim_in_txn(conn: &mut Conn, request: &ClaimRequest) -> StoreResult<Vec<Claimed>> {
@@ -30,6 +31,7 @@ pub(crate) fn execution_claim_in_txn(conn: &mut Conn, request: &ClaimRequest) ->
         take(conn, request.session, &claimed)?;
     }
     load(conn, &mut claimed)?;
+    load_histories(conn, &mut claimed, request.history)?;
     Ok(claimed)
 }
 
@@ -150,6 +152,7 @@ fn read_claimed(mut row: Row) -> StoreResult<Claimed> {
         version: row.int()?,
         input: row.opt_text()?,
         messages: row.opt_text()?,
+        history: Vec::new(),
         extras: row.bool()?.then(Extras::default),
         lines: Vec::new(),
         acts: Vec::new(),
@@ -197,6 +200,17 @@ fn load(conn: &mut Conn, claimed: &mut [Claimed]) -> StoreResult<()> {
         one.extras = extras.remove(&one.key);
         one.lines = lines.remove(&one.key).unwrap_or_default();
         one.acts = acts.remove(&one.key).unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// What was said before in the conversations of agents.
+fn load_histories(conn: &mut Conn, claimed: &mut [Claimed], limits: HistoryLimits) -> StoreResult<()> {
+    let agents = claimed.iter().filter(|one| one.kind == DefinitionKind::Agent);
+    let keys: Vec<ExecutionKey> = agents.map(|one| one.key.clone()).collect();
+    let mut histories = messages::histories(conn, &keys, limits)?;
+    for one in claimed {
+        one.history = histories.remove(&one.key).unwrap_or_default();
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ use holdpoint_engine::wire::ExecutionKey;
 use uuid::Uuid;
 
 use crate::conn::Conn;
+use crate::conversations::{self, Leaving};
 use crate::execution_claim::key_row;
 use crate::sql::{Bind, binds};
 use crate::store::StoreResult;
@@ -179,21 +180,25 @@ pub(crate) const WRITE_INFOS: &str = "
 
 fn write_infos(conn: &mut Conn, transitions: &[&Transition]) -> StoreResult<()> {
     let rows: Vec<_> = transitions.iter().filter_map(|transition| info_row(transition)).collect();
-    let ended = |key: &ExecutionKey| {
-        transitions.iter().any(|one| one.key == *key && matches!(one.target, Target::Ended(_)))
+    let ending = |key: &ExecutionKey| {
+        transitions.iter().filter(|one| one.key == *key).find_map(|one| match &one.target {
+            Target::Ended(ending) => Some(ending),
+            _ => None,
+        })
     };
-    let (mut conversations, mut special) = (Vec::new(), Vec::new());
+    let (mut leaving, mut special) = (Vec::new(), Vec::new());
     for mut row in conn.each(WRITE_INFOS, &rows, &[])? {
         let (key, conversation, extras) = (row.key()?, row.opt_text()?, row.bool()?);
-        if extras && ended(&key) {
+        let Some(ending) = ending(&key) else { continue };
+        if extras {
             special.push(key.clone());
         }
-        if let Some(conversation) = conversation.filter(|_| ended(&key)) {
-            conversations.push((key, conversation));
+        if let Some(conversation) = conversation {
+            leaving.push(Leaving { key, conversation, messages: &ending.messages });
         }
     }
     extras::end(conn, &special)?;
-    free_conversations(conn, conversations)
+    conversations::leave(conn, leaving)
 }
 
 fn info_row(transition: &Transition) -> Option<[Bind<'_>; 10]> {
@@ -218,20 +223,6 @@ fn info_row(transition: &Transition) -> Option<[Bind<'_>; 10]> {
 
 pub(crate) fn number(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
-}
-
-/// A conversation is free when its active execution ends; one that was made has no row.
-pub(crate) fn free_conversations(conn: &mut Conn, mut ended: Vec<(ExecutionKey, String)>) -> StoreResult<()> {
-    ended.sort_by(|a, b| (&a.0.scope, &a.1).cmp(&(&b.0.scope, &b.1)));
-    let rows: Vec<_> = ended
-        .iter()
-        .map(|(key, conversation)| {
-            binds![&*key.scope.tenant, &*key.scope.project, conversation.as_str(), key.id.0]
-        })
-        .collect();
-    let free = "WITH u(t, p, c, x) AS (@u) UPDATE conversations AS c SET active = NULL
-                FROM u WHERE c.tenant = u.t AND c.project = u.p AND c.id = u.c AND c.active = u.x";
-    conn.each(free, &rows, &[]).map(drop)
 }
 
 /// Journaled acts leave the inbox; an execution that ends leaves nothing there.

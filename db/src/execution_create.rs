@@ -6,17 +6,16 @@
 use std::collections::{HashMap, HashSet};
 
 use holdpoint_engine::definition::builtin;
-use holdpoint_engine::ids::ExecutionId;
 use holdpoint_engine::scope::Scope;
 use holdpoint_engine::status::{DefinitionKind, Status};
 use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::wire::ExecutionKey;
 
 use crate::conn::Conn;
-use crate::extras;
 use crate::sql::binds;
 use crate::store::StoreResult;
 use crate::types::{Conversation, Created, NewExecution, StoreError};
+use crate::{commands, conversations, extras};
 
 /// One transaction's work. A `repeat` follows an outcome that was unknown: a row with the
 /// start's own id is then its own.
@@ -25,22 +24,24 @@ pub(crate) fn execution_create_in_txn(
     batch: &[NewExecution],
     repeat: bool,
 ) -> StoreResult<Vec<Created>> {
-    let versions = resolve_versions(conn, batch)?;
+    let mut versions = resolve_versions(conn, batch)?;
+    let commands = commands::take(conn, batch, &mut versions)?;
     let mut inserted = insert_infos(conn, batch, &versions)?;
-    let busy = take_conversations(conn, batch, &mut inserted)?;
+    let mut refused = conversations::take(conn, batch, &mut inserted)?;
     insert_executions(conn, batch, &inserted)?;
     insert_labels(conn, batch, &inserted)?;
     extras::insert(conn, inserted.keys().map(|at| &batch[*at]))?;
     let mut answers = Vec::with_capacity(batch.len());
     for (at, new) in batch.iter().enumerate() {
-        answers.push(match (inserted.get(&at), busy.get(&at), versions[at]) {
+        answers.push(match (inserted.get(&at), refused.remove(&at), versions[at]) {
             (Some(created_at), _, Some(version)) => {
                 Created::New { key: new.key.clone(), version, created_at: *created_at }
             }
-            (_, Some(active), _) => Created::ConversationBusy { active: *active },
+            (_, Some(refused), _) => refused,
             (_, _, version) => existing(conn, new, version, repeat)?,
         });
     }
+    commands::settle(conn, batch, &commands, &mut answers, repeat)?;
     Ok(answers)
 }
 
@@ -134,68 +135,6 @@ fn idempotency_key(new: &NewExecution) -> Option<&str> {
 
 fn body_digest(new: &NewExecution) -> Option<&str> {
     Some(new.idempotency.as_ref()?.body_digest.as_str())
-}
-
-const TAKE_CONVERSATION: &str = "
-    WITH u(t, p, c, x, eu, at) AS (@u)
-    INSERT INTO conversations (tenant, project, id, active, end_user, created_at)
-    SELECT t, p, c, x, eu, at FROM u WHERE true
-    ON CONFLICT (tenant, project, id) DO UPDATE SET active = excluded.active WHERE conversations.active IS NULL
-    RETURNING tenant, project, active";
-
-/// A conversation that a caller named takes one active execution. The starts that find it
-/// taken leave no row: what was inserted for them is removed, and the active one is told.
-fn take_conversations(
-    conn: &mut Conn,
-    batch: &[NewExecution],
-    inserted: &mut HashMap<usize, Timestamp>,
-) -> StoreResult<HashMap<usize, ExecutionId>> {
-    let mut named: Vec<(&str, usize)> = inserted
-        .keys()
-        .filter_map(|at| match &batch[*at].conversation {
-            Conversation::Named(id) => Some((id.as_str(), *at)),
-            _ => None,
-        })
-        .collect();
-    if named.is_empty() {
-        return Ok(HashMap::new());
-    }
-    named.sort_by_key(|(id, at)| (&batch[*at].key.scope, *id, *at));
-    // One statement cannot touch a row twice: only the first of each conversation tries.
-    let mut seen = HashSet::new();
-    let first: Vec<_> = named.iter().filter(|(id, at)| seen.insert((&batch[*at].key.scope, *id))).collect();
-    let rows: Vec<_> = first
-        .iter()
-        .map(|(id, at)| {
-            let NewExecution { key, end_user, .. } = &batch[*at];
-            let (tenant, project) = (&*key.scope.tenant, &*key.scope.project);
-            binds![tenant, project, *id, key.id.0, end_user.as_deref(), inserted[at]]
-        })
-        .collect();
-    let mut taken = HashSet::new();
-    for mut row in conn.each(TAKE_CONVERSATION, &rows, &[])? {
-        taken.insert(row.key()?);
-    }
-    let refused: Vec<_> = named.into_iter().filter(|(_, at)| !taken.contains(&batch[*at].key)).collect();
-    let mut busy = HashMap::new();
-    for (id, at) in refused {
-        let scope = &batch[at].key.scope;
-        let active = conn.row(
-            "SELECT active FROM conversations WHERE tenant = ? AND project = ? AND id = ?",
-            &binds![&*scope.tenant, &*scope.project, id],
-        )?;
-        let active = active.map(|mut row| row.id()).transpose()?;
-        let Some(active) = active else {
-            return Err(StoreError::Corrupt(format!("the conversation `{id}` is neither free nor taken")));
-        };
-        conn.rows(
-            "DELETE FROM execution_info WHERE tenant = ? AND project = ? AND id = ?",
-            &binds![&*scope.tenant, &*scope.project, batch[at].key.id.0],
-        )?;
-        inserted.remove(&at);
-        busy.insert(at, ExecutionId(active));
-    }
-    Ok(busy)
 }
 
 const INSERT_EXECUTION: &str = "

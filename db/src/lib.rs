@@ -7,6 +7,7 @@
 
 mod approval_decide;
 mod approvals;
+mod commands;
 mod commit_approvals;
 mod conn;
 mod conversations;
@@ -24,6 +25,7 @@ pub mod failpoint;
 mod journal;
 mod keys;
 mod lease_reclaim;
+mod messages;
 mod metrics;
 mod outside;
 mod parked;

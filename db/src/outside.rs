@@ -11,11 +11,13 @@ use holdpoint_engine::outside;
 use holdpoint_engine::run::Run;
 use holdpoint_engine::status::{Failure, Reason, Status};
 use holdpoint_engine::time::Timestamp;
+use holdpoint_engine::transcript;
 use holdpoint_engine::wire::ExecutionKey;
 
 use crate::conn::Conn;
+use crate::conversations::{self, Leaving};
 use crate::execution_claim::{inboxes, journals, key_row};
-use crate::execution_commit::{WRITE_INFOS, free_conversations, number, remove_inboxes};
+use crate::execution_commit::{WRITE_INFOS, number, remove_inboxes};
 use crate::sql::{Bind, binds};
 use crate::store::StoreResult;
 use crate::types::{Acted, StoreError, Tell};
@@ -235,16 +237,16 @@ impl Opened {
             number(self.run.usage.output_tokens),
             number(self.run.usage.cost_micros),
         ];
+        let messages = transcript::complete_messages(&self.run);
         let row = [tenant, project, id, finished, output, kind, message, input, out, cost];
         for mut row in conn.each(WRITE_INFOS, &[row], &[])? {
             let (key, conversation, extras) = (row.key()?, row.opt_text()?, row.bool()?);
             if extras {
                 extras::end(conn, std::slice::from_ref(&key))?;
             }
-            free_conversations(
-                conn,
-                conversation.map(|conversation| (key, conversation)).into_iter().collect(),
-            )?;
+            if let Some(conversation) = conversation {
+                conversations::leave(conn, vec![Leaving { key, conversation, messages: &messages }])?;
+            }
         }
         Ok(())
     }

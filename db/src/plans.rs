@@ -7,7 +7,10 @@ use uuid::Uuid;
 use crate::conn::Conn;
 use crate::pool::Pool;
 use crate::sql::{Bind, binds};
-use crate::{Settings, approvals, execution_claim, execution_commit, executions, journal, postgres, session};
+use crate::{
+    Settings, approvals, commands, execution_claim, execution_commit, executions, journal, messages,
+    postgres, session,
+};
 
 /// The hot pool on a schema of its own; the schema's name.
 fn hot_pool() -> (Pool, String) {
@@ -67,6 +70,10 @@ fn hot_statements_reach_their_rows_by_their_keys() {
         let inbox = format!("{} ORDER BY a.requested_at, a.id LIMIT ?", approvals::APPROVAL);
         assert_by_key(&explain(conn, &inbox, &[], &binds![text, text, 10_i64]), "executions_pkey");
 
+        let history = explain(conn, messages::HISTORY_POSTGRES, &keys, &binds![10_i64, 10_i64]);
+        assert_by_key(&history, "execution_info_pkey");
+        assert!(history.contains("using messages_pkey ") && !history.contains("Seq Scan"), "{history}");
+
         let oldest = explain(conn, execution_claim::SELECT_OLDEST, &[], &binds![id, 10_i64]);
         assert!(oldest.contains("using executions_ready "), "{oldest}");
         assert_by_key(&oldest, "execution_info_pkey");
@@ -83,6 +90,12 @@ fn hot_statements_reach_their_rows_by_their_keys() {
         let written = binds![true, text, text, text, 1_i64, 1_i64, 1_i64];
         let info = [key.as_slice(), &written].concat();
         assert_by_key(&explain(conn, execution_commit::WRITE_INFOS, &[info], &[]), "execution_info_pkey");
+
+        let named = binds![1_i64, text, text, text, text].to_vec();
+        let seen = explain(conn, commands::SEEN, &[named], &[]);
+        for index in ["commands_seen_pkey", "executions_pkey", "execution_info_pkey"] {
+            assert_by_key(&seen, index);
+        }
 
         let held = [key.as_slice(), &binds![1_i64, id]].concat();
         assert_by_key(&explain(conn, session::CHANGED, &[held], &[]), "executions_pkey");

@@ -7,6 +7,7 @@ use holdpoint_engine::advance::Gate;
 use holdpoint_engine::effect::Act;
 use holdpoint_engine::entry::{ApprovalRequested, Line, Usage};
 use holdpoint_engine::ids::{ApprovalId, ExecutionId, KeyId, ParkedId, SessionId, SweepId};
+use holdpoint_engine::limits::Limits;
 use holdpoint_engine::outside::Refusal;
 use holdpoint_engine::scope::Scope;
 use holdpoint_engine::status::{ApprovalStatus, DefinitionKind, Failure, Outcome, Reason, RunType, Status};
@@ -115,6 +116,15 @@ pub struct CommandKey {
     pub id: String,
 }
 
+/// What a command came to.
+#[derive(Debug)]
+pub enum Commanded<T> {
+    /// Judged now; accepted, it is noted.
+    Now(T),
+    /// The same command was accepted before, for this execution: nothing happened.
+    Before(ExecutionId),
+}
+
 /// Where the outcome of a command is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReplyTo {
@@ -167,6 +177,13 @@ pub enum Created {
     Mismatch,
     /// No such definition or version.
     UnknownDefinition,
+    /// The conversation is another end user's.
+    UnknownConversation,
+    /// The conversation has a message of this id, or the start names it twice.
+    MessageIdUsed {
+        /// The id.
+        id: String,
+    },
     /// The conversation has an active execution.
     ConversationBusy {
         /// Which.
@@ -185,6 +202,25 @@ pub struct ClaimRequest {
     pub limit: usize,
     /// Whether to take the oldest ready ones when the hinted ones leave room.
     pub any: bool,
+    /// How much of what was said before comes with each.
+    pub history: HistoryLimits,
+}
+
+/// How much of a conversation an execution is given: the newest messages, whole ones, as far
+/// as both limits go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HistoryLimits {
+    /// So many messages.
+    pub messages: i64,
+    /// So many bytes of JSON, all together.
+    pub bytes: i64,
+}
+
+impl From<&Limits> for HistoryLimits {
+    fn from(limits: &Limits) -> Self {
+        let number = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
+        Self { messages: number(limits.history_messages), bytes: number(limits.history_bytes) }
+    }
 }
 
 /// An execution that is ours now.
@@ -212,6 +248,8 @@ pub struct Claimed {
     pub input: Option<String>,
     /// The `messages` as a JSON array.
     pub messages: Option<String>,
+    /// The messages of its conversation before its own, oldest first, as JSON; not reloaded.
+    pub history: Vec<String>,
     /// What only some starts have.
     pub extras: Option<Extras>,
     /// The first run that it repeats, or itself.
@@ -233,6 +271,8 @@ pub struct Ending {
     pub error: Option<Failure>,
     /// The output as JSON, for `completed`.
     pub output: Option<String>,
+    /// What the agent said and was told, as JSON, for its conversation.
+    pub messages: Vec<String>,
 }
 
 /// Where a transition leads.
@@ -583,6 +623,34 @@ pub struct ConversationRow {
     pub created_at: Timestamp,
 }
 
+/// One message of a conversation.
+#[derive(Debug, Clone)]
+pub struct MessageRow {
+    /// Its number in the conversation, 1…n without a gap.
+    pub n: i64,
+    /// The caller's id for it.
+    pub message_id: Option<String>,
+    /// The execution that it came with; none for what a classic run left.
+    pub execution: Option<ExecutionId>,
+    /// The message as JSON, in OpenAI's shape.
+    pub message: String,
+    /// When it was committed.
+    pub at: Timestamp,
+}
+
+/// Which messages of a conversation are wanted.
+#[derive(Debug, Clone, Default)]
+pub struct MessageFilter {
+    /// Which conversation.
+    pub conversation: String,
+    /// Those after this number.
+    pub after: i64,
+    /// Only those of this role, newest first; else all, oldest first.
+    pub newest_of: Option<String>,
+    /// At most so many.
+    pub limit: usize,
+}
+
 /// What a list is asked for. All conditions hold together.
 #[derive(Debug, Clone, Default)]
 #[allow(missing_docs)]
@@ -816,8 +884,14 @@ pub struct ParkedMessage {
     pub message_id: Option<String>,
     /// Its type.
     pub kind: Option<String>,
+    /// Why it was parked, in one word: `dead`, or the code of a problem.
+    pub code: String,
     /// Why it was parked.
     pub reason: String,
+    /// The key whose credential it had, if that was good.
+    pub key: Option<KeyId>,
+    /// Its other AMQP properties as a JSON object.
+    pub properties: String,
     /// Its headers as a JSON object.
     pub headers: String,
     /// Its body, up to 1 MiB.
@@ -828,6 +902,15 @@ pub struct ParkedMessage {
     pub body_digest: String,
     /// When; set by the store.
     pub parked_at: Timestamp,
+}
+
+/// What a list of parked messages is asked for. All conditions hold together.
+#[derive(Debug, Clone, Default)]
+#[allow(missing_docs)]
+pub struct ParkedFilter {
+    pub code: Option<String>,
+    pub after: Option<(Timestamp, ParkedId)>,
+    pub limit: usize,
 }
 
 /// What gauges show.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::client_time::ClientTime;
 use crate::definition::APPROVAL_EXPIRY;
 use crate::definition::{CompiledAgent, CompiledTool, Definition, Retry, ToolKind};
 use crate::digest;
@@ -49,6 +50,8 @@ pub struct Pinned {
     pub definition: std::sync::Arc<Definition>,
     /// The messages that it was started with.
     pub messages: Vec<Value>,
+    /// The user's own time, which the model is told.
+    pub client_time: Option<ClientTime>,
 }
 
 /// What deciding needs from outside.
@@ -543,7 +546,7 @@ impl Turn<'_> {
     }
 
     fn call_model(&mut self, agent: &CompiledAgent, step: i32, attempt: u32) {
-        let body = transcript::request_body(agent, &self.pinned.messages, self.run);
+        let body = transcript::request_body(agent, self.pinned, self.run);
         self.push(if attempt == 1 {
             Entry::ModelCalled(ModelCalled { step, attempt })
         } else {
@@ -592,6 +595,7 @@ impl Turn<'_> {
             url: http.url.clone(),
             headers: http.headers.clone(),
             secret: http.secret.clone(),
+            forwarded_headers: http.forwarded_headers.clone(),
             arguments: work.arguments,
             key: digest::effect_key(self.pinned.first_run, step),
             timeout: tool.tool.timeout(),

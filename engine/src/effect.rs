@@ -62,6 +62,8 @@ pub struct HttpEffect {
     pub headers: BTreeMap<String, String>,
     /// The name of the bearer token.
     pub secret: Option<String>,
+    /// The caller's headers that go along, by name.
+    pub forwarded_headers: Vec<String>,
     /// The body, byte for byte.
     pub arguments: String,
     /// The `Idempotency-Key`, the same for each attempt.

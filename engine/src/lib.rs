@@ -5,6 +5,7 @@
 //! chance are arguments; effects are data that a worker performs elsewhere.
 
 pub mod advance;
+pub mod client_time;
 pub mod definition;
 pub mod digest;
 pub mod effect;
@@ -13,6 +14,7 @@ pub mod entry;
 pub mod ids;
 pub mod limits;
 pub mod outside;
+pub mod redact;
 pub mod retry;
 pub mod run;
 pub mod scope;

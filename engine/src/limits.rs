@@ -22,6 +22,14 @@ pub struct Limits {
     pub label_value_bytes: usize,
     /// The metadata of one execution, in bytes of JSON.
     pub metadata_bytes: usize,
+    /// Headers of a caller for the tools of one execution.
+    pub forwarded_headers: usize,
+    /// Their names and values together, in bytes.
+    pub forwarded_header_bytes: usize,
+    /// Messages of its conversation that an execution is given: the newest.
+    pub history_messages: usize,
+    /// The same in bytes of JSON, all together.
+    pub history_bytes: usize,
 }
 
 impl Default for Limits {
@@ -35,6 +43,10 @@ impl Default for Limits {
             label_key_bytes: 64,
             label_value_bytes: 256,
             metadata_bytes: 16 * 1024,
+            forwarded_headers: 32,
+            forwarded_header_bytes: 8 * 1024,
+            history_messages: 200,
+            history_bytes: 256 * 1024,
         }
     }
 }

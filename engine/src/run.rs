@@ -128,6 +128,8 @@ pub struct Run {
     pub answers: Vec<Answer>,
     /// Of all model calls.
     pub usage: Usage,
+    /// Steps whose question fell away: done, and nobody was told anything.
+    pub closed: HashSet<i32>,
     call_ids: HashSet<String>,
 }
 
@@ -254,13 +256,16 @@ impl Run {
                     step.state = StepState::Ready;
                 }
             }),
-            Entry::ApprovalRequested(body) => self.change(body.step, |step| {
-                step.state = StepState::Asking;
-                if let Work::Tool(tool) = &mut step.work {
-                    tool.gate = None;
-                    tool.arguments.clone_from(&body.arguments_text);
-                }
-            }),
+            Entry::ApprovalRequested(body) => {
+                self.closed.remove(&body.step);
+                self.change(body.step, |step| {
+                    step.state = StepState::Asking;
+                    if let Work::Tool(tool) = &mut step.work {
+                        tool.gate = None;
+                        tool.arguments.clone_from(&body.arguments_text);
+                    }
+                });
+            }
             Entry::ApprovalDecided(body) => self.change(body.step, |step| {
                 let Work::Tool(tool) = &mut step.work else {
                     return;
@@ -275,7 +280,10 @@ impl Run {
                     step.state = StepState::Refused { reason: body.reason.clone() };
                 }
             }),
-            Entry::ApprovalClosed(body) => self.done(body.step, String::new()),
+            Entry::ApprovalClosed(body) => {
+                self.closed.insert(body.step);
+                self.done(body.step, String::new());
+            }
             Entry::StepCompleted(body) => {
                 let done = StepState::Done { told: String::new() };
                 self.steps.insert(body.step, Step { attempt: 1, ..Step::new(Work::Noop, done) });

@@ -4,15 +4,18 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use crate::advance::Pinned;
 use crate::definition::CompiledAgent;
-use crate::run::{Run, StepState};
+use crate::entry::ToolCall;
+use crate::run::{Answer, Run, Step, StepState};
 
-/// The chat completion request of the next turn. `input` are the messages that the
-/// execution was started with, as they came.
-pub fn request_body(agent: &CompiledAgent, input: &[Value], run: &Run) -> String {
+/// The chat completion request of the next turn. The messages that the execution was started
+/// with stand in it as they came; the user's time, where it is known, is the instructions' last
+/// part, so that it is the same in each turn.
+pub fn request_body(agent: &CompiledAgent, pinned: &Pinned, run: &Run) -> String {
     let request = Request {
         model: &agent.agent.model.name,
-        messages: messages(agent, input, run),
+        messages: messages(agent, pinned, run),
         tools: agent.tools_json.as_deref(),
         stream: true,
         stream_options: StreamOptions { include_usage: true },
@@ -38,26 +41,54 @@ struct StreamOptions {
     include_usage: bool,
 }
 
-fn messages(agent: &CompiledAgent, input: &[Value], run: &Run) -> Vec<Value> {
+fn messages(agent: &CompiledAgent, pinned: &Pinned, run: &Run) -> Vec<Value> {
     let mut messages = Vec::new();
     if !agent.agent.instructions.is_empty() {
         messages.push(serde_json::json!({"role": "system", "content": agent.agent.instructions}));
     }
-    messages.extend(input.iter().cloned());
+    if let Some(time) = pinned.client_time {
+        messages.push(serde_json::json!({"role": "system", "content": time.told()}));
+    }
+    messages.extend(pinned.messages.iter().cloned());
     for answer in &run.answers {
-        messages.push(assistant(answer, run));
-        messages.extend(answer.tool_calls.iter().filter_map(|call| {
-            let StepState::Done { told } = &run.steps.get(&call.step)?.state else {
-                return None;
-            };
-            Some(serde_json::json!({"role": "tool", "tool_call_id": call.id, "content": told}))
-        }));
+        messages.extend(turn(answer, run));
     }
     messages
 }
 
+/// One of the model's answers, and what it was told of its calls.
+fn turn(answer: &Answer, run: &Run) -> Vec<Value> {
+    let told = answer.tool_calls.iter().filter_map(|call| {
+        let StepState::Done { told } = &run.steps.get(&call.step)?.state else {
+            return None;
+        };
+        Some(serde_json::json!({"role": "tool", "tool_call_id": call.id, "content": told}))
+    });
+    std::iter::once(assistant(answer, run)).chain(told).collect()
+}
+
+/// What an execution that is over leaves in its conversation, as JSON: the model's answers
+/// and what it was told, up to the first call that nobody answered.
+pub fn complete_messages(run: &Run) -> Vec<String> {
+    let answered = |call: &ToolCall| {
+        run.steps.get(&call.step).is_some_and(Step::is_done) && !run.closed.contains(&call.step)
+    };
+    let complete = run.answers.iter().take_while(|answer| answer.tool_calls.iter().all(answered));
+    complete.flat_map(|answer| turn(answer, run)).map(|message| message.to_string()).collect()
+}
+
+/// The messages that an execution is started with; an `input` is one message of the user.
+pub fn start_messages(messages: Option<&str>, input: Option<&str>) -> Vec<Value> {
+    if let Some(messages) = messages {
+        return serde_json::from_str(messages).unwrap_or_default();
+    }
+    let Some(input) = input else { return Vec::new() };
+    let text = serde_json::from_str::<String>(input).unwrap_or_else(|_| input.to_owned());
+    vec![serde_json::json!({"role": "user", "content": text})]
+}
+
 /// The model sees the arguments that were sent, also where a person edited them.
-fn assistant(answer: &crate::run::Answer, run: &Run) -> Value {
+fn assistant(answer: &Answer, run: &Run) -> Value {
     let calls: Vec<Value> = answer
         .tool_calls
         .iter()

@@ -60,6 +60,7 @@ impl Table {
             version: 1,
             definition: Arc::new(definition),
             messages: vec![serde_json::json!({"role": "user", "content": "hello"})],
+            client_time: None,
         };
         Self {
             pinned,

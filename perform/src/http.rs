@@ -9,7 +9,7 @@ use holdpoint_engine::status::ErrorType;
 use reqwest::{RequestBuilder, Response, Url};
 use serde_json::value::RawValue;
 
-use crate::secrets::hide;
+use crate::secrets::Hidden;
 use crate::{Fault, Origin, Performer, retry_after, transport_fault};
 
 pub(crate) async fn call(performer: &Performer, effect: HttpEffect, origin: &Origin) -> Result<Input, Fault> {
@@ -19,13 +19,15 @@ pub(crate) async fn call(performer: &Performer, effect: HttpEffect, origin: &Ori
         .guard
         .check_literal(&url)
         .map_err(|refused| Fault::definite(ErrorType::Permission, format!("the tool: {refused}")))?;
-    let request = request(performer, &effect, url, origin, secret);
+    let forwarded = performer.forwarded(&effect.forwarded_headers, origin)?;
+    let hidden = Hidden::of(secret).and_headers(&forwarded);
+    let request = request(performer, &effect, url, origin, secret).headers(forwarded);
     let response =
-        request.send().await.map_err(|error| hidden(transport_fault(&error, "the tool"), secret))?;
+        request.send().await.map_err(|error| hidden.out_of_fault(transport_fault(&error, "the tool")))?;
     let status = response.status().as_u16();
     let after = retry_after(&response);
-    let body = read(response, performer.value_bytes).await.map_err(|fault| hidden(fault, secret))?;
-    let body = hide(body, secret);
+    let body = read(response, performer.value_bytes).await.map_err(|fault| hidden.out_of_fault(fault))?;
+    let body = hidden.out_of(body);
     match ErrorType::of_http(status) {
         None => Ok(Input::Returned { step: effect.step, output: output(body) }),
         Some(kind) => Err(refused(kind, status, &body, after)),
@@ -113,12 +115,6 @@ fn refused(kind: ErrorType, status: u16, body: &str, after: Option<std::time::Du
     };
     let fault = if status >= 500 { Fault::unknown(kind, message) } else { Fault::definite(kind, message) };
     Fault { retry_after: after, ..fault }
-}
-
-fn hidden(fault: Fault, secret: Option<&str>) -> Fault {
-    let Fault { mut failure, certainty, retry_after } = fault;
-    failure.message = hide(failure.message, secret);
-    Fault { failure, certainty, retry_after }
 }
 
 #[cfg(test)]

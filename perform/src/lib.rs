@@ -4,6 +4,7 @@
 //! Every request leaves through one guard, and every secret is looked up here at the last
 //! moment. Whether an effect may begin is its caller's to know.
 
+mod forwarded;
 mod guard;
 mod http;
 mod model;
@@ -21,6 +22,8 @@ use holdpoint_engine::wire::ExecutionKey;
 use serde::Deserialize;
 use tokio::sync::mpsc;
 
+use forwarded::Seals;
+pub use forwarded::{Forwarded, ForwardedHeaders, KEY_BYTES, SealError};
 use guard::Guard;
 use secrets::Secrets;
 
@@ -33,6 +36,9 @@ pub struct Settings {
     pub allow_networks: Vec<String>,
     /// Secrets by tenant and name; looked up at the last moment.
     pub secrets: BTreeMap<String, BTreeMap<String, String>>,
+    /// Keys (base64 of 32 bytes) for callers' headers: the first seals, all of them open.
+    /// Without one, a start with headers is refused.
+    pub seal_keys: Vec<String>,
 }
 
 /// What performing needs, the same for all effects of a process.
@@ -40,6 +46,7 @@ pub struct Performer {
     client: reqwest::Client,
     guard: Arc<Guard>,
     secrets: Secrets,
+    seals: Seals,
     /// The largest answer that is read.
     value_bytes: usize,
 }
@@ -59,7 +66,8 @@ impl Performer {
             .user_agent(concat!("holdpoint/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| format!("no HTTP client: {error}"))?;
-        Ok(Self { client, guard, secrets: Secrets::new(&settings.secrets), value_bytes })
+        let (secrets, seals) = (Secrets::new(&settings.secrets), Seals::new(&settings.seal_keys)?);
+        Ok(Self { client, guard, secrets, seals, value_bytes })
     }
 }
 
@@ -69,6 +77,8 @@ pub struct Origin {
     pub key: ExecutionKey,
     /// Takes pieces of a model's text while it comes.
     pub events: mpsc::Sender<Input>,
+    /// The caller's headers for tools.
+    pub forwarded: Forwarded,
 }
 
 /// Why an attempt brought no result.

@@ -11,7 +11,7 @@ use reqwest::{Response, Url};
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use crate::secrets::hide;
+use crate::secrets::Hidden;
 use crate::{Fault, Origin, Performer, retry_after, transport_fault};
 
 const PIECE_BYTES: usize = 4 * 1024;
@@ -23,10 +23,9 @@ pub(crate) async fn call(
     origin: &Origin,
 ) -> Result<Input, Fault> {
     let secret = performer.secrets.find(&origin.key.scope.tenant, effect.secret.as_deref())?;
-    let answer = ask(performer, &effect, origin, secret).await.map_err(|mut fault| {
-        fault.failure.message = hide(fault.failure.message, secret);
-        fault
-    })?;
+    let answer = ask(performer, &effect, origin, secret)
+        .await
+        .map_err(|fault| Hidden::of(secret).out_of_fault(fault))?;
     Ok(Input::Answered { step: effect.step, answer })
 }
 

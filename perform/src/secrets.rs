@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use holdpoint_engine::status::ErrorType;
+use reqwest::header::HeaderMap;
 
 use crate::Fault;
 
@@ -41,13 +42,57 @@ impl Secrets {
     }
 }
 
-/// The text without the secret.
-pub(crate) fn hide(text: String, secret: Option<&str>) -> String {
-    match secret {
-        Some(secret) if secret.len() >= SHORTEST_HIDDEN && text.contains(secret) => {
-            text.replace(secret, "[secret]")
+/// What must not be seen in whatever comes back from a call.
+#[derive(Default)]
+pub(crate) struct Hidden(Vec<String>);
+
+impl Hidden {
+    /// A secret, where the call has one.
+    pub fn of(secret: Option<&str>) -> Self {
+        let mut hidden = Self::default();
+        secret.into_iter().for_each(|secret| hidden.add(secret));
+        hidden
+    }
+
+    /// Headers of the caller: a credential after its scheme's name (`Bearer …`) is one by itself.
+    pub fn and_headers(mut self, headers: &HeaderMap) -> Self {
+        for value in headers.values().filter_map(|value| value.to_str().ok()) {
+            self.add(value);
+            if let Some((_, credential)) = value.split_once(' ') {
+                self.add(credential.trim());
+            }
         }
-        _ => text,
+        // The longest first: what is part of another is found in what is left.
+        self.0.sort_by_key(|text| std::cmp::Reverse(text.len()));
+        self
+    }
+
+    fn add(&mut self, text: &str) {
+        if text.len() >= SHORTEST_HIDDEN {
+            // As it stands inside a JSON string, too.
+            let quoted = serde_json::Value::from(text).to_string();
+            let inner = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text);
+            if inner != text {
+                self.0.push(inner.to_owned());
+            }
+            self.0.push(text.to_owned());
+        }
+    }
+
+    /// The text without any of it.
+    pub fn out_of(&self, mut text: String) -> String {
+        for hidden in &self.0 {
+            if text.contains(hidden) {
+                text = text.replace(hidden, "[secret]");
+            }
+        }
+        text
+    }
+
+    /// The fault without any of it.
+    pub fn out_of_fault(&self, mut fault: Fault) -> Fault {
+        fault.failure.message = self.out_of(fault.failure.message);
+        fault
     }
 }
 
@@ -67,8 +112,20 @@ mod tests {
 
     #[test]
     fn a_secret_that_comes_back_is_hidden() {
-        assert_eq!(hide("a sk-123456 b".to_owned(), Some("sk-123456")), "a [secret] b");
-        assert_eq!(hide("a x b".to_owned(), Some("x")), "a x b");
-        assert_eq!(hide("plain".to_owned(), None), "plain");
+        let out_of = |secret, text: &str| Hidden::of(secret).out_of(text.to_owned());
+        assert_eq!(out_of(Some("sk-123456"), "a sk-123456 b"), "a [secret] b");
+        assert_eq!(out_of(Some("x"), "a x b"), "a x b");
+        assert_eq!(out_of(None, "plain"), "plain");
+    }
+
+    #[test]
+    fn a_caller_s_header_that_comes_back_is_hidden_whole_and_in_part() {
+        let mut headers = HeaderMap::new();
+        headers.insert("authorization", "Bearer tok-123456".parse().expect("a value"));
+        headers.insert("x-quoted", "say \"sesame\"".parse().expect("a value"));
+        let hidden = Hidden::of(Some("sk-123456")).and_headers(&headers);
+        let said = r#"{"a":"Bearer tok-123456","b":"tok-123456","c":"say \"sesame\"","d":"sk-123456"}"#;
+        let left = hidden.out_of(said.to_owned());
+        assert_eq!(left, r#"{"a":"[secret]","b":"[secret]","c":"[secret]","d":"[secret]"}"#);
     }
 }

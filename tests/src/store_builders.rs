@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdpoint_db::{
-    ClaimRequest, Claimed, Conversation, Created, Ending, Idempotency, NewExecution, Settings, Store, Target,
-    Transition,
+    ClaimRequest, Claimed, Conversation, Created, Ending, HistoryLimits, Idempotency, NewExecution, Settings,
+    Store, Target, Transition,
 };
 use holdpoint_engine::digest::arguments_digest;
 use holdpoint_engine::entry::{
@@ -78,6 +78,11 @@ pub fn open_store(settings: &Settings) -> Arc<dyn Store> {
     holdpoint_db::open(settings, &prometheus::Registry::new()).expect("the store opens")
 }
 
+/// More history than a test has.
+pub fn history() -> HistoryLimits {
+    HistoryLimits { messages: 100, bytes: 100_000 }
+}
+
 /// The scope that tests use where it does not matter.
 pub fn scope() -> Scope {
     Scope::new("acme", "shop")
@@ -138,13 +143,13 @@ pub fn expire(store: &dyn Store, id: SessionId) {
 /// Claims these, and nothing else.
 pub fn claim(store: &dyn Store, session: SessionId, keys: &[&ExecutionKey]) -> Vec<Claimed> {
     let hinted = keys.iter().map(|key| (*key).clone()).collect();
-    let request = ClaimRequest { session, hinted, limit: 100, any: false };
+    let request = ClaimRequest { session, hinted, limit: 100, any: false, history: history() };
     store.execution_claim(&request).expect("a claim")
 }
 
 /// Claims whatever is ready.
 pub fn claim_any(store: &dyn Store, session: SessionId, limit: usize) -> Vec<Claimed> {
-    let request = ClaimRequest { session, hinted: Vec::new(), limit, any: true };
+    let request = ClaimRequest { session, hinted: Vec::new(), limit, any: true, history: history() };
     store.execution_claim(&request).expect("a claim")
 }
 
@@ -338,6 +343,7 @@ pub fn completed() -> Target {
         reason: None,
         error: None,
         output: Some("\"done\"".to_owned()),
+        messages: Vec::new(),
     })
 }
 

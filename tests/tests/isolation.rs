@@ -104,7 +104,10 @@ async fn another_tenant_s_ids_are_unknown_ids(mut system: System) {
         let keys = (theirs.key.as_str(), "key_01h455vb4pex5vsknk084sn02q");
         same_but_for_the_id(&stranger, "DELETE", "/v1/keys/{id}", keys, None).await;
         let talks = (theirs.conversation, "no-such-talk");
-        same_but_for_the_id(&stranger, "GET", "/v1/conversations/{id}/pending-approvals", talks, None).await;
+        for rest in ["", "?limit=2", "/stream", "/stream?after=1", "/pending-approvals"] {
+            let path = format!("/v1/conversations/{{id}}{rest}");
+            same_but_for_the_id(&stranger, "GET", &path, talks, None).await;
+        }
         // A conversation's name is the tenant's own: using the same one meets nobody.
         let mut body = json!({"workflow": "holdpoint.noop"});
         stranger.post("/v1/executions", &body).await.expect(202);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use holdpoint_db::{ApprovalChange, Claimed, Committed, Ending, Inbox, StoreError, Target, Transition};
 use holdpoint_engine::advance::{Advance, Context, Next, Pinned, advance};
+use holdpoint_engine::client_time::ClientTime;
 use holdpoint_engine::effect::{Act, Effect, Input};
 use holdpoint_engine::entropy::Entropy;
 use holdpoint_engine::entry::Entry;
@@ -13,7 +14,8 @@ use holdpoint_engine::outside;
 use holdpoint_engine::run::Run;
 use holdpoint_engine::status::{Reason, Status};
 use holdpoint_engine::time::Timestamp;
-use holdpoint_perform::Origin;
+use holdpoint_engine::transcript;
+use holdpoint_perform::{Forwarded, Origin};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::Instrument;
@@ -82,6 +84,7 @@ async fn take_on(
         events,
         results,
         key: claimed.key.clone(),
+        forwarded: forwarded(&claimed),
     };
     match (definition, run) {
         (Ok(definition), Ok(run)) => {
@@ -111,17 +114,27 @@ fn pinned(claimed: &Claimed) -> Pinned {
         version: claimed.version,
         definition: Arc::new(holdpoint_engine::definition::Definition::Noop { steps: 0 }),
         messages: messages(claimed),
+        client_time: client_time(claimed),
     }
 }
 
-/// The messages that it was started with; an `input` is one message of the user.
+/// The user's own time; one that an earlier version took and this one cannot read is not told.
+fn client_time(claimed: &Claimed) -> Option<ClientTime> {
+    let time = claimed.extras.as_ref()?.client_time.as_ref()?;
+    ClientTime::read(&time.timestamp, &time.timezone)
+}
+
+/// The caller's headers for tools, as they are kept: they are opened where they are sent.
+fn forwarded(claimed: &Claimed) -> Forwarded {
+    let sealed = claimed.extras.as_ref().and_then(|extras| extras.sealed_headers.as_deref());
+    sealed.map_or(Forwarded::None, |sealed| Forwarded::Sealed(sealed.into()))
+}
+
+/// What was said before in its conversation, then what it was started with.
 fn messages(claimed: &Claimed) -> Vec<serde_json::Value> {
-    if let Some(messages) = &claimed.messages {
-        return serde_json::from_str(messages).unwrap_or_default();
-    }
-    let Some(input) = &claimed.input else { return Vec::new() };
-    let text = serde_json::from_str::<String>(input).unwrap_or_else(|_| input.clone());
-    vec![serde_json::json!({"role": "user", "content": text})]
+    let history = claimed.history.iter().filter_map(|message| serde_json::from_str(message).ok());
+    let own = transcript::start_messages(claimed.messages.as_deref(), claimed.input.as_deref());
+    history.chain(own).collect()
 }
 
 struct Drive<'a> {
@@ -129,6 +142,7 @@ struct Drive<'a> {
     session: &'a Arc<Session>,
     held: Arc<Held>,
     key: holdpoint_engine::wire::ExecutionKey,
+    forwarded: Forwarded,
     pinned: Arc<Pinned>,
     run: Run,
     entropy: Entropy,
@@ -214,7 +228,7 @@ impl Drive<'_> {
             acts_taken: std::mem::take(&mut self.acts_taken),
             usage: self.run.usage,
             definition: (self.pinned.name.clone(), self.pinned.version),
-            target: target(&decided.next, &decided.entries),
+            target: target(&decided.next, &decided.entries, &self.run),
         }
     }
 
@@ -286,7 +300,11 @@ impl Drive<'_> {
 
     fn perform(&mut self, effects: Vec<Effect>) {
         for effect in effects {
-            let origin = Origin { key: self.key.clone(), events: self.events.clone() };
+            let origin = Origin {
+                key: self.key.clone(),
+                events: self.events.clone(),
+                forwarded: self.forwarded.clone(),
+            };
             let (worker, session) = (Arc::clone(self.worker), Arc::clone(self.session));
             let span = tracing::info_span!("effect", step = effect.step());
             self.calls.spawn(
@@ -425,7 +443,7 @@ async fn fail(drive: &Drive<'_>, run: Option<Run>, row: &Claimed, message: Strin
         acts_taken: Vec::new(),
         usage: run.usage,
         definition: (row.name.clone(), row.version),
-        target: target(&Next::End, &entries),
+        target: target(&Next::End, &entries, &run),
     };
     match drive.worker.db.commit(transition).await {
         Ok(Committed::Done { .. }) => {
@@ -451,7 +469,8 @@ fn approval_change(entry: &Entry) -> Option<ApprovalChange> {
 }
 
 /// Where the row goes, told by the last line where it is an end.
-fn target(next: &Next, entries: &[Entry]) -> Target {
+fn target(next: &Next, entries: &[Entry], run: &Run) -> Target {
+    let messages = if *next == Next::End { transcript::complete_messages(run) } else { Vec::new() };
     match (next, entries.last()) {
         (Next::Suspend { reason, ready_at }, _) => Target::Suspended { reason: *reason, ready_at: *ready_at },
         (Next::End, Some(Entry::ExecutionCompleted(body))) => Target::Ended(Ending {
@@ -459,18 +478,21 @@ fn target(next: &Next, entries: &[Entry]) -> Target {
             reason: None,
             error: None,
             output: Some(body.output.get().to_owned()),
+            messages,
         }),
         (Next::End, Some(Entry::ExecutionFailed(body))) => Target::Ended(Ending {
             status: Status::Failed,
             reason: Some(body.reason),
             error: Some(body.error.clone()),
             output: None,
+            messages,
         }),
         (Next::End, Some(Entry::ExecutionCancelled(body))) => Target::Ended(Ending {
             status: Status::Cancelled,
             reason: Some(body.reason),
             error: None,
             output: None,
+            messages,
         }),
         _ => Target::Running,
     }

@@ -130,7 +130,13 @@ impl Intake<'_> {
         if limit == 0 {
             return Ok(Vec::new());
         }
-        let request = ClaimRequest { session: self.session.id, hinted, limit, any: true };
+        let request = ClaimRequest {
+            session: self.session.id,
+            hinted,
+            limit,
+            any: true,
+            history: (&self.worker.limits).into(),
+        };
         let claimed = self.worker.db.hot(move |store| store.execution_claim(&request)).await??;
         self.worker.metrics.claimed.inc_by(claimed.len() as u64);
         for claimed in &claimed {

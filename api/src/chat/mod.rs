@@ -11,9 +11,11 @@ use holdpoint_engine::entry::{Entry, Json};
 use holdpoint_engine::ids::ExecutionId;
 use holdpoint_engine::status::{DefinitionKind, RunType};
 use holdpoint_engine::wire::ExecutionKey;
+use holdpoint_perform::ForwardedHeaders;
 
 use crate::app::App;
 use crate::auth::Caller;
+use crate::forwarded;
 use crate::problem::{Answer, Code, Problem};
 use crate::routes::outcome;
 
@@ -47,7 +49,10 @@ pub struct Turn {
     pub idempotency: Option<Idempotency>,
     /// Where the client names one.
     pub mode: Option<Mode>,
-    /// The client's time and headers for tools. Its `message_ids` come from `messages`.
+    /// The client's headers for tools.
+    pub forwarded_headers: ForwardedHeaders,
+    /// The client's time. Its `message_ids` come from `messages`, its sealed headers from
+    /// `forwarded_headers`.
     pub extras: Extras,
 }
 
@@ -187,11 +192,13 @@ impl Turn {
             return Err(Problem::new(Code::ClassicNotHere, "leave `execution_mode` out"));
         }
         let id = app.ids.make(ExecutionId::new);
+        let key = ExecutionKey { scope: caller.scope.clone(), id };
+        let sealed_headers = forwarded::seal(&app.performer, &key, &self.forwarded_headers)?;
         let (message_ids, messages): (Vec<_>, Vec<_>) =
             self.messages.into_iter().map(|new| (new.id, new.message)).unzip();
         message_ids.iter().flatten().try_for_each(|id| check_message_id(id))?;
         Ok(NewExecution {
-            key: ExecutionKey { scope: caller.scope.clone(), id },
+            key,
             kind: DefinitionKind::Agent,
             name: self.agent,
             version: self.version,
@@ -205,7 +212,7 @@ impl Turn {
             labels: Default::default(),
             end_user: caller.end_user.clone(),
             created_by: caller.key.clone(),
-            extras: Extras { message_ids, ..self.extras },
+            extras: Extras { message_ids, sealed_headers, ..self.extras },
         })
     }
 }

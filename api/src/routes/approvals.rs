@@ -1,7 +1,7 @@
-//! What waits for a decision: the inbox, and the approvals of one execution or conversation.
+//! What waits for a decision: the inbox, and the approvals of one execution.
 
 use axum::extract::State;
-use holdpoint_db::{ApprovalFilter, ApprovalRow, ExecutionFilter};
+use holdpoint_db::{ApprovalFilter, ApprovalRow};
 use holdpoint_engine::status::ApprovalStatus;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -12,11 +12,11 @@ use crate::app::App;
 use crate::auth::Caller;
 use crate::openapi::Operation;
 use crate::params::{self, Params, Segments, execution_id};
-use crate::problem::{Answer, Problem};
+use crate::problem::Answer;
 use crate::view;
 
 /// The most approvals in one answer.
-const MOST: usize = 1_000;
+pub const MOST: usize = 1_000;
 
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "ApprovalPage")]
@@ -26,7 +26,7 @@ struct Page {
 }
 
 #[derive(Serialize, JsonSchema)]
-struct Approvals {
+pub struct Approvals {
     has_pending: bool,
     approvals: Vec<view::Approval>,
 }
@@ -63,7 +63,8 @@ fn filter(mut params: Params, caller: &Caller) -> Answer<ApprovalFilter> {
     Ok(filter)
 }
 
-async fn list(app: &App, caller: &Caller, filter: ApprovalFilter) -> Answer<Vec<ApprovalRow>> {
+/// Approvals of the caller's scope.
+pub async fn list(app: &App, caller: &Caller, filter: ApprovalFilter) -> Answer<Vec<ApprovalRow>> {
     let scope = caller.scope.clone();
     app.read(move |store| store.approval_list(&scope, &filter)).await
 }
@@ -76,35 +77,8 @@ pub async fn of_execution(State(app): Shared, caller: Caller, Segments(id): Segm
     Ok(answer(list(&app, &caller, filter).await?))
 }
 
-/// `GET /v1/conversations/{id}/pending-approvals`.
-pub async fn of_conversation(State(app): Shared, caller: Caller, Segments(id): Segments<String>) -> Answer {
-    if !is_there(&app, &caller, &id).await? {
-        return Err(Problem::not_found("conversation", &id));
-    }
-    let filter = ApprovalFilter {
-        status: Some(ApprovalStatus::Pending),
-        conversation_id: Some(id),
-        end_user: caller.end_user.clone(),
-        limit: MOST,
-        ..ApprovalFilter::default()
-    };
-    Ok(answer(list(&app, &caller, filter).await?))
-}
-
-/// A conversation is there where an execution of the caller's is in it.
-async fn is_there(app: &App, caller: &Caller, id: &str) -> Answer<bool> {
-    let (scope, end_user) = (caller.scope.clone(), caller.end_user.clone());
-    let filter = ExecutionFilter {
-        conversation_id: Some(id.to_owned()),
-        end_user,
-        limit: 1,
-        ..ExecutionFilter::default()
-    };
-    let rows = app.read(move |store| store.execution_list(&scope, &filter)).await?;
-    Ok(!rows.is_empty())
-}
-
-fn answer(rows: Vec<ApprovalRow>) -> axum::response::Response {
+/// All of these, and whether one is open.
+pub fn answer(rows: Vec<ApprovalRow>) -> axum::response::Response {
     let has_pending = rows.iter().any(|row| row.status == ApprovalStatus::Pending);
     view::ok(&Approvals { has_pending, approvals: rows.into_iter().map(Into::into).collect() })
 }
@@ -122,12 +96,6 @@ pub fn inbox_doc() -> Operation {
 /// What an execution's approvals are answered as.
 pub fn of_execution_doc() -> Operation {
     Operation::new("execution_approvals", "All approvals of an execution, decided and closed ones too.")
-        .answer::<Approvals>(200, "Up to 1000.")
-}
-
-/// What a conversation's approvals are answered as.
-pub fn of_conversation_doc() -> Operation {
-    Operation::new("conversation_pending_approvals", "What waits for a decision in a conversation.")
         .answer::<Approvals>(200, "Up to 1000.")
 }
 

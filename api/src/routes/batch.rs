@@ -16,7 +16,7 @@ use crate::auth::Caller;
 use crate::body::{self, RawBody};
 use crate::openapi::Operation;
 use crate::problem::{Answer, Code, Problem};
-use crate::view;
+use crate::{client_time, view};
 
 /// The most starts in one batch.
 pub const BATCH: usize = 1_000;
@@ -52,7 +52,13 @@ pub async fn handle(State(app): Shared, caller: Caller, headers: HeaderMap, body
     }
     let items = body.read::<BatchBody>()?.executions;
     check_count("executions", items.len())?;
-    let judged: Vec<Answer<NewExecution>> = items.iter().map(|item| judge(&app, &caller, item)).collect();
+    let client_time = client_time::of(&headers);
+    let judge = |item| -> Answer<NewExecution> {
+        let mut new = judge(&app, &caller, item)?;
+        new.extras.client_time.clone_from(&client_time);
+        Ok(new)
+    };
+    let judged: Vec<Answer<NewExecution>> = items.iter().map(judge).collect();
     let good: Vec<NewExecution> = judged.iter().filter_map(|item| item.as_ref().ok()).cloned().collect();
     let mut created = app.db.create_each(good).await.into_iter();
     let mut results = Vec::with_capacity(judged.len());

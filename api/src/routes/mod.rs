@@ -3,22 +3,22 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::MethodRouter;
+use axum::middleware::from_fn_with_state;
 use http::Method;
 
 use crate::app::App;
 use crate::auth::Right;
-use crate::chat::openai;
+use crate::chat::openai::{self, models};
 use crate::observe::observe;
 use crate::openapi;
 use crate::problem::{Code, Problem};
 
-mod acts;
+pub(crate) mod acts;
 mod agents;
 mod approvals;
-mod approvals_decide;
+pub(crate) mod approvals_decide;
 mod batch;
+mod conversations;
 mod cron;
 mod diagnosis;
 mod events;
@@ -28,8 +28,8 @@ mod keys;
 mod list;
 mod parked;
 mod route;
-mod start;
-mod start_body;
+pub(crate) mod start;
+pub(crate) mod start_body;
 mod steps;
 mod stream;
 mod sweeps;
@@ -68,13 +68,17 @@ pub fn table() -> Vec<Route> {
             approvals_decide::one,
             approvals_decide::one_doc,
         ),
+        Route::get("/v1/conversations/{id}", Read, conversations::get, conversations::get_doc),
+        Route::get("/v1/conversations/{id}/stream", Read, conversations::stream, conversations::stream_doc),
         Route::get(
             "/v1/conversations/{id}/pending-approvals",
             Read,
-            approvals::of_conversation,
-            approvals::of_conversation_doc,
+            conversations::pending_approvals,
+            conversations::pending_approvals_doc,
         ),
-        Route::post("/v1/chat/completions", Submit, openai::handle, openai::doc).within(as_openai),
+        Route::post("/v1/chat/completions", Submit, openai::handle, openai::doc).in_openais_shape(),
+        Route::get("/v1/models", Read, models::list, models::list_doc).in_openais_shape(),
+        Route::get("/v1/models/{id}", Read, models::get, models::get_doc).in_openais_shape(),
         Route::get("/v1/approvals", Read, approvals::inbox, approvals::inbox_doc),
         Route::post("/v1/approvals/decisions", Decide, approvals_decide::many, approvals_decide::many_doc),
         Route::get("/v1/agents", Read, agents::list, agents::list_doc),
@@ -86,6 +90,9 @@ pub fn table() -> Vec<Route> {
         Route::post("/v1/keys", Admin, keys::create, keys::create_doc),
         Route::delete("/v1/keys/{id}", Admin, keys::revoke, keys::revoke_doc),
         Route::get("/v1/parked-messages", Admin, parked::list, parked::list_doc),
+        Route::get("/v1/parked-messages/{id}", Admin, parked::get, parked::get_doc),
+        Route::delete("/v1/parked-messages/{id}", Admin, parked::discard, parked::discard_doc),
+        Route::post("/v1/parked-messages/{id}/redrive", Admin, parked::redrive, parked::redrive_doc),
         Route::get("/v1/sweeps", Admin, sweeps::list, sweeps::list_doc),
         Route::post("/v1/sweeps/stale", Admin, sweeps::stale, sweeps::stale_doc),
         Route::get("/internal/cron/cleanup-stale-workflows", None, cron::handle, cron::get_doc),
@@ -95,10 +102,6 @@ pub fn table() -> Vec<Route> {
         Route::get("/metrics", None, health::metrics, health::metrics_doc),
         Route::get("/openapi.json", None, openapi::handle, openapi::doc),
     ]
-}
-
-fn as_openai(route: MethodRouter<Arc<App>>) -> MethodRouter<Arc<App>> {
-    route.route_layer(from_fn(openai::openai_errors))
 }
 
 /// The table as a router.

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, Request, State};
 use axum::handler::Handler;
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
 use http::Method;
 
 use crate::app::App;
 use crate::auth::{Right, require};
+use crate::chat::openai::openai_errors;
 use crate::openapi::{Operation, Place};
 use crate::params::Params;
 
@@ -26,11 +27,8 @@ pub struct Route {
     /// What it takes and answers.
     pub doc: fn() -> Operation,
     handler: MethodRouter<Arc<App>>,
-    around: Option<Around>,
+    openais_shape: bool,
 }
-
-/// A layer around a route and what its right asks for.
-type Around = fn(MethodRouter<Arc<App>>) -> MethodRouter<Arc<App>>;
 
 macro_rules! methods {
     ($($name:ident $method:ident),+) => {
@@ -44,7 +42,8 @@ macro_rules! methods {
                     doc: fn() -> Operation,
                 ) -> Self {
                     let handler = on(MethodFilter::$method, handler);
-                    Self { method: Method::$method, path, right: right.into(), doc, handler, around: None }
+                    let right = right.into();
+                    Self { method: Method::$method, path, right, doc, handler, openais_shape: false }
                 }
             )+
         }
@@ -54,9 +53,9 @@ macro_rules! methods {
 methods!(get GET, post POST, put PUT, delete DELETE);
 
 impl Route {
-    /// With a layer around all of it, which also sees what is refused for want of a right.
-    pub fn within(self, around: Around) -> Self {
-        Self { around: Some(around), ..self }
+    /// All its errors are told in OpenAI's shape, those of the key too.
+    pub fn in_openais_shape(self) -> Self {
+        Self { openais_shape: true, ..self }
     }
 
     /// The handler behind what its right asks for, and then a look at the query. Doors without
@@ -69,10 +68,7 @@ impl Route {
                 .route_layer(from_fn_with_state(known, only_known))
                 .route_layer(from_fn_with_state((Arc::clone(app), right), require)),
         };
-        match self.around {
-            Some(around) => around(guarded),
-            None => guarded,
-        }
+        if self.openais_shape { guarded.route_layer(from_fn(openai_errors)) } else { guarded }
     }
 }
 

@@ -21,7 +21,7 @@ use crate::body::RawBody;
 use crate::openapi::Operation;
 use crate::problem::{Answer, Code, Problem};
 use crate::streams::{self, Reader};
-use crate::view;
+use crate::{client_time, view};
 
 /// The longest idempotency key, in bytes.
 const KEY_BYTES: usize = 255;
@@ -44,7 +44,8 @@ pub struct Started {
 /// The route.
 pub async fn handle(State(app): Shared, caller: Caller, headers: HeaderMap, body: RawBody) -> Answer {
     let key = idempotency_key(&headers)?;
-    let new = body.read::<StartBody>()?.check(&app, &caller, key, &body.0)?;
+    let mut new = body.read::<StartBody>()?.check(&app, &caller, key, &body.0)?;
+    new.extras.client_time = client_time::of(&headers);
     if wants_stream(&headers) {
         return start_and_stream(app, new).await;
     }
@@ -135,6 +136,14 @@ pub async fn outcome(app: &App, new: &NewExecution, created: Created) -> Answer<
                 format!("there is no {} `{}`{version}", new.kind, new.name),
             ))
         }
+        Created::UnknownConversation => {
+            let id = conversation_id(new).unwrap_or_default();
+            Err(Problem::new(Code::UnknownConversation, format!("there is no conversation `{id}`")))
+        }
+        Created::MessageIdUsed { id } => {
+            let detail = format!("the conversation has a message with the id `{id}`");
+            Err(Problem::new(Code::MessageIdUsed, detail).with("message_id", id))
+        }
         Created::ConversationBusy { active } => {
             let detail = format!("its execution {active} is active: wait for its end, or cancel it");
             Err(Problem::new(Code::ConversationBusy, detail).with("active_execution_id", active.to_string()))
@@ -157,12 +166,16 @@ async fn existing(app: &App, new: &NewExecution, id: ExecutionId) -> Answer<Star
     })
 }
 
+fn conversation_id(new: &NewExecution) -> Option<String> {
+    match &new.conversation {
+        Conversation::None => None,
+        Conversation::Made(id) | Conversation::Named(id) => Some(id.clone()),
+    }
+}
+
 impl Started {
     fn new(new: &NewExecution, id: ExecutionId, version: i32, created_at: Timestamp) -> Self {
-        let conversation_id = match &new.conversation {
-            Conversation::None => None,
-            Conversation::Made(id) | Conversation::Named(id) => Some(id.clone()),
-        };
+        let conversation_id = conversation_id(new);
         Self {
             id,
             status: Status::Queued,

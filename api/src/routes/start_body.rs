@@ -17,7 +17,7 @@ use serde::Deserialize;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::problem::{Answer, Code, Problem};
-use crate::{body, chat};
+use crate::{body, chat, forwarded};
 
 /// A start as a caller writes it.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -37,6 +37,7 @@ pub struct StartBody {
     #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
     metadata: Option<Json>,
     labels: Option<BTreeMap<String, String>>,
+    forwarded_headers: Option<forwarded::Unchecked>,
 }
 
 /// One message of a start.
@@ -94,9 +95,12 @@ impl StartBody {
         let labels = self.check_labels(app)?;
         let id = self.execution_id.unwrap_or_else(|| app.ids.make(ExecutionId::new));
         let conversation = self.conversation(kind, id)?;
+        let headers = forwarded::check(self.forwarded_headers.as_ref(), &app.limits)?;
+        let execution = ExecutionKey { scope: caller.scope.clone(), id };
+        let sealed_headers = forwarded::seal(&app.performer, &execution, &headers)?;
         let same = key.is_some() || self.execution_id.is_some();
         Ok(NewExecution {
-            key: ExecutionKey { scope: caller.scope.clone(), id },
+            key: execution,
             kind,
             name,
             version: self.version,
@@ -110,7 +114,7 @@ impl StartBody {
             labels,
             end_user: caller.end_user.clone(),
             created_by: caller.key.clone(),
-            extras: Extras::default(),
+            extras: Extras { sealed_headers, ..Extras::default() },
         })
     }
 

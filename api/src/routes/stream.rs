@@ -1,11 +1,14 @@
 //! `GET /v1/executions/{id}/stream`: Server-Sent Events from any place on.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use holdpoint_engine::wire::ExecutionKey;
 use http::HeaderMap;
 
 use super::Shared;
 use super::events::read;
+use crate::app::App;
 use crate::auth::Caller;
 use crate::openapi::Operation;
 use crate::params::{Params, Segments, execution_id};
@@ -23,8 +26,13 @@ pub async fn handle(
     let key = ExecutionKey { scope: caller.scope.clone(), id: execution_id(&id)? };
     let after = streams::after(&headers, &mut params)?;
     params.end()?;
+    open(app, &caller, key, after).await
+}
+
+/// The stream of an execution after that event, where it is the caller's to see.
+pub async fn open(app: Arc<App>, caller: &Caller, key: ExecutionKey, after: i64) -> Answer {
     // 404 goes before 400, and both before the place among the streams is taken.
-    let (head, _) = read(&app, &caller, &key, after, 1).await?;
+    let (head, _) = read(&app, caller, &key, after, 1).await?;
     if streams::place(after, head.last_event, head.status.is_terminal())? == Place::Beyond {
         return Ok(streams::response(None));
     }

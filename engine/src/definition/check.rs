@@ -206,7 +206,7 @@ fn check_forwarded(place: &str, listed: &[String], sent: &Sent<'_>, errors: &mut
     for (index, name) in listed.iter().enumerate() {
         let place = format!("{place}.forwarded_headers[{index}]");
         let lower = name.to_ascii_lowercase();
-        if name.is_empty() || !name.bytes().all(is_token) {
+        if !is_header_name(name) {
             errors.push(wrong(place, format!("`{name}` is not a header name")));
         } else if *name != lower {
             errors.push(wrong(place, format!("`{name}`: write it in lower case")));
@@ -229,8 +229,11 @@ pub fn may_forward(lower: &str) -> bool {
 }
 
 /// Headers that Holdpoint sets, or that belong to one connection.
-const OURS: [&str; 15] = [
+const OURS: [&str; 17] = [
+    // What a tool would answer in a coding that we do not read.
+    "accept-encoding",
     "authorization",
+    "content-encoding",
     "content-length",
     "content-type",
     "host",
@@ -247,12 +250,14 @@ const OURS: [&str; 15] = [
     "expect",
 ];
 
-fn is_token(b: u8) -> bool {
-    b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)
+/// Whether the text is a header's name (RFC 9110, a token).
+pub fn is_header_name(name: &str) -> bool {
+    let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    !name.is_empty() && name.bytes().all(is_token)
 }
 
 fn check_header(place: &str, name: &str, value: &str, errors: &mut Vec<DefinitionError>) {
-    if name.is_empty() || !name.bytes().all(is_token) {
+    if !is_header_name(name) {
         errors.push(wrong(place, "is not a header name"));
     }
     if value.bytes().any(|b| (b < 0x20 && b != b'\t') || b >= 0x7f) {

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use crate::status::ExecutionMode;
 use crate::time::Span;
 
-pub use check::may_forward;
+pub use check::{is_header_name, may_forward};
 pub use compiled::{CompiledAgent, CompiledTool, Definition, builtin, compile_agent, is_reserved};
 pub use tool::{
     AgentTool, ApprovalRule, ApprovalWord, ExpiringApproval, HttpTool, McpTool, Method, Tool, ToolKind,

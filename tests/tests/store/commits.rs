@@ -57,8 +57,13 @@ fn an_end_writes_output_and_usage(bed: &Bed) {
 fn failed() -> (Entry, Target) {
     let error = Failure::new(ErrorType::Network, "no route");
     let entry = Entry::ExecutionFailed(ExecutionFailed { reason: Reason::Network, error: error.clone() });
-    let ending =
-        Ending { status: Status::Failed, reason: Some(Reason::Network), error: Some(error), output: None };
+    let ending = Ending {
+        status: Status::Failed,
+        reason: Some(Reason::Network),
+        error: Some(error),
+        output: None,
+        messages: Vec::new(),
+    };
     (entry, Target::Ended(ending))
 }
 

@@ -2,7 +2,9 @@
 
 mod acts;
 mod approvals;
+mod commands;
 mod commits;
+mod conversations;
 mod definitions;
 mod desk;
 mod gates;

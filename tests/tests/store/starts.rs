@@ -23,7 +23,7 @@ on_both_stores! {
     a_conversation_has_one_active_execution;
     one_batch_cannot_take_a_conversation_twice;
     a_conversation_is_free_after_every_end;
-    a_made_conversation_is_never_busy;
+    a_made_conversation_has_a_row_of_its_own;
     a_delayed_start_waits;
     bad_items_harm_no_other;
     what_cannot_be_stored_is_refused_alone;
@@ -228,11 +228,14 @@ fn a_conversation_is_free_after_every_end(bed: &Bed) {
     create(store, named("c"));
 }
 
-fn a_made_conversation_is_never_busy(bed: &Bed) {
-    let made = || NewExecution { conversation: Conversation::Made("m".to_owned()), ..start() };
-    let key = create(bed.store.as_ref(), made());
+fn a_made_conversation_has_a_row_of_its_own(bed: &Bed) {
+    let made = |id: &str| NewExecution { conversation: Conversation::Made(id.to_owned()), ..start() };
+    let key = create(bed.store.as_ref(), made("m"));
     assert_eq!(get(bed, &key).conversation_id.as_deref(), Some("m"));
-    create(bed.store.as_ref(), made());
+    let row = bed.store.conversation_get(&scope(), "m").unwrap().unwrap();
+    assert_eq!((row.active, row.latest), (Some(key.id), Some(key.id)));
+    create(bed.store.as_ref(), made("n"));
+    assert!(bed.store.conversation_get(&stranger(), "m").unwrap().is_none());
 }
 
 fn a_delayed_start_waits(bed: &Bed) {

@@ -5,20 +5,22 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::Response;
-use holdpoint_db::Extras;
+use holdpoint_db::{Extras, MessageFilter};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::error::Told;
-use super::request::{ChatBody, Sent};
+use super::error::{ErrorAnswer, Told};
+use super::request::{ChatBody, Sent, new_messages};
 use super::stream;
 use super::translate::{Broken, Part, Translator, message, usage_json};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body::RawBody;
-use crate::chat::{Begun, Events, Seen, Turn, begin};
+use crate::chat::{Begun, Events, Seen, Turn, begin, conversation_of};
+use crate::client_time;
 use crate::clock;
+use crate::openapi::Operation;
 use crate::problem::{Answer, Code, Problem};
 use crate::routes::{Shared, idempotency};
 use crate::streams;
@@ -27,10 +29,24 @@ use crate::view;
 /// The header that names the conversation, for clients that cannot add to the body.
 const CONVERSATION: &str = "x-holdpoint-conversation-id";
 
+/// What it takes and answers; the answers are OpenAI's own.
+pub fn doc() -> Operation {
+    Operation::new("chat_completion_create", "A turn of a chat, as the clients of OpenAI's API speak it.")
+        .header(CONVERSATION, "The conversation, for clients that cannot add `conversation_id` to the body.")
+        .header("idempotency-key", "The same key and body are the same execution.")
+        .body::<ChatBody>()
+        .answer::<serde_json::Map<String, serde_json::Value>>(200, "A `chat.completion`.")
+        .with_header("x-workflow-run-id")
+        .with_header(CONVERSATION)
+        .stream("With `stream`: `chat.completion.chunk`s, then `[DONE]`.")
+        .foreign_errors::<ErrorAnswer>()
+        .open_query()
+}
+
 /// The route.
 pub async fn handle(State(app): Shared, caller: Caller, headers: HeaderMap, body: RawBody) -> Answer {
     let request = body.read::<ChatBody>()?;
-    let turn = turn(&app, &headers, &request, &body)?;
+    let turn = turn(&app, &caller, &headers, &request, &body).await?;
     // The place among the streams is taken before anything is begun.
     let permit = streams::permit(&app)?;
     let begun = begin(&app, &caller, turn).await?;
@@ -44,12 +60,38 @@ pub async fn handle(State(app): Shared, caller: Caller, headers: HeaderMap, body
     Ok(with_ids(response, &begun))
 }
 
-fn turn(app: &App, headers: &HeaderMap, request: &ChatBody, body: &RawBody) -> Answer<Turn> {
+async fn turn(
+    app: &App,
+    caller: &Caller,
+    headers: &HeaderMap,
+    request: &ChatBody,
+    body: &RawBody,
+) -> Answer<Turn> {
     request.check()?;
     let named = request.conversation(header(headers, CONVERSATION)?)?;
-    let new = request.messages(app.limits.value_bytes)?;
-    let new = if named.is_some() { new.into_iter().filter(Sent::is_users).collect() } else { new };
-    request.turn(named, new, idempotency(headers, &body.0)?, Extras::default())
+    let sent = request.messages(app.limits.value_bytes)?;
+    let new = match &named {
+        Some(id) => new_in(app, caller, id, sent).await?,
+        None => sent,
+    };
+    let forwarded = request.forwarded_headers(&app.limits)?;
+    let extras = Extras { client_time: client_time::of(headers), ..Extras::default() };
+    request.turn(named, new, idempotency(headers, &body.0)?, forwarded, extras)
+}
+
+/// All messages of the first request are the conversation's; later, only what the user said
+/// since.
+async fn new_in(app: &App, caller: &Caller, id: &str, sent: Vec<Sent>) -> Answer<Vec<Sent>> {
+    if conversation_of(app, caller, id).await?.is_none() {
+        return Ok(sent);
+    }
+    let limit = sent.iter().filter(|one| one.is_users()).count();
+    let (scope, conversation) = (caller.scope.clone(), id.to_owned());
+    let filter = MessageFilter { conversation, after: 0, newest_of: Some("user".to_owned()), limit };
+    let mut said = app.read(move |store| store.message_list(&scope, &filter)).await?;
+    said.reverse();
+    let said: Vec<String> = said.iter().filter_map(|row| Sent::text_of(&row.message)).collect();
+    Ok(new_messages(sent, &said))
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Answer<Option<&'a str>> {

@@ -7,6 +7,8 @@ use holdpoint_engine::entry::ExecutionFailed;
 use holdpoint_engine::ids::ExecutionId;
 use holdpoint_engine::status::{ErrorType, Reason};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::problem::Problem;
@@ -27,6 +29,25 @@ fn answer(status: StatusCode, mut headers: HeaderMap, told: &Told) -> Response {
         headers.insert("x-should-retry", HeaderValue::from_static("false"));
     }
     (status, headers, told.document().to_string()).into_response()
+}
+
+/// An error as these clients read it.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "OpenAiError")]
+pub struct ErrorAnswer {
+    error: ErrorObject,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "OpenAiErrorObject")]
+struct ErrorObject {
+    message: String,
+    #[serde(rename = "type")]
+    kind: String,
+    param: Option<String>,
+    code: String,
+    #[serde(flatten)]
+    more: Map<String, Value>,
 }
 
 /// One error.
@@ -87,12 +108,14 @@ impl Told {
 
     /// The body, and what a stream sends.
     pub fn document(&self) -> Value {
-        let mut error = self.more.clone();
-        error.insert("message".to_owned(), json!(self.message));
-        error.insert("type".to_owned(), json!(self.kind));
-        error.insert("param".to_owned(), json!(self.param));
-        error.insert("code".to_owned(), json!(self.code));
-        json!({ "error": error })
+        let error = ErrorObject {
+            message: self.message.clone(),
+            kind: self.kind.to_owned(),
+            param: self.param.clone(),
+            code: self.code.clone(),
+            more: self.more.clone(),
+        };
+        json!(ErrorAnswer { error })
     }
 
     /// The whole answer.

@@ -1,12 +1,11 @@
 //! `POST /v1/chat/completions` and `GET /v1/models`, as the OpenAI clients speak them.
 
 mod completion;
-mod description;
-mod error;
+pub mod error;
+pub mod models;
 mod request;
 mod stream;
 mod translate;
 
-pub use completion::handle;
-pub use description::doc;
+pub use completion::{doc, handle};
 pub use error::openai_errors;

@@ -3,21 +3,25 @@
 
 use holdpoint_db::{Extras, Idempotency};
 use holdpoint_engine::entry::Json;
+use holdpoint_engine::limits::Limits;
 use holdpoint_engine::scope::check_name;
+use holdpoint_perform::ForwardedHeaders;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::body;
 use crate::chat::{Mode, NewMessage, Turn, check_conversation_id};
+use crate::forwarded;
 use crate::problem::{Answer, Code, Problem};
 
 /// The body. Fields that are not here are ignored, as these clients expect.
 #[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "ChatCompletionRequest")]
 pub struct ChatBody {
     /// `agent` or `agent@version`.
     pub model: String,
-    #[schemars(with = "Vec<Message>")]
+    #[schemars(with = "Vec<Message>", length(min = 1))]
     messages: Vec<Json>,
     #[serde(default)]
     stream: Option<bool>,
@@ -27,6 +31,8 @@ pub struct ChatBody {
     conversation_id: Option<String>,
     #[serde(default)]
     execution_mode: Option<String>,
+    #[serde(default)]
+    forwarded_headers: Option<forwarded::Unchecked>,
     #[serde(default)]
     n: Option<Value>,
     #[serde(default)]
@@ -182,15 +188,21 @@ impl ChatBody {
         Ok(())
     }
 
+    /// Its headers for tools, checked.
+    pub fn forwarded_headers(&self, limits: &Limits) -> Answer<ForwardedHeaders> {
+        forwarded::check(self.forwarded_headers.as_ref(), limits)
+    }
+
     /// The turn that it asks for, of these new messages.
     pub fn turn(
         &self,
         conversation: Option<String>,
         new: Vec<Sent>,
         idempotency: Option<Idempotency>,
+        forwarded_headers: ForwardedHeaders,
         extras: Extras,
     ) -> Answer<Turn> {
-        let (agent, version) = self.agent()?;
+        let (agent, version) = agent_of(&self.model)?;
         Ok(Turn {
             agent,
             version,
@@ -198,31 +210,36 @@ impl ChatBody {
             messages: new.into_iter().map(|sent| NewMessage { id: None, message: sent.message }).collect(),
             idempotency,
             mode: self.execution_mode.as_deref().map(Mode::parse).transpose()?,
+            forwarded_headers,
             extras,
         })
     }
+}
 
-    fn agent(&self) -> Answer<(String, Option<i32>)> {
-        let unknown = || {
-            let shown: String = self.model.chars().take(128).collect();
-            Problem::new(Code::UnknownDefinition, format!("there is no model `{shown}`: it names an agent"))
-                .with("field", "model")
-        };
-        let (name, version) = match self.model.split_once('@') {
-            None => (self.model.as_str(), None),
-            Some((name, version)) => {
-                (name, Some(version.parse().ok().filter(|v| *v >= 1).ok_or_else(unknown)?))
-            }
-        };
-        check_name(name).map_err(|_| unknown())?;
-        Ok((name.to_owned(), version))
-    }
+/// The agent and the version that a model's name means: `agent` or `agent@version`.
+pub fn agent_of(model: &str) -> Answer<(String, Option<i32>)> {
+    let unknown = || {
+        let shown: String = model.chars().take(128).collect();
+        let detail = format!("there is no model `{shown}`: it may be `agent` or `agent@version`");
+        Problem::new(Code::UnknownDefinition, detail).with("field", "model")
+    };
+    let (name, version) = match model.split_once('@') {
+        None => (model, None),
+        Some((name, version)) => {
+            let number = version.parse().ok().filter(|number: &i32| *number >= 1);
+            (name, Some(number.ok_or_else(unknown)?))
+        }
+    };
+    check_name(name).map_err(|_| unknown())?;
+    Ok((name.to_owned(), version))
 }
 
 /// One message of a request.
 #[derive(Debug)]
 pub struct Sent {
     role: Role,
+    /// Its text, parts joined.
+    text: String,
     message: Json,
 }
 
@@ -239,12 +256,17 @@ impl Sent {
             invalid(&field, format!("`{field}`: {}", error.inner()))
         })?;
         message.check(&place)?;
-        Ok(Self { role: message.role, message: holdpoint_engine::json(&message) })
+        Ok(Self { role: message.role, text: message.text(), message: holdpoint_engine::json(&message) })
     }
 
     /// Whether the user said it.
     pub fn is_users(&self) -> bool {
         self.role == Role::User
+    }
+
+    /// The text of a stored message of the user, as [`Sent`] has it.
+    pub fn text_of(stored: &str) -> Option<String> {
+        serde_json::from_str::<Message>(stored).ok().map(|message| message.text())
     }
 }
 
@@ -272,5 +294,128 @@ impl Message {
             }
         }
         Ok(())
+    }
+
+    fn text(&self) -> String {
+        match &self.content {
+            None => String::new(),
+            Some(Content::Text(text)) => text.clone(),
+            Some(Content::Parts(parts)) => parts.iter().filter_map(|part| part.text.as_deref()).collect(),
+        }
+    }
+}
+
+/// What of a request's messages a conversation does not have yet. `said` are the texts of the
+/// user's messages in it, oldest first, at least as many as the request has.
+///
+/// A client may send the whole conversation each time, its end, or only what is new. The
+/// longest beginning of the request's user messages that is an end of the conversation's is
+/// what both have; the user messages after it are new. All else in the request is passed
+/// over: the conversation has its own.
+pub fn new_messages(sent: Vec<Sent>, said: &[String]) -> Vec<Sent> {
+    let users: Vec<Sent> = sent.into_iter().filter(Sent::is_users).collect();
+    let both =
+        |count: &usize| said[said.len() - count..].iter().zip(&users).all(|(said, sent)| *said == sent.text);
+    let known = (0..=users.len().min(said.len())).rev().find(both).unwrap_or(0);
+    users.into_iter().skip(known).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(messages: Value) -> Vec<Sent> {
+        let body = serde_json::json!({"model": "a", "messages": messages});
+        let body: ChatBody = serde_json::from_value(body).expect("a body");
+        body.messages(1_000).expect("messages")
+    }
+
+    fn users(texts: &[&str]) -> Vec<Sent> {
+        sent(texts.iter().map(|text| serde_json::json!({"role": "user", "content": text})).collect())
+    }
+
+    #[test]
+    fn what_the_conversation_has_is_not_taken_again() {
+        let table: [(&[&str], &[&str], &[&str]); 9] = [
+            (&[], &["a"], &["a"]),
+            (&["a"], &["a", "b"], &["b"]),
+            (&["a"], &["b"], &["b"]),
+            (&["a"], &["a"], &[]),
+            (&["a", "b"], &["b", "c"], &["c"]),
+            (&["a", "b"], &["a", "b"], &[]),
+            (&["a", "b"], &["b"], &[]),
+            (&["a", "a"], &["a", "a", "a"], &["a"]),
+            (&["a", "b"], &["c", "b"], &["c", "b"]),
+        ];
+        for (said, request, expected) in table {
+            let said: Vec<String> = said.iter().map(|text| (*text).to_owned()).collect();
+            let new: Vec<String> =
+                new_messages(users(request), &said).into_iter().map(|one| one.text).collect();
+            assert_eq!(new, expected, "{said:?} and {request:?}");
+        }
+    }
+
+    #[test]
+    fn parts_are_the_text_that_they_make() {
+        let parts = sent(serde_json::json!([
+            {"role": "system", "content": "s"},
+            {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+            {"role": "assistant", "content": null, "tool_calls": [
+                {"id": "c", "type": "function", "function": {"name": "n", "arguments": "{}"}}], "refusal": null},
+            {"role": "tool", "tool_call_id": "c", "content": "x"},
+        ]));
+        assert_eq!(parts[1].text, "ab");
+        assert!(new_messages(parts, &["ab".to_owned()]).is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_carried_is_refused_by_its_place() {
+        let table = [
+            (serde_json::json!([{"role": "robot", "content": "x"}]), "messages[0].role"),
+            (serde_json::json!([{"role": "user"}]), "messages[0].content"),
+            (serde_json::json!([{"role": "tool", "content": "x"}]), "messages[0].tool_call_id"),
+            (
+                serde_json::json!([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]),
+                "messages[0].content[0]",
+            ),
+            (serde_json::json!(["x"]), "messages[0]"),
+            (serde_json::json!([]), "messages"),
+        ];
+        for (messages, field) in table {
+            let body = serde_json::json!({"model": "a", "messages": messages});
+            let body: ChatBody = serde_json::from_value(body).expect("a body");
+            let problem = body.messages(1_000).expect_err(field);
+            assert_eq!(problem.document()["field"], field);
+        }
+    }
+
+    #[test]
+    fn what_would_change_the_answer_is_refused_and_the_rest_ignored() {
+        let check = |more: Value| {
+            let mut body = serde_json::json!({"model": "a", "messages": []});
+            for (name, value) in more.as_object().expect("an object") {
+                body[name] = value.clone();
+            }
+            serde_json::from_value::<ChatBody>(body).expect("a body").check()
+        };
+        for good in [
+            serde_json::json!({"temperature": 0.5, "seed": 1, "user": "x", "store": true, "anything": {}}),
+            serde_json::json!({"tools": [], "tool_choice": "auto", "n": 1, "response_format": {"type": "text"}}),
+            serde_json::json!({"tools": null, "n": null, "logprobs": false, "modalities": ["text"]}),
+        ] {
+            assert!(check(good.clone()).is_ok(), "{good}");
+        }
+        for (field, value) in [
+            ("tools", serde_json::json!([{"type": "function"}])),
+            ("functions", serde_json::json!([{}])),
+            ("tool_choice", serde_json::json!("required")),
+            ("n", serde_json::json!(2)),
+            ("response_format", serde_json::json!({"type": "json_object"})),
+            ("modalities", serde_json::json!(["text", "audio"])),
+            ("logprobs", serde_json::json!(true)),
+        ] {
+            let problem = check(serde_json::json!({field: value})).expect_err(field);
+            assert_eq!(problem.document()["field"], field);
+        }
     }
 }

@@ -1,0 +1,2 @@
+DROP TABLE messages;
+ALTER TABLE conversations DROP COLUMN last_message;
