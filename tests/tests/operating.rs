@@ -76,7 +76,11 @@ async fn doctor(system: &System, settings: &[(&str, &str)], args: &[&str]) -> (i
     }
     let mut process = spawn.spawn();
     let code = process.wait_exit(SOON).await.code().expect("a code");
-    let printed: Value = serde_json::from_str(&process.log().join("\n")).expect("JSON");
+    // Both outputs are in the log: the document is what stands between the outer braces.
+    let log = process.log();
+    let first = log.iter().position(|line| line == "{").expect("a document");
+    let last = log.iter().rposition(|line| line == "}").expect("its end");
+    let printed: Value = serde_json::from_str(&log[first..=last].join("\n")).expect("JSON");
     assert_eq!(printed["ok"], code == 0, "{printed}");
     (code, printed)
 }

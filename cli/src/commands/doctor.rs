@@ -24,7 +24,7 @@ pub async fn run(
     configuration: Configuration,
     output: Output,
 ) -> anyhow::Result<ExitCode> {
-    let findings = doctor::examine(&configuration, arguments.remote.url.as_deref()).await?;
+    let findings = doctor::examine(&configuration, arguments.remote.given().url.as_deref()).await?;
     let is_well = findings.iter().all(|finding| finding.state != State::Fail);
     if output.json {
         output::json(&json!({"ok": is_well, "findings": findings}));
