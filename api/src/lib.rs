@@ -20,6 +20,7 @@ mod body;
 mod chat;
 mod client_time;
 mod clock;
+mod diagnosis;
 mod forwarded;
 pub mod keys;
 mod metrics;

@@ -110,6 +110,14 @@ impl Params {
         read_cursor(&text).map(Some).ok_or_else(|| bad("cursor", "is not one that this list gave"))
     }
 
+    /// Refuses what is not by one of these names, or by a name that begins with one of the prefixes.
+    pub fn only(mut self, names: &[&str], prefixes: &[&str]) -> Answer<()> {
+        let is_known =
+            |name: &str| names.contains(&name) || prefixes.iter().any(|prefix| name.starts_with(prefix));
+        self.0.retain(|name, _| !is_known(name));
+        self.end()
+    }
+
     /// Refuses what nobody asked for.
     pub fn end(self) -> Answer<()> {
         match self.0.into_keys().next() {

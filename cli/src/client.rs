@@ -113,7 +113,16 @@ pub async fn json(response: Response) -> anyhow::Result<Value> {
     serde_json::from_slice(&body).map_err(|error| anyhow::anyhow!("the API's answer is not JSON: {error}"))
 }
 
+impl Remote {
+    /// What was given: an empty value, such as that of `HOLDPOINT_KEY=`, is none.
+    pub fn given(&self) -> Self {
+        let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        Self { url: given(&self.url), key: given(&self.key) }
+    }
+}
+
 fn resolve(remote: &Remote, folder: &Path) -> anyhow::Result<(String, String)> {
+    let remote = remote.given();
     let dev = if remote.key.is_none() { DevFile::read(folder)? } else { None };
     let url = remote.url.clone().or_else(|| dev.as_ref().map(|dev| dev.url.clone()));
     let url = url.unwrap_or_else(|| DEFAULT_URL.to_owned()).trim_end_matches('/').to_owned();
@@ -172,8 +181,10 @@ mod tests {
             demo_port: None,
         };
         dev.write(folder.path()).expect("written");
-        let found = resolve(&remote(None, None), folder.path()).expect("found");
-        assert_eq!(found, ("http://127.0.0.1:9".to_owned(), "dev-key".to_owned()));
+        for nothing in [None, Some("")] {
+            let found = resolve(&remote(nothing, nothing), folder.path()).expect("found");
+            assert_eq!(found, ("http://127.0.0.1:9".to_owned(), "dev-key".to_owned()));
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod commands;
 mod configuration;
 mod demo;
 mod dev_file;
+mod doctor;
 mod output;
 mod seal_key;
 mod shutdown;

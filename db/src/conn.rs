@@ -129,9 +129,24 @@ impl Conn {
         &mut self,
         work: impl FnOnce(&mut Conn) -> Result<T, E>,
     ) -> Result<T, E> {
+        let begin = if self.is_postgres() { "BEGIN" } else { "BEGIN IMMEDIATE" };
+        self.between(begin, work)
+    }
+
+    /// Several reads of one moment: what is committed meanwhile is not seen by any of them.
+    pub(crate) fn snapshot<T>(&mut self, work: impl FnOnce(&mut Conn) -> StoreResult<T>) -> StoreResult<T> {
+        let postgres = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+        self.between(if self.is_postgres() { postgres } else { "BEGIN" }, work)
+    }
+
+    fn between<T, E: From<StoreError>>(
+        &mut self,
+        begin: &str,
+        work: impl FnOnce(&mut Conn) -> Result<T, E>,
+    ) -> Result<T, E> {
         self.commit_sent = false;
         self.fault = None;
-        self.batch(if self.is_postgres() { "BEGIN" } else { "BEGIN IMMEDIATE" })?;
+        self.batch(begin)?;
         match work(self) {
             Ok(done) => {
                 self.commit_sent = true;

@@ -75,6 +75,12 @@ fn refused(error: impl std::fmt::Display) -> StoreError {
     StoreError::Refused(error.to_string())
 }
 
+/// One connection outside of any pool.
+pub(crate) fn connect_once(settings: &Settings) -> StoreResult<PgConnection> {
+    let set_up = format!("SET statement_timeout = {}", settings.statement_timeout_ms);
+    connect(&url_with_timeouts(settings), &set_up).map_err(unavailable)
+}
+
 /// Runs what is missing, one process at a time; the names of what ran.
 pub(crate) fn migrate(settings: &Settings) -> StoreResult<Vec<String>> {
     let mut conn = connect(&url_with_timeouts(settings), "SET statement_timeout = 0").map_err(unavailable)?;

@@ -19,7 +19,7 @@ use crate::pool::Pool;
 use crate::store::StoreResult;
 use crate::types::StoreError;
 
-const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
+pub(crate) const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 
 #[diesel::declare_sql_function]
 extern "SQL" {
@@ -78,10 +78,7 @@ impl Folder {
 
     /// The names of what is missing.
     pub(crate) fn migrations_pending(&self) -> StoreResult<Vec<String>> {
-        let mut conn = self.writer()?;
-        let pending =
-            conn.pending_migrations(MIGRATIONS).map_err(|error| StoreError::Refused(error.to_string()))?;
-        Ok(pending.iter().map(|migration| migration.name().to_string()).collect())
+        pending_of(&mut self.writer()?)
     }
 
     /// Ends all sessions: their process is gone, or we would not hold the lock. Their
@@ -95,6 +92,18 @@ impl Folder {
             )
         })
     }
+}
+
+/// The names of what is missing in this file.
+pub(crate) fn pending_of(conn: &mut SqliteConnection) -> StoreResult<Vec<String>> {
+    let pending =
+        conn.pending_migrations(MIGRATIONS).map_err(|error| StoreError::Refused(error.to_string()))?;
+    Ok(pending.iter().map(|migration| migration.name().to_string()).collect())
+}
+
+/// A connection to the file beside whoever has the folder.
+pub(crate) fn connect_reader(file: &Path) -> StoreResult<SqliteConnection> {
+    Folder::connect(file, "").map_err(unavailable)
 }
 
 /// A commit is on the disk when it returns.

@@ -84,6 +84,8 @@ pub trait Store: EventStore {
     fn message_list(&self, scope: &Scope, filter: &MessageFilter) -> StoreResult<Vec<MessageRow>>;
     /// One execution.
     fn execution_get(&self, scope: &Scope, id: ExecutionId) -> StoreResult<Option<ExecutionRow>>;
+    /// One execution with its lease and its journal, all as of one moment.
+    fn execution_standing(&self, scope: &Scope, id: ExecutionId) -> StoreResult<Option<Standing>>;
     /// Newest first.
     fn execution_list(&self, scope: &Scope, filter: &ExecutionFilter) -> StoreResult<Vec<ExecutionRow>>;
     /// The whole journal without deltas; `None` where there is no such execution.

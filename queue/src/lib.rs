@@ -16,6 +16,8 @@ use holdpoint_engine::ids::SessionId;
 use serde::Deserialize;
 use tokio::sync::watch;
 
+pub use crate::rabbit::Examination;
+
 use crate::metrics::Metrics;
 
 /// Times that a sweep may come back unacknowledged before it is dead: a backstop against a
@@ -256,6 +258,13 @@ pub fn open(settings: &Settings, registry: &prometheus::Registry) -> Result<Arc<
         return Ok(Arc::new(memory::Memory::open(settings, metrics)));
     }
     Ok(Arc::new(rabbit::Rabbit::open(settings, metrics)?))
+}
+
+/// Looks at the broker of these settings, which is not `memory:`, and changes nothing. The
+/// error is one sentence for a person.
+pub async fn examine(settings: &Settings) -> Result<Examination, String> {
+    check_prefix(&settings.prefix)?;
+    rabbit::examine(&settings.url, &settings.prefix).await
 }
 
 /// Names made of a prefix stay far below AMQP's 255 bytes.

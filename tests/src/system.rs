@@ -178,6 +178,11 @@ impl System {
         Client::new(&self.url_of(api), Some(&self.admin)).described()
     }
 
+    /// The key of that admin.
+    pub fn admin(&self) -> &str {
+        &self.admin
+    }
+
     /// The address of an API process.
     pub fn url_of(&self, api: usize) -> String {
         format!("http://127.0.0.1:{}", self.ports[api])

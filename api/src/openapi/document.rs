@@ -108,7 +108,7 @@ impl Writer {
                 "name": name, "in": "query", "description": about, "style": "form", "explode": true,
                 "schema": {
                     "type": "object",
-                    "patternProperties": {format!("^{name}\\."): schema},
+                    "patternProperties": {format!("^{}", name.replace('.', "\\.")): schema},
                     "additionalProperties": false,
                 },
             }),

@@ -10,7 +10,7 @@ mod document;
 mod operation;
 
 pub use document::document;
-pub use operation::Operation;
+pub use operation::{Operation, Place};
 
 /// The same for every process of this version.
 static DOCUMENT: LazyLock<Bytes> =

@@ -15,7 +15,7 @@ pub type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
 pub enum Place {
     /// `?name=`.
     Query,
-    /// `?name.KEY=`, for any key.
+    /// `?label.KEY=`, for any key.
     QueryPrefix,
     /// A header.
     Header,
@@ -57,6 +57,8 @@ pub struct Operation {
     pub told: Vec<Told>,
     pub problems: Vec<(StatusCode, Code)>,
     pub foreign_errors: Option<SchemaOf>,
+    /// Whether parameters that it does not name are ignored, not refused.
+    pub open_query: bool,
 }
 
 const JSON: &str = "application/json";
@@ -73,6 +75,7 @@ impl Operation {
             told: Vec::new(),
             problems: Vec::new(),
             foreign_errors: None,
+            open_query: false,
         }
     }
 
@@ -81,7 +84,7 @@ impl Operation {
         self.parameter::<T>(name, Place::Query, about)
     }
 
-    /// Parameters of the query whose names begin with this and a dot.
+    /// Parameters of the query whose names begin with this, such as `label.`.
     pub fn query_prefix(self, name: &'static str, about: &'static str) -> Self {
         self.parameter::<String>(name, Place::QueryPrefix, about)
     }
@@ -156,6 +159,11 @@ impl Operation {
     pub fn problem_with(mut self, status: StatusCode, code: Code) -> Self {
         self.problems.push((status, code));
         self
+    }
+
+    /// Ignores parameters of the query that it does not name.
+    pub fn open_query(self) -> Self {
+        Self { open_query: true, ..self }
     }
 
     /// All errors in a shape that clients of another protocol expect, instead of problems.

@@ -67,7 +67,7 @@ pub fn doc() -> Operation {
         .query::<String>("workflow", "Of this workflow.")
         .query::<String>("conversation_id", "In this conversation.")
         .query::<RunType>("run_type", "Of this type.")
-        .query_prefix("label", "`label.KEY=VALUE`: with this label.")
+        .query_prefix("label.", "`label.KEY=VALUE`: with this label.")
         .query::<Timestamp>("created_after", "RFC 3339.")
         .page("50 by default, 1000 at most.")
         .answer::<Page>(200, "A page.")

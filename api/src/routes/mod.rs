@@ -20,6 +20,7 @@ pub(crate) mod approvals_decide;
 mod batch;
 mod conversations;
 mod cron;
+mod diagnosis;
 mod event_settings;
 mod events;
 mod get;
@@ -50,6 +51,7 @@ pub fn table() -> Vec<Route> {
         Route::post("/v1/executions/batch", Submit, batch::handle, batch::doc),
         Route::get("/v1/executions/{id}", Read, get::handle, get::doc),
         Route::get("/v1/executions/{id}/steps", Read, steps::handle, steps::doc),
+        Route::get("/v1/executions/{id}/diagnosis", Read, diagnosis::handle, diagnosis::doc),
         Route::get("/v1/executions/{id}/events", Read, events::handle, events::doc),
         Route::get("/v1/executions/{id}/stream", Read, stream::handle, stream::doc),
         Route::post("/v1/executions/{id}/cancel", Submit, acts::cancel, acts::cancel_doc),

@@ -7,6 +7,7 @@
 mod approvals;
 mod auth;
 mod bodies;
+mod description;
 mod executions;
 mod http;
 mod rows;

@@ -36,6 +36,8 @@ enum Verb {
     },
     /// Show its steps
     Steps { id: String },
+    /// Say what it waits for, or who holds it
+    Why { id: String },
     /// End it
     Cancel { id: String },
     /// Hold it before its next step
@@ -100,6 +102,7 @@ pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCod
         Verb::Show { id } => show(&client.get(&path(&id, ""), &[]).await?, output),
         Verb::Watch { id, after } => return watch(&client, &id, after, output).await,
         Verb::Steps { id } => steps(&client.get(&path(&id, "/steps"), &[]).await?, output),
+        Verb::Why { id } => why(&client.get(&path(&id, "/diagnosis"), &[]).await?, output),
         Verb::Cancel { id } => act(&client, &id, "/cancel", output).await?,
         Verb::Pause { id } => act(&client, &id, "/pause", output).await?,
         Verb::Resume { id } => act(&client, &id, "/resume", output).await?,
@@ -200,6 +203,26 @@ fn steps(answer: &Value, output: Output) {
             ["/step", "/kind", "/name", "/tool_call_id", "/status", "/attempts"]
                 .map(|field| cell(step, field));
         table.row([number, kind, name, call, status, attempts, shortened(&result.unwrap_or_default(), 80)]);
+    }
+    table.print();
+}
+
+/// The sentence, and below it what it was read from.
+fn why(diagnosis: &Value, output: Output) {
+    if output.json {
+        output::json(diagnosis);
+        return;
+    }
+    println!("{}", output::one_line(&cell(diagnosis, "/summary")));
+    let mut table = Table::new(&[]);
+    for seen in diagnosis["evidence"].as_array().into_iter().flatten() {
+        let told = |(name, value): (&String, &Value)| match value {
+            Value::Null => None,
+            _ if name == "kind" => None,
+            _ => Some(format!("{name}={}", cell(seen, &format!("/{name}")))),
+        };
+        let members: Vec<String> = seen.as_object().into_iter().flatten().filter_map(told).collect();
+        table.row([format!("  {}", cell(seen, "/kind")), members.join(" ")]);
     }
     table.print();
 }

@@ -5,6 +5,7 @@ mod api;
 mod approvals;
 mod bench;
 mod dev;
+mod doctor;
 mod events;
 mod executions;
 mod healthcheck;
@@ -65,6 +66,8 @@ pub enum Command {
     Scheduler,
     /// Bring the database's schema up to date
     Migrate,
+    /// Look at database, broker, secrets and API, and say what to do
+    Doctor(doctor::Arguments),
     /// Make, list and revoke API keys, directly in the database
     Keys(keys::Arguments),
     /// Start an execution
@@ -99,6 +102,7 @@ pub async fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Worker => worker::run(configured()?).await,
         Command::Scheduler => scheduler::run(configured()?).await,
         Command::Migrate => migrate::run(configured()?, output).await,
+        Command::Doctor(arguments) => doctor::run(arguments, configured()?, output).await,
         Command::Keys(arguments) => keys::run(arguments, configured()?, output).await,
         Command::Start(arguments) => start::run(arguments, output).await,
         Command::Executions(arguments) => executions::run(arguments, output).await,
@@ -151,6 +155,8 @@ mod tests {
             "executions resume exe_1",
             "executions steps exe_1",
             "executions resolve exe_1 3 did-not-happen",
+            "executions why exe_1 --json",
+            "doctor --json --url http://127.0.0.1:4653",
             "approvals list --json",
             "approvals approve exe_1 call_1 --arguments {} --digest 00",
             "approvals deny exe_1 call_1 --reason no",

@@ -11,12 +11,16 @@ mod acks;
 mod backoff;
 mod batch;
 mod consumer;
+mod examine;
 mod hints;
 mod inbox;
 mod link;
 mod message;
 mod publisher;
 mod topology;
+
+pub use examine::Examination;
+pub(crate) use examine::examine;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;

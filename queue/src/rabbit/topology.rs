@@ -117,7 +117,14 @@ impl Topology {
         Subscription { queue, quorum, own }
     }
 
-    /// Declares everything that is shared.
+    /// The names of everything that is shared, and whether each is a queue.
+    pub fn shared(&self) -> Vec<(String, bool)> {
+        let exchanges = ["notify", "dead", "events", "commands"].map(|of| (self.name(of), false));
+        let queues = ["advance", "sweeps", "commands", "dead"].map(|of| (self.name(of), true));
+        exchanges.into_iter().chain(queues).collect()
+    }
+
+    /// Declares everything that is shared; [`Topology::shared`] names it.
     pub async fn declare(&self, live: &Live) -> Result<(), LinkError> {
         let channel = live.channel().await?;
         self.declare_exchange(&channel, "notify", ExchangeKind::Direct).await?;

@@ -40,6 +40,7 @@ pub fn doc() -> Operation {
         .with_header(CONVERSATION)
         .stream("With `stream`: `chat.completion.chunk`s, then `[DONE]`.")
         .foreign_errors::<ErrorAnswer>()
+        .open_query()
 }
 
 /// The route.

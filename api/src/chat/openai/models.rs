@@ -84,6 +84,7 @@ pub fn list_doc() -> Operation {
     Operation::new("model_list", "The agents, as OpenAI lists models.")
         .answer::<Models>(200, "All of them.")
         .foreign_errors::<ErrorAnswer>()
+        .open_query()
 }
 
 /// What one model is answered as.
@@ -91,4 +92,5 @@ pub fn get_doc() -> Operation {
     Operation::new("model_get", "One agent: `name`, or `name@version`.")
         .answer::<Model>(200, "The agent.")
         .foreign_errors::<ErrorAnswer>()
+        .open_query()
 }
