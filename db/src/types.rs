@@ -309,7 +309,7 @@ pub enum Target {
 #[derive(Debug, Clone)]
 pub enum ApprovalChange {
     /// Opens one (or asks again, in the same row).
-    Open(ApprovalRequested),
+    Open(Box<ApprovalRequested>),
     /// Closes an undecided one.
     Close {
         /// The call.

@@ -107,6 +107,7 @@ impl Table {
     fn asked(&self, child: ExecutionId) -> ApprovalRequested {
         let arguments = serde_json::from_str("{}").unwrap();
         ApprovalRequested {
+            list_digest: None,
             approval_id: ApprovalId(child.0),
             step: 2,
             tool_call_id: "c1:x".to_owned(),

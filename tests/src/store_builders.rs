@@ -339,7 +339,7 @@ pub fn requested(call: &Asked<'_>, step: i32) -> Entry {
 
 fn opened(entry: &Entry) -> Option<holdpoint_db::ApprovalChange> {
     match entry {
-        Entry::ApprovalRequested(asked) => Some(holdpoint_db::ApprovalChange::Open(asked.clone())),
+        Entry::ApprovalRequested(asked) => Some(holdpoint_db::ApprovalChange::Open(Box::new(asked.clone()))),
         _ => None,
     }
 }

@@ -491,7 +491,7 @@ fn approval_change(entry: &Entry) -> Option<ApprovalChange> {
         // A child's approvals are its own.
         Entry::ApprovalRequested(ApprovalRequested { delegated_by: Some(_), .. })
         | Entry::ApprovalClosed(ApprovalClosed { delegated_by: Some(_), .. }) => None,
-        Entry::ApprovalRequested(body) => Some(ApprovalChange::Open(body.clone())),
+        Entry::ApprovalRequested(body) => Some(ApprovalChange::Open(Box::new(body.clone()))),
         Entry::ApprovalClosed(body) => {
             Some(ApprovalChange::Close { call_id: body.tool_call_id.clone(), status: body.status })
         }
