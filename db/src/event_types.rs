@@ -7,6 +7,7 @@ use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::wire::ExecutionKey;
 
 use crate::types::ReplyTo;
+pub(crate) use crate::webhook_types::*;
 
 /// By which way something leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

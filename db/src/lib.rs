@@ -47,12 +47,17 @@ mod stats;
 pub mod store;
 mod sweeps;
 pub mod types;
+mod webhook_deliveries;
+pub mod webhook_types;
+mod webhooks;
 
 pub use db::{Db, Hooks};
 pub use event_store::{EventStore, SUBSCRIPTIONS_AGE};
 pub use event_types::*;
 pub use store::{Store, StoreResult};
 pub use types::*;
+pub use webhook_types::*;
+pub use webhooks::MAX_WEBHOOKS;
 
 use serde::Deserialize;
 

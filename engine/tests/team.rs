@@ -107,7 +107,6 @@ impl Table {
     fn asked(&self, child: ExecutionId) -> ApprovalRequested {
         let arguments = serde_json::from_str("{}").unwrap();
         ApprovalRequested {
-            list_digest: None,
             approval_id: ApprovalId(child.0),
             step: 2,
             tool_call_id: "c1:x".to_owned(),
@@ -118,6 +117,7 @@ impl Table {
             requested_at: self.now,
             expires_at: self.now,
             expiry_named: false,
+            list_digest: None,
             asked_by: None,
             delegated_by: by(child),
         }

@@ -11,6 +11,7 @@ mod http;
 mod mcp;
 mod model;
 mod secrets;
+mod webhook;
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
@@ -28,6 +29,7 @@ use forwarded::Seals;
 pub use forwarded::{Forwarded, ForwardedHeaders, KEY_BYTES, SealError};
 use guard::Guard;
 use secrets::Secrets;
+pub use webhook::{SECRET_BYTES, WebhookAnswer, WebhookCall, shown_secret};
 
 /// What calls to the outside may reach, and with which secrets.
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -18,6 +18,8 @@ pub(crate) struct Metrics {
     pub sessions_lost: IntCounter,
     pub parked: IntCounterVec,
     pub events_sent: IntCounterVec,
+    pub webhook_attempts: IntCounterVec,
+    pub webhooks_disabled: IntCounterVec,
 }
 
 const SECONDS: &[f64] = &[
@@ -64,13 +66,23 @@ impl Metrics {
                 "Events and replies that left, by channel.",
                 &["channel"],
             ),
+            webhook_attempts: counters(
+                "holdpoint_webhook_attempts_total",
+                "Attempts to deliver an event to a webhook.",
+                &["outcome"],
+            ),
+            webhooks_disabled: counters(
+                "holdpoint_webhooks_disabled_total",
+                "Webhooks that are called no more, for their failures.",
+                &["reason"],
+            ),
         };
         metrics.register(registry);
         metrics
     }
 
     fn register(&self, registry: &Registry) {
-        let collectors: [Box<dyn Collector>; 12] = [
+        let collectors: [Box<dyn Collector>; 14] = [
             Box::new(self.claimed.clone()),
             Box::new(self.leases.clone()),
             Box::new(self.queue_to_claim.clone()),
@@ -83,6 +95,8 @@ impl Metrics {
             Box::new(self.sessions_lost.clone()),
             Box::new(self.parked.clone()),
             Box::new(self.events_sent.clone()),
+            Box::new(self.webhook_attempts.clone()),
+            Box::new(self.webhooks_disabled.clone()),
         ];
         for collector in collectors {
             if let Err(error) = registry.register(collector) {

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use holdpoint_db::{CommandKey, ReplyTo};
 use holdpoint_engine::digest::sha256_hex;
 use holdpoint_engine::entry::Json;
+use holdpoint_engine::redact::FORWARDED;
 use holdpoint_engine::strict_json;
 use holdpoint_queue::Delivery;
 use http::StatusCode;
@@ -268,6 +269,11 @@ impl Envelope {
     /// The credential in the body.
     pub fn api_key(&self) -> Option<String> {
         serde_json::from_str(self.written_key.as_ref()?.get()).ok()
+    }
+
+    /// The headers for tools in the body, as they were written there.
+    pub fn forwarded(&self) -> Option<&str> {
+        Some(self.members.as_ref()?.get(FORWARDED)?.get())
     }
 
     /// What it asks for.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use holdpoint_db::ParkedMessage;
 use holdpoint_engine::digest::sha256_hex;
 use holdpoint_engine::ids::ParkedId;
-use holdpoint_engine::redact::{REMOVED, keys_out, keys_out_of};
+use holdpoint_engine::redact::{FORWARDED, REMOVED, forwarded_in, keys_out, keys_out_of};
 use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::wire::MAX_BODY;
 use serde::{Deserialize, Serialize};
@@ -45,8 +45,8 @@ pub fn parked(message: &Incoming, judged: &Judged, problem: &Problem) -> ParkedM
         reply_to: kept(&message.reply_to),
         app_id: kept(&message.app_id),
     };
-    let body =
-        (message.body.len() <= MAX_BODY).then(|| redacted(&message.body, judged.written_key.as_deref()));
+    let small = Some(&message.body).filter(|body| body.len() <= MAX_BODY);
+    let body = small.and_then(|body| redacted(body, judged));
     ParkedMessage {
         id: ParkedId::of_digest(&message.fingerprint()),
         scope,
@@ -94,17 +94,36 @@ fn headers(came: &BTreeMap<String, String>) -> String {
     serde_json::to_string(&kept).unwrap_or_default()
 }
 
-/// The body without keys, and without what stood in the place of one.
-fn redacted(body: &[u8], written_key: Option<&str>) -> Vec<u8> {
-    let out = keys_out(body);
-    match written_key {
-        Some(written) if written.len() > 2 && written.starts_with('"') && keys_out_of(written) == written => {
-            let removed = format!("\"{REMOVED}\"");
-            String::from_utf8(out)
-                .map_or_else(|error| error.into_bytes(), |text| text.replace(written, &removed).into_bytes())
-        }
-        _ => out,
+/// The body without keys, without what stood in the place of one, and without the values of
+/// headers for tools. Where those are named and not found, it is not kept at all.
+fn redacted(body: &[u8], judged: &Judged) -> Option<Vec<u8>> {
+    let mut kept = keys_out(body);
+    match (forwarded_in(body), &judged.forwarded) {
+        (0, None) => {}
+        (1, Some(written)) => kept = without_forwarded(kept, &keys_out_of(written))?,
+        _ => return None,
     }
+    match judged.written_key.as_deref() {
+        Some(written) if written.len() > 2 && written.starts_with('"') && keys_out_of(written) == written => {
+            let text = String::from_utf8(kept).ok()?;
+            Some(text.replace(written, &quoted_removed()).into_bytes())
+        }
+        _ => Some(kept),
+    }
+}
+
+/// In place of the headers stands a word that no start takes: such a message cannot be taken in
+/// again by mistake without them.
+fn without_forwarded(body: Vec<u8>, written: &str) -> Option<Vec<u8>> {
+    let mut text = String::from_utf8(body).ok()?;
+    let named = text.find(FORWARDED)?;
+    let from = named + text[named..].find(written)?;
+    text.replace_range(from..from + written.len(), &quoted_removed());
+    Some(text.into_bytes())
+}
+
+fn quoted_removed() -> String {
+    format!("\"{REMOVED}\"")
 }
 
 /// What a text column can hold.
@@ -141,6 +160,23 @@ mod tests {
         assert_eq!(row.body.as_deref(), Some(&br#"{"api_key":"removed","a":1}"#[..]));
         assert!(row.headers.contains("removed") && !row.headers.contains("hunter2"));
         assert_eq!((row.code.as_str(), row.message_id.as_deref()), ("undecodable", Some("m-1")));
+    }
+
+    #[test]
+    fn headers_for_tools_are_never_kept() {
+        let forwarded = Some(r#"{"x-token":"sesame"}"#.to_owned());
+        let keep = |body: &str, forwarded: Option<String>| {
+            let message = message(body);
+            let judged = Judged { forwarded, ..Judged::unread(&message) };
+            let kept = parked(&message, &judged, &Problem::new(Code::Undecodable, "why")).body?;
+            String::from_utf8(kept).ok()
+        };
+        let body = r#"{"input":{"x-token":"sesame?"},"forwarded_headers":{"x-token":"sesame"}}"#;
+        let kept = keep(body, forwarded.clone());
+        assert_eq!(kept.as_deref(), Some(r#"{"input":{"x-token":"sesame?"},"forwarded_headers":"removed"}"#));
+        // Not read, or there twice: nothing says where they end.
+        assert_eq!(keep(body, None), None);
+        assert_eq!(keep(&format!("[{body},{body}]"), forwarded), None);
     }
 
     #[test]

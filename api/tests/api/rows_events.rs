@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use holdpoint_db::*;
-use holdpoint_engine::ids::SessionId;
+use holdpoint_engine::ids::{EventId, SessionId, WebhookId};
 use holdpoint_engine::scope::Scope;
+use holdpoint_engine::status::DisabledFor;
 
 use crate::rows::{Rows, not_here};
 
@@ -33,6 +34,50 @@ impl EventStore for Rows {
     }
 
     fn outgoing_remove(&self, _: Channel, _: &[OutgoingKey]) -> StoreResult<()> {
+        not_here()
+    }
+
+    fn webhook_create(&self, _: &Scope, _: &NewWebhook) -> StoreResult<Option<WebhookRow>> {
+        not_here()
+    }
+
+    fn webhook_get(&self, _: &Scope, _: WebhookId) -> StoreResult<Option<WebhookRow>> {
+        not_here()
+    }
+
+    fn webhook_list(&self, _: &Scope) -> StoreResult<Vec<WebhookRow>> {
+        not_here()
+    }
+
+    fn webhook_change(&self, _: &Scope, _: WebhookId, _: &WebhookChange) -> StoreResult<Option<WebhookRow>> {
+        not_here()
+    }
+
+    fn webhook_delete(&self, _: &Scope, _: WebhookId) -> StoreResult<bool> {
+        not_here()
+    }
+
+    fn webhook_test(&self, _: &Scope, _: WebhookId, _: EventId) -> StoreResult<bool> {
+        not_here()
+    }
+
+    fn webhook_fan_out(&self, _: usize) -> StoreResult<usize> {
+        not_here()
+    }
+
+    fn delivery_claim(&self, _: usize, _: Duration) -> StoreResult<Vec<DueDelivery>> {
+        not_here()
+    }
+
+    fn delivery_report(&self, _: &DeliveryReport, _: Duration) -> StoreResult<Option<DisabledFor>> {
+        not_here()
+    }
+
+    fn delivery_list(&self, _: &Scope, _: WebhookId, _: usize) -> StoreResult<Vec<DeliveryRow>> {
+        not_here()
+    }
+
+    fn delivery_clean(&self, _: Duration, _: usize) -> StoreResult<usize> {
         not_here()
     }
 }

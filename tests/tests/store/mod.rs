@@ -2,6 +2,7 @@
 
 mod acts;
 mod approvals;
+mod children;
 mod commands;
 mod commits;
 mod conversations;
@@ -16,3 +17,4 @@ mod stale;
 mod starts;
 mod sweeps;
 mod tenants;
+mod webhooks;

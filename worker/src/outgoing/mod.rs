@@ -7,6 +7,7 @@
 
 mod exchange;
 mod replies;
+mod webhooks;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -48,6 +49,9 @@ pub(crate) async fn run(worker: Arc<Worker>) {
         sender.keep_lease(),
         sender.repeat(exchange::pass, Sender::has_broker),
         sender.repeat(replies::pass, Sender::has_broker),
+        sender.repeat(webhooks::fan_out, |_| true),
+        sender.repeat(webhooks::clean, |_| true),
+        webhooks::deliver(&sender),
     );
     sender.give_back().await;
 }

@@ -1,7 +1,9 @@
 //! An execution's events as parts of an assistant message: the same for a stream, which sends
 //! each as a delta, and for a whole answer, which puts them together.
 
-use holdpoint_engine::entry::{Entry, ExecutionFailed, MessageCompleted, MessageDelta, ToolCall, Usage};
+use holdpoint_engine::entry::{
+    Entry, ExecutionFailed, MessageCompleted, MessageDelta, ToolCall, ToolCompleted, Usage,
+};
 use holdpoint_engine::ids::ExecutionId;
 use holdpoint_engine::status::Reason;
 use holdpoint_engine::strict_json;
@@ -117,13 +119,17 @@ impl Translator {
             "transfer" => "holdpoint.transfer",
             _ => return None,
         };
-        let mut value: Map<String, Value> = serde_json::from_str(&entry.payload()).unwrap_or_default();
-        match entry {
+        let payload = match entry {
+            // As text: the clients' accumulators cannot take any list, nor any depth.
             Entry::ToolCompleted(body) => {
-                // As text: the clients' accumulators cannot take any list.
-                value.insert("output".to_owned(), json!(body.output.get()));
-                value.insert("status".to_owned(), json!("completed"));
+                let output = holdpoint_engine::json(body.output.get());
+                Entry::ToolCompleted(ToolCompleted { output, ..body.clone() }).payload()
             }
+            _ => entry.payload(),
+        };
+        let mut value: Map<String, Value> = serde_json::from_str(&payload).unwrap_or_default();
+        match entry {
+            Entry::ToolCompleted(_) => drop(value.insert("status".to_owned(), json!("completed"))),
             Entry::ToolFailed(_) => drop(value.insert("status".to_owned(), json!("failed"))),
             Entry::ToolDenied(_) => drop(value.insert("status".to_owned(), json!("denied"))),
             _ => drop(value.insert("execution_id".to_owned(), json!(self.id))),
