@@ -15,7 +15,7 @@ use holdpoint_db::KeyRow;
 use holdpoint_engine::ids::KeyId;
 use holdpoint_engine::scope::Scope;
 use http::request::Parts;
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 
 use crate::app::App;
 use crate::clock;
@@ -102,20 +102,40 @@ pub async fn require(
 }
 
 async fn admit(app: &App, right: Right, headers: &HeaderMap) -> Answer<Caller> {
-    let sent = bearer(headers).and_then(SentKey::parse).ok_or_else(unauthorized)?;
-    let row = app.keys.find(app, sent.id).await?.ok_or_else(unauthorized)?;
+    let row = authenticate(app, bearer(headers)).await?;
+    allow(&row, right, headers.get(END_USER).map(HeaderValue::as_bytes))
+}
+
+/// The key in force that this text is.
+pub async fn authenticate(app: &App, text: Option<&str>) -> Answer<Arc<KeyRow>> {
+    let sent = text.and_then(SentKey::parse).ok_or_else(unauthorized)?;
+    let row = in_force(app, sent.id).await?;
+    if sent.is(&row) { Ok(row) } else { Err(unauthorized()) }
+}
+
+/// The key of this id, if it is in force.
+pub async fn in_force(app: &App, id: KeyId) -> Answer<Arc<KeyRow>> {
+    let row = app.keys.find(app, id).await?.ok_or_else(unauthorized)?;
     let expired = row.expires_at.is_some_and(|at| at <= clock::now());
-    if !sent.is(&row) || row.revoked_at.is_some() || expired {
-        return Err(unauthorized());
-    }
+    if row.revoked_at.is_some() || expired { Err(unauthorized()) } else { Ok(row) }
+}
+
+/// The caller with this key, if its role has the right. `named` is the end user that the
+/// caller names; a key's own goes before it.
+pub fn allow(row: &KeyRow, right: Right, named: Option<&[u8]>) -> Answer<Caller> {
     let role = Role::parse(&row.role).filter(|role| right.of(*role));
     role.ok_or_else(|| Problem::new(Code::Forbidden, format!("the role `{}` may not do this", row.role)))?;
-    Ok(Caller { scope: row.scope.clone(), key: row.id.to_string(), end_user: end_user(&row, headers)? })
+    Ok(Caller { scope: row.scope.clone(), key: row.id.to_string(), end_user: end_user(row, named)? })
 }
 
 /// The token of `Authorization: Bearer …`.
 pub fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    bearer_of(headers.get(header::AUTHORIZATION)?.to_str().ok()?)
+}
+
+/// The token of `Bearer …`.
+pub fn bearer_of(value: &str) -> Option<&str> {
+    let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
@@ -124,15 +144,16 @@ pub fn unauthorized() -> Problem {
     Problem::new(Code::Unauthorized, "send `Authorization: Bearer <key>` with a key that is in force")
 }
 
-fn end_user(row: &KeyRow, headers: &HeaderMap) -> Answer<Option<String>> {
+fn end_user(row: &KeyRow, named: Option<&[u8]>) -> Answer<Option<String>> {
     if row.end_user.is_some() {
         return Ok(row.end_user.clone());
     }
-    let Some(value) = headers.get(END_USER) else {
+    let Some(value) = named else {
         return Ok(None);
     };
-    match value.to_str() {
-        Ok(text) if (1..=255).contains(&text.len()) => Ok(Some(text.to_owned())),
+    let visible = |text: &&str| text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    match std::str::from_utf8(value).ok().filter(visible) {
+        Some(text) if (1..=255).contains(&text.len()) => Ok(Some(text.to_owned())),
         _ => Err(Problem::new(
             Code::InvalidParameter,
             format!("the header {END_USER} may be 1 to 255 visible ASCII characters"),
@@ -146,21 +167,29 @@ struct Known {
     asked_again: bool,
 }
 
+/// Callers with one key that wait for one look at the database; keys share these turns.
+const TURNS: usize = 16;
+
 /// Keys that were found a moment ago.
 pub struct KeyCache {
     believed: Duration,
     known: Mutex<HashMap<KeyId, Known>>,
+    turns: [tokio::sync::Mutex<()>; TURNS],
 }
 
 impl KeyCache {
     /// Believes a key for so long.
     pub fn new(believed: Duration) -> Self {
-        Self { believed, known: Mutex::new(HashMap::new()) }
+        Self { believed, known: Mutex::new(HashMap::new()), turns: Default::default() }
     }
 
     /// The key's row, revoked and expired ones too.
     async fn find(&self, app: &App, id: KeyId) -> Answer<Option<Arc<KeyRow>>> {
         if let Some(row) = self.recent(id) {
+            return Ok(Some(row));
+        }
+        let _turn = self.turns[id.0.as_u128() as usize % TURNS].lock().await;
+        if let Some(row) = self.just_read(id) {
             return Ok(Some(row));
         }
         let read_at = Instant::now();
@@ -184,6 +213,13 @@ impl KeyCache {
             entry.asked_again = true;
             return None;
         }
+        Some(Arc::clone(&entry.row))
+    }
+
+    /// What somebody else read while we waited for our turn.
+    fn just_read(&self, id: KeyId) -> Option<Arc<KeyRow>> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = known.get(&id).filter(|entry| entry.read_at.elapsed() < self.believed / 2)?;
         Some(Arc::clone(&entry.row))
     }
 

@@ -27,6 +27,7 @@ mod observe;
 mod openapi;
 mod params;
 mod problem;
+mod producers;
 mod routes;
 mod schemas;
 mod server;
@@ -62,6 +63,10 @@ pub struct Settings {
     pub chat_wait_ms: u64,
     /// How long a key that was found is believed.
     pub key_cache_ms: u64,
+    /// Take commands from producers by AMQP.
+    pub commands: bool,
+    /// The most commands taken at a time.
+    pub commands_prefetch: u16,
 }
 
 impl Default for Settings {
@@ -78,6 +83,8 @@ impl Default for Settings {
             stream_poll_ms: 1_000,
             chat_wait_ms: 300_000,
             key_cache_ms: 500,
+            commands: true,
+            commands_prefetch: 200,
         }
     }
 }
@@ -113,6 +120,7 @@ pub async fn serve(
         tokio::spawn(streams::listen(Arc::clone(&app.hub), Arc::clone(&app.queue), stop.clone())),
         tokio::spawn(Arc::clone(&app.hub).run(stop.clone())),
         tokio::spawn(metrics::refresh(Arc::clone(&app))),
+        tokio::spawn(producers::run(Arc::clone(&app))),
     ];
     server::run(listener, router, &app.settings, stop).await;
     for helper in helpers {

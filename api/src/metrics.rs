@@ -25,6 +25,8 @@ pub struct Metrics {
     pub started: IntCounterVec,
     /// Decisions taken here.
     pub decisions: IntCounterVec,
+    /// Commands of producers, by what they ask for and what they came to.
+    pub commands: IntCounterVec,
     /// From the request to the decision.
     pub approval_wait: Histogram,
     executions: IntGaugeVec,
@@ -49,6 +51,11 @@ impl Metrics {
             )?,
             streams: gauge("streams_open", "Streams open in this process.")?,
             started: counters("executions_started_total", "Executions committed here.", &["kind"])?,
+            commands: counters(
+                "commands_total",
+                "Commands of producers settled here.",
+                &["kind", "outcome"],
+            )?,
             decisions: counters("decisions_total", "Decisions taken here.", &["decision"])?,
             approval_wait: Histogram::with_opts(
                 HistogramOpts::new(
@@ -79,6 +86,7 @@ impl Metrics {
         registry.register(Box::new(self.streams.clone()))?;
         registry.register(Box::new(self.started.clone()))?;
         registry.register(Box::new(self.decisions.clone()))?;
+        registry.register(Box::new(self.commands.clone()))?;
         registry.register(Box::new(self.approval_wait.clone()))?;
         registry.register(Box::new(self.executions.clone()))?;
         registry.register(Box::new(self.approvals.clone()))?;

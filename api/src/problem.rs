@@ -87,6 +87,18 @@ codes! {
     ArgumentsInvalid = "arguments_invalid", UNPROCESSABLE_ENTITY, "The arguments do not fit the tool";
     /// A limit was passed; `limit` and `value` say which.
     Limit = "limit", UNPROCESSABLE_ENTITY, "A limit was passed";
+    /// A message that is none of ours.
+    Undecodable = "undecodable", BAD_REQUEST, "The message cannot be read";
+    /// A message of a type that we do not know.
+    UnknownType = "unknown_type", BAD_REQUEST, "There is no command of this type";
+    /// A message of a version that we do not know.
+    UnsupportedVersion = "unsupported_version", BAD_REQUEST, "The command's version is not known here";
+    /// A message that ended its process, again and again.
+    Poison = "poison", UNPROCESSABLE_ENTITY, "The message could not be worked on";
+    /// A parked message whose credential was never good.
+    NotRedrivable = "not_redrivable", CONFLICT, "The message cannot be taken in again";
+    /// In the contract, and not here yet.
+    NotImplemented = "not_implemented", NOT_IMPLEMENTED, "Not implemented yet";
     /// A fault of ours.
     Internal = "internal", INTERNAL_SERVER_ERROR, "Something went wrong here";
     /// The same call may succeed later.
@@ -131,9 +143,13 @@ impl Problem {
     }
 
     /// Its code.
-    #[cfg(test)]
     pub fn code(&self) -> Code {
         self.code
+    }
+
+    /// One sentence for a person.
+    pub fn detail(&self) -> &str {
+        &self.detail
     }
 
     /// The status that it is answered with.
@@ -141,7 +157,7 @@ impl Problem {
         self.status
     }
 
-    /// The document, for answers that hold several.
+    /// The document, for answers that hold several, and for replies to messages.
     pub fn document(&self) -> Value {
         let head = Head {
             kind: format!("urn:holdpoint:problem:{}", self.code.as_str()),

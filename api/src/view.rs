@@ -301,9 +301,15 @@ pub struct Parked {
     queue: String,
     message_id: Option<String>,
     kind: Option<String>,
+    /// Why, in one word.
+    code: String,
     reason: String,
+    /// The key that it was sent with, if that was good.
+    key_id: Option<KeyId>,
+    properties: Json,
     headers: Json,
-    /// As text, where it is UTF-8.
+    /// As text, where it is UTF-8 and was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
     body: Option<String>,
     body_bytes: i64,
     body_digest: String,
@@ -317,7 +323,10 @@ impl From<ParkedMessage> for Parked {
             queue: row.queue,
             message_id: row.message_id,
             kind: row.kind,
+            code: row.code,
             reason: row.reason,
+            key_id: row.key,
+            properties: raw(row.properties),
             headers: raw(row.headers),
             body: row.body.and_then(|bytes| String::from_utf8(bytes).ok()),
             body_bytes: row.body_bytes,

@@ -276,6 +276,8 @@ mod tests {
                 &["outbound.allow_networks", "all", "10.0.0.0/8"],
             ),
             ("[scheduler]\nlimit = 0", &[], &["scheduler.limit"]),
+            ("[scheduler]\ncommands_kept_days = 6", &[], &["scheduler.commands_kept_days", "6", "7"]),
+            ("[api]\ncommands_prefetch = 0", &[], &["api.commands_prefetch"]),
             ("this is not toml", &[], &["x.toml"]),
         ];
         for (file, environment, expected) in table {

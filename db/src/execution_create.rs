@@ -15,7 +15,7 @@ use crate::conn::Conn;
 use crate::sql::binds;
 use crate::store::StoreResult;
 use crate::types::{Conversation, Created, NewExecution, StoreError};
-use crate::{children, conversations, extras, pin};
+use crate::{children, commands, conversations, extras, pin};
 
 /// One transaction's work. A `repeat` follows an outcome that was unknown: a row with the
 /// start's own id is then its own.
@@ -24,9 +24,10 @@ pub(crate) fn execution_create_in_txn(
     batch: &[NewExecution],
     repeat: bool,
 ) -> StoreResult<Vec<Created>> {
-    let versions = resolve_versions(conn, batch)?;
-    let pins = pin::pins(conn, batch, &versions)?;
-    let versions: Vec<Option<i32>> = versions.into_iter().map(|found| Some(found?.version)).collect();
+    let resolved = resolve_versions(conn, batch)?;
+    let mut versions: Vec<Option<i32>> = resolved.iter().map(|found| Some(found.as_ref()?.version)).collect();
+    let commands = commands::take(conn, batch, &mut versions)?;
+    let pins = pin::pins(conn, batch, &resolved)?;
     let mut inserted = insert_infos(conn, batch, &versions, &pins)?;
     let mut refused = conversations::take(conn, batch, &mut inserted)?;
     insert_executions(conn, batch, &inserted)?;
@@ -43,6 +44,7 @@ pub(crate) fn execution_create_in_txn(
             (_, _, version) => existing(conn, new, version, repeat)?,
         });
     }
+    commands::settle(conn, batch, &commands, &mut answers, repeat)?;
     Ok(answers)
 }
 

@@ -20,7 +20,21 @@ pub fn hit(name: &str) {
     }
 }
 
+/// Holds the process for ever where `HOLDPOINT_FAILPOINT` names this point and this item, as
+/// `name=item`.
+#[cfg(feature = "failpoints")]
+pub fn hit_for(name: &str, item: &str) {
+    if std::env::var("HOLDPOINT_FAILPOINT").is_ok_and(|wanted| wanted == format!("{name}={item}")) {
+        hit(&format!("{name}={item}"));
+    }
+}
+
 /// Nothing.
 #[cfg(not(feature = "failpoints"))]
 #[inline]
 pub fn hit(_name: &str) {}
+
+/// Nothing.
+#[cfg(not(feature = "failpoints"))]
+#[inline]
+pub fn hit_for(_name: &str, _item: &str) {}

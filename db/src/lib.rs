@@ -8,6 +8,7 @@
 mod approval_decide;
 mod approvals;
 mod children;
+mod commands;
 mod commit_approvals;
 mod conn;
 mod conversations;

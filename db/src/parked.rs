@@ -1,13 +1,13 @@
 //! Messages that could not be carried out.
 
-use holdpoint_engine::ids::ParkedId;
+use holdpoint_engine::ids::{KeyId, ParkedId};
 use holdpoint_engine::scope::Scope;
 
 use crate::conn::Conn;
 use crate::row::Row;
-use crate::sql::binds;
+use crate::sql::{Bind, binds};
 use crate::store::StoreResult;
-use crate::types::ParkedMessage;
+use crate::types::{ParkedFilter, ParkedMessage};
 
 /// Parks a message; the same id again is the same message.
 pub(crate) fn parked_add(conn: &mut Conn, message: &ParkedMessage) -> StoreResult<()> {
@@ -18,42 +18,90 @@ pub(crate) fn parked_add(conn: &mut Conn, message: &ParkedMessage) -> StoreResul
         &message.queue,
         message.message_id.as_deref(),
         message.kind.as_deref(),
+        &message.code,
         &message.reason,
+        message.key.map(|key| key.0),
+        &message.properties,
         &message.headers,
         message.body.as_deref(),
         message.body_bytes,
         &message.body_digest,
     ];
     conn.rows(
-        "INSERT INTO parked_messages (id, tenant, project, queue, message_id, kind, reason, headers, body,
-           body_bytes, body_digest, parked_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, (SELECT hp_now())) ON CONFLICT DO NOTHING",
+        "INSERT INTO parked_messages (id, tenant, project, queue, message_id, kind, code, reason, key_id, properties,
+           headers, body, body_bytes, body_digest, parked_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, (SELECT hp_now())) ON CONFLICT DO NOTHING",
         &values,
     )
     .map(drop)
 }
 
-const PARKED: &str = "SELECT id, tenant, project, queue, message_id, kind, reason, headers, body, body_bytes,
-    body_digest, parked_at FROM parked_messages";
+const HEAD: &str =
+    "SELECT m.id, m.tenant, m.project, m.queue, m.message_id, m.kind, m.code, m.reason, m.key_id,
+    m.properties, m.headers, m.body_bytes, m.body_digest, m.parked_at";
+const OF_SCOPE: &str = "m.tenant || '/' || m.project = ?";
 
-/// Of a scope, or all of them, newest first.
+fn place(scope: Option<&Scope>) -> Option<String> {
+    scope.map(|scope| format!("{}/{}", scope.tenant, scope.project))
+}
+
+/// Of a scope, or all of them, newest first, without their bodies.
 pub(crate) fn parked_list(
     conn: &mut Conn,
     scope: Option<&Scope>,
-    limit: usize,
+    filter: &ParkedFilter,
 ) -> StoreResult<Vec<ParkedMessage>> {
-    let limit = limit as i64;
-    let rows = match scope {
-        Some(scope) => conn.rows(
-            &format!("{PARKED} WHERE tenant = ? AND project = ? ORDER BY parked_at DESC, id DESC LIMIT ?"),
-            &binds![&*scope.tenant, &*scope.project, limit],
-        )?,
-        None => conn.rows(&format!("{PARKED} ORDER BY parked_at DESC, id DESC LIMIT ?"), &binds![limit])?,
-    };
-    rows.into_iter().map(read_parked).collect()
+    let place = place(scope);
+    let mut text = format!("{HEAD} FROM parked_messages m WHERE true");
+    let mut values: Vec<Bind<'_>> = Vec::new();
+    if let Some(place) = &place {
+        text.push_str(&format!(" AND {OF_SCOPE}"));
+        values.push(place.into());
+    }
+    if let Some(code) = &filter.code {
+        text.push_str(" AND m.code = ?");
+        values.push(code.into());
+    }
+    if let Some((at, id)) = filter.after {
+        text.push_str(" AND (m.parked_at < ? OR (m.parked_at = ? AND m.id < ?))");
+        values.extend(binds![at, at, id.0]);
+    }
+    text.push_str(" ORDER BY m.parked_at DESC, m.id DESC LIMIT ?");
+    values.push(Bind::from(filter.limit as i64));
+    conn.rows(&text, &values)?.into_iter().map(|mut row| read_head(&mut row)).collect()
 }
 
-fn read_parked(mut row: Row) -> StoreResult<ParkedMessage> {
+/// One of a scope, or any.
+pub(crate) fn parked_get(
+    conn: &mut Conn,
+    scope: Option<&Scope>,
+    id: ParkedId,
+) -> StoreResult<Option<ParkedMessage>> {
+    let text = format!("{HEAD}, m.body FROM parked_messages m WHERE m.id = ?");
+    let Some(mut row) = conn.row(&text, &binds![id.0])? else { return Ok(None) };
+    let message = read_head(&mut row)?;
+    let body = row.opt_bytes()?;
+    Ok(Some(ParkedMessage { body, ..message }).filter(|message| is_of(message.scope.as_ref(), scope)))
+}
+
+/// Whether a message of `whose` is there for a caller who looks at `scope`.
+fn is_of(whose: Option<&Scope>, scope: Option<&Scope>) -> bool {
+    scope.is_none() || whose == scope
+}
+
+/// Removes one of a scope, or any; whether there was one.
+pub(crate) fn parked_remove(conn: &mut Conn, scope: Option<&Scope>, id: ParkedId) -> StoreResult<bool> {
+    let removed = match place(scope) {
+        Some(place) => conn.rows(
+            &format!("DELETE FROM parked_messages AS m WHERE m.id = ? AND {OF_SCOPE} RETURNING id"),
+            &binds![id.0, &place],
+        )?,
+        None => conn.rows("DELETE FROM parked_messages WHERE id = ? RETURNING id", &binds![id.0])?,
+    };
+    Ok(!removed.is_empty())
+}
+
+fn read_head(row: &mut Row) -> StoreResult<ParkedMessage> {
     let id = ParkedId(row.id()?);
     let (tenant, project) = (row.opt_text()?, row.opt_text()?);
     Ok(ParkedMessage {
@@ -62,9 +110,12 @@ fn read_parked(mut row: Row) -> StoreResult<ParkedMessage> {
         queue: row.text()?,
         message_id: row.opt_text()?,
         kind: row.opt_text()?,
+        code: row.text()?,
         reason: row.text()?,
+        key: row.opt_id()?.map(KeyId),
+        properties: row.text()?,
         headers: row.text()?,
-        body: row.opt_bytes()?,
+        body: None,
         body_bytes: row.big()?,
         body_digest: row.text()?,
         parked_at: row.time()?,

@@ -8,8 +8,8 @@ use crate::conn::Conn;
 use crate::pool::Pool;
 use crate::sql::{Bind, binds};
 use crate::{
-    Settings, approvals, children, execution_claim, execution_commit, executions, journal, messages,
-    postgres, session,
+    Settings, approvals, children, commands, execution_claim, execution_commit, executions, journal,
+    messages, postgres, session,
 };
 
 /// The hot pool on a schema of its own; the schema's name.
@@ -104,6 +104,12 @@ fn hot_statements_reach_their_rows_by_their_keys() {
             let swept = explain(conn, sweep, &[], &binds![10_i64]);
             assert_by_key(&swept, "executions_pkey");
             assert!(swept.contains("children_open"), "{swept}");
+        }
+
+        let named = binds![1_i64, text, text, text, text].to_vec();
+        let seen = explain(conn, commands::SEEN, &[named], &[]);
+        for index in ["commands_seen_pkey", "executions_pkey", "execution_info_pkey"] {
+            assert_by_key(&seen, index);
         }
 
         let held = [key.as_slice(), &binds![1_i64, id]].concat();

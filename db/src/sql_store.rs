@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdpoint_engine::entry::Line;
-use holdpoint_engine::ids::{ApprovalId, ExecutionId, KeyId, SessionId, SweepId};
+use holdpoint_engine::ids::{ApprovalId, ExecutionId, KeyId, ParkedId, SessionId, SweepId};
 use holdpoint_engine::scope::Scope;
 use holdpoint_engine::status::DefinitionKind;
 use holdpoint_engine::time::Timestamp;
@@ -23,7 +23,7 @@ use crate::stale_expire::stale_expire_in_txn;
 use crate::store::{Store, StoreResult};
 use crate::types::*;
 use crate::{
-    Settings, approvals, children, conversations, definitions, execution_commit, execution_create,
+    Settings, approvals, children, commands, conversations, definitions, execution_commit, execution_create,
     executions, journal, keys, messages, parked, postgres, session, stats, sweeps,
 };
 
@@ -335,12 +335,51 @@ impl Store for SqlStore {
         self.hot.write(|conn| lease_reclaim_in_txn(conn, key, max_lost))
     }
 
+    fn command_decide(
+        &self,
+        scope: &Scope,
+        command: &CommandKey,
+        request: &DecideRequest,
+    ) -> StoreResult<Commanded<Decided>> {
+        self.hot.write(|conn| commands::command_decide_in_txn(conn, scope, command, request))
+    }
+
+    fn command_cancel(
+        &self,
+        key: &ExecutionKey,
+        command: &CommandKey,
+        by: &str,
+        end_user: Option<&str>,
+    ) -> Result<Commanded<Acted>, ActError> {
+        self.hot.write(|conn| commands::command_cancel_in_txn(conn, key, command, by, end_user))
+    }
+
+    fn command_attempt(&self, message: &str) -> StoreResult<i32> {
+        self.hot.write(|conn| commands::command_attempt(conn, message))
+    }
+
+    fn command_settled(&self, message: &str) -> StoreResult<()> {
+        self.hot.write(|conn| commands::command_settled(conn, message))
+    }
+
+    fn commands_expire(&self, kept: Duration, limit: usize) -> StoreResult<usize> {
+        self.hot.write(|conn| commands::commands_expire(conn, kept, limit))
+    }
+
     fn parked_add(&self, message: &ParkedMessage) -> StoreResult<()> {
         self.hot.write(|conn| parked::parked_add(conn, message))
     }
 
-    fn parked_list(&self, scope: Option<&Scope>, limit: usize) -> StoreResult<Vec<ParkedMessage>> {
-        self.read.with(|conn| parked::parked_list(conn, scope, limit))
+    fn parked_list(&self, scope: Option<&Scope>, filter: &ParkedFilter) -> StoreResult<Vec<ParkedMessage>> {
+        self.read.with(|conn| parked::parked_list(conn, scope, filter))
+    }
+
+    fn parked_get(&self, scope: Option<&Scope>, id: ParkedId) -> StoreResult<Option<ParkedMessage>> {
+        self.read.with(|conn| parked::parked_get(conn, scope, id))
+    }
+
+    fn parked_remove(&self, scope: Option<&Scope>, id: ParkedId) -> StoreResult<bool> {
+        self.hot.write(|conn| parked::parked_remove(conn, scope, id))
     }
 
     fn stats(&self) -> StoreResult<Stats> {

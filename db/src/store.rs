@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use holdpoint_engine::entry::Line;
-use holdpoint_engine::ids::{ApprovalId, ExecutionId, KeyId, SessionId, SweepId};
+use holdpoint_engine::ids::{ApprovalId, ExecutionId, KeyId, ParkedId, SessionId, SweepId};
 use holdpoint_engine::scope::Scope;
 use holdpoint_engine::status::DefinitionKind;
 use holdpoint_engine::time::Timestamp;
@@ -155,10 +155,37 @@ pub trait Store: Send + Sync + 'static {
     /// suspect that lost `max_lost` leases fails as `stuck`.
     fn lease_reclaim(&self, key: &ExecutionKey, max_lost: i32) -> StoreResult<Swept>;
 
-    /// Parks a message.
+    /// Decides, and notes the command that asked for it in the same transaction.
+    fn command_decide(
+        &self,
+        scope: &Scope,
+        command: &CommandKey,
+        request: &DecideRequest,
+    ) -> StoreResult<Commanded<Decided>>;
+    /// Cancels, and notes the command that asked for it in the same transaction.
+    fn command_cancel(
+        &self,
+        key: &ExecutionKey,
+        command: &CommandKey,
+        by: &str,
+        end_user: Option<&str>,
+    ) -> Result<Commanded<Acted>, ActError>;
+    /// Counts one more attempt of a message that came back; how many there were, with this one.
+    fn command_attempt(&self, message: &str) -> StoreResult<i32>;
+    /// Forgets the attempts of a message that is settled.
+    fn command_settled(&self, message: &str) -> StoreResult<()>;
+    /// Removes notes of commands, and attempts, that are older than `kept`, at most `limit` of
+    /// each; how many.
+    fn commands_expire(&self, kept: Duration, limit: usize) -> StoreResult<usize>;
+
+    /// Parks a message; the same id again is the same message.
     fn parked_add(&self, message: &ParkedMessage) -> StoreResult<()>;
-    /// Parked messages, newest first: of a scope, or all of them.
-    fn parked_list(&self, scope: Option<&Scope>, limit: usize) -> StoreResult<Vec<ParkedMessage>>;
+    /// Parked messages without their bodies, newest first: of a scope, or all of them.
+    fn parked_list(&self, scope: Option<&Scope>, filter: &ParkedFilter) -> StoreResult<Vec<ParkedMessage>>;
+    /// One parked message: of a scope, or any.
+    fn parked_get(&self, scope: Option<&Scope>, id: ParkedId) -> StoreResult<Option<ParkedMessage>>;
+    /// Removes a parked message; `false` where there is no such one in the scope (or at all).
+    fn parked_remove(&self, scope: Option<&Scope>, id: ParkedId) -> StoreResult<bool>;
 
     /// What gauges show.
     fn stats(&self) -> StoreResult<Stats>;

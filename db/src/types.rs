@@ -124,6 +124,15 @@ pub struct CommandKey {
     pub id: String,
 }
 
+/// What a command came to.
+#[derive(Debug)]
+pub enum Commanded<T> {
+    /// Judged now; accepted, it is noted.
+    Now(T),
+    /// The same command was accepted before, for this execution: nothing happened.
+    Before(ExecutionId),
+}
+
 /// Where the outcome of a command is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReplyTo {
@@ -877,8 +886,14 @@ pub struct ParkedMessage {
     pub message_id: Option<String>,
     /// Its type.
     pub kind: Option<String>,
+    /// Why it was parked, in one word: `dead`, or the code of a problem.
+    pub code: String,
     /// Why it was parked.
     pub reason: String,
+    /// The key whose credential it had, if that was good.
+    pub key: Option<KeyId>,
+    /// Its other AMQP properties as a JSON object.
+    pub properties: String,
     /// Its headers as a JSON object.
     pub headers: String,
     /// Its body, up to 1 MiB.
@@ -889,6 +904,15 @@ pub struct ParkedMessage {
     pub body_digest: String,
     /// When; set by the store.
     pub parked_at: Timestamp,
+}
+
+/// What a list of parked messages is asked for. All conditions hold together.
+#[derive(Debug, Clone, Default)]
+#[allow(missing_docs)]
+pub struct ParkedFilter {
+    pub code: Option<String>,
+    pub after: Option<(Timestamp, ParkedId)>,
+    pub limit: usize,
 }
 
 /// What gauges show.

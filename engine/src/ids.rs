@@ -147,6 +147,14 @@ typed_id!(
     "ses"
 );
 
+impl ParkedId {
+    /// The id of the message with this SHA-256 in hex: parked twice, it is the same one.
+    pub fn of_digest(digest: &str) -> Self {
+        let bits = digest.get(..32).and_then(|hex| u128::from_str_radix(hex, 16).ok()).unwrap_or_default();
+        Self(uuid::Builder::from_custom_bytes(bits.to_be_bytes()).into_uuid())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

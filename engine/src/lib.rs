@@ -14,6 +14,7 @@ pub mod entry;
 pub mod ids;
 pub mod limits;
 pub mod outside;
+pub mod redact;
 pub mod retry;
 pub mod run;
 pub mod scope;

@@ -46,12 +46,14 @@ pub enum SweepKind {
     Timers,
     /// Repeats that are due.
     Retries,
+    /// What was kept long enough.
+    Retention,
 }
 
 impl SweepKind {
     /// All of them.
     pub const ALL: &'static [SweepKind] =
-        &[SweepKind::Stale, SweepKind::Stuck, SweepKind::Timers, SweepKind::Retries];
+        &[SweepKind::Stale, SweepKind::Stuck, SweepKind::Timers, SweepKind::Retries, SweepKind::Retention];
 
     /// The word in rows, logs and metrics.
     pub const fn as_str(self) -> &'static str {
@@ -60,6 +62,7 @@ impl SweepKind {
             SweepKind::Stuck => "stuck",
             SweepKind::Timers => "timers",
             SweepKind::Retries => "retries",
+            SweepKind::Retention => "retention",
         }
     }
 

@@ -19,6 +19,11 @@ pub struct Settings {
     pub timers_period_ms: u64,
     /// Milliseconds between passes of `retries`.
     pub retries_period_ms: u64,
+    /// Milliseconds between passes of `retention`.
+    pub retention_period_ms: u64,
+    /// Days for which a command is known that was accepted: a repeat within them is answered as
+    /// the first was. 7 and up.
+    pub commands_kept_days: u32,
     /// The most rows of a pass, 1 and up.
     pub limit: usize,
     /// Leases that an execution may lose since its last commit before it fails as `stuck`.
@@ -33,6 +38,8 @@ impl Default for Settings {
             stuck_period_ms: 5_000,
             timers_period_ms: 1_000,
             retries_period_ms: 1_000,
+            retention_period_ms: 60_000,
+            commands_kept_days: 8,
             limit: 1_000,
             max_lost_leases: 4,
         }
@@ -47,7 +54,13 @@ impl Settings {
             SweepKind::Stuck => self.stuck_period_ms,
             SweepKind::Timers => self.timers_period_ms,
             SweepKind::Retries => self.retries_period_ms,
+            SweepKind::Retention => self.retention_period_ms,
         })
+    }
+
+    /// How long an accepted command is known.
+    pub fn commands_kept(&self) -> Duration {
+        Duration::from_secs(u64::from(self.commands_kept_days) * 24 * 60 * 60)
     }
 
     /// How often to look for due ticks: twice in the shortest period, at most ten times and

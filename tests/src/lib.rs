@@ -17,6 +17,7 @@ pub mod ports;
 pub mod private_broker;
 pub mod private_postgres;
 pub mod processes;
+pub mod producer;
 pub mod services;
 pub mod sse;
 pub mod store_builders;

@@ -330,10 +330,14 @@ impl System {
         connection.close(200, "done".into()).await.expect("closed");
     }
 
+    /// The broker's address.
+    pub fn amqp_url(&self) -> &str {
+        &self.env[&variable("queue.url")]
+    }
+
     /// A connection to the broker.
     pub async fn amqp(&self) -> lapin::Connection {
-        let url = &self.env[&variable("queue.url")];
-        lapin::Connection::connect(url, lapin::ConnectionProperties::default())
+        lapin::Connection::connect(self.amqp_url(), lapin::ConnectionProperties::default())
             .await
             .expect("the broker answers")
     }
@@ -361,7 +365,7 @@ impl System {
                 let connect = lapin::Connection::connect(&url, lapin::ConnectionProperties::default());
                 let connection =
                     tokio::time::timeout(std::time::Duration::from_secs(2), connect).await.ok()?.ok()?;
-                for queue in ["advance", "sweeps", "dead"] {
+                for queue in ["advance", "sweeps", "commands", "dead"] {
                     let channel = connection.create_channel().await.ok()?;
                     let name = format!("{prefix}.{queue}");
                     let _ = channel

@@ -37,6 +37,9 @@ macro_rules! on_both_stores {
 
 on_both_stores! {
     starts_with_the_same_key_are_one;
+    starts_by_the_same_command_are_one;
+    decisions_by_the_same_command_are_one;
+    cancels_by_the_same_command_are_one;
     starts_in_one_conversation_are_one_at_a_time;
     two_approvals_are_one;
     approve_or_deny;
@@ -109,8 +112,8 @@ impl Ground {
         batch.into_iter().map(|one| one.key).collect()
     }
 
-    fn decide(&self, key: &ExecutionKey, approved: bool) -> Decided {
-        let request = DecideRequest {
+    fn decision(&self, key: &ExecutionKey, approved: bool) -> DecideRequest {
+        DecideRequest {
             execution: key.id,
             tool_call_id: "a".to_owned(),
             approved,
@@ -119,8 +122,11 @@ impl Ground {
             digest: None,
             by: "key_person".to_owned(),
             end_user: None,
-        };
-        self.store.approval_decide(&key.scope, &request).unwrap()
+        }
+    }
+
+    fn decide(&self, key: &ExecutionKey, approved: bool) -> Decided {
+        self.store.approval_decide(&key.scope, &self.decision(key, approved)).unwrap()
     }
 
     fn approval(&self, key: &ExecutionKey) -> ApprovalStatus {
@@ -167,6 +173,58 @@ fn starts_with_the_same_key_are_one(ground: &Ground) {
         assert_eq!(new.len(), 1, "{round:?}");
         let same = |one: &Created| matches!(one, Created::Existing { id, .. } if *id == new[0]);
         assert_eq!(round.iter().filter(|one| same(one)).count(), 7, "{round:?}");
+    }
+}
+
+fn of_round(round: usize) -> CommandKey {
+    CommandKey { source: "/shop".to_owned(), id: format!("m{round}") }
+}
+
+fn starts_by_the_same_command_are_one(ground: &Ground) {
+    let answers = race(8, ROUNDS, |_, round| {
+        // Beside another, so that batches meet in more than one row.
+        let commanded = |round| {
+            let extras = Extras { command: Some(of_round(round)), ..Extras::default() };
+            NewExecution { extras, ..start() }
+        };
+        ground.store.execution_create(&[commanded(round), commanded(round + ROUNDS)]).unwrap()
+    });
+    for round in answers {
+        for place in 0..2 {
+            let of_new = |both: &Vec<Created>| match &both[place] {
+                Created::New { key, .. } => Some(key.id),
+                _ => None,
+            };
+            let new: Vec<_> = round.iter().filter_map(of_new).collect();
+            assert_eq!(new.len(), 1, "{round:?}");
+            let same =
+                |both: &Vec<Created>| matches!(both[place], Created::Existing { id, .. } if id == new[0]);
+            assert_eq!(round.iter().filter(|both| same(both)).count(), 7, "{round:?}");
+        }
+    }
+}
+
+fn decisions_by_the_same_command_are_one(ground: &Ground) {
+    let keys = ground.waiting(Asked::open("a"), ROUNDS);
+    let answers = race(4, ROUNDS, |_, round| {
+        let request = ground.decision(&keys[round], true);
+        ground.store.command_decide(&keys[round].scope, &of_round(round), &request).unwrap()
+    });
+    for round in answers {
+        let taken = round.iter().filter(|one| matches!(one, Commanded::Now(Decided::Taken { .. }))).count();
+        let before = round.iter().filter(|one| matches!(one, Commanded::Before(_))).count();
+        assert_eq!((taken, before), (1, 3), "{round:?}");
+    }
+}
+
+fn cancels_by_the_same_command_are_one(ground: &Ground) {
+    let keys = ground.queued(ROUNDS);
+    let answers = race(4, ROUNDS, |_, round| {
+        ground.store.command_cancel(&keys[round], &of_round(round), "key_person", None).unwrap()
+    });
+    for round in answers {
+        let now = round.iter().filter(|one| matches!(one, Commanded::Now(_))).count();
+        assert_eq!(now, 1, "{round:?}");
     }
 }
 

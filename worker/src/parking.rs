@@ -5,6 +5,7 @@ use holdpoint_db::ParkedMessage;
 use holdpoint_engine::digest::sha256_hex;
 use holdpoint_engine::entropy::Entropy;
 use holdpoint_engine::ids::ParkedId;
+use holdpoint_engine::redact::{REMOVED, keys_out, keys_out_of};
 use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::wire::MAX_BODY;
 use holdpoint_queue::Delivery;
@@ -34,7 +35,7 @@ fn parked(delivery: &Delivery, reason: String) -> ParkedMessage {
         .iter()
         .map(|(name, value)| {
             let secret = CREDENTIALS.contains(&name.to_ascii_lowercase().as_str());
-            (clean(name), if secret { "removed".into() } else { clean(value).into() })
+            (clean(name), if secret { REMOVED.into() } else { clean(&keys_out_of(value)).into() })
         })
         .collect();
     let mut entropy = Entropy::from_seed(getrandom::u64().unwrap_or_default());
@@ -44,9 +45,12 @@ fn parked(delivery: &Delivery, reason: String) -> ParkedMessage {
         queue: delivery.queue.clone(),
         message_id: delivery.message_id.as_deref().map(clean),
         kind: delivery.kind.as_deref().map(clean),
+        code: "dead".to_owned(),
         reason: clean(&reason),
+        key: None,
+        properties: "{}".to_owned(),
         headers: serde_json::Value::Object(headers).to_string(),
-        body: (delivery.body.len() <= MAX_BODY).then(|| delivery.body.to_vec()),
+        body: (delivery.body.len() <= MAX_BODY).then(|| keys_out(&delivery.body)),
         body_bytes: delivery.body.len() as i64,
         body_digest: sha256_hex(&delivery.body),
         parked_at: Timestamp::default(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use holdpoint_db::{ActError, ActRequest};
+use holdpoint_db::{ActError, ActRequest, CommandKey, Commanded};
 use holdpoint_engine::entry::Json;
 use holdpoint_engine::ids::ExecutionId;
 use holdpoint_engine::outside::Refusal;
@@ -95,6 +95,26 @@ async fn act(app: Arc<App>, caller: Caller, id: &str, request: ActRequest) -> An
     let acted = written.map_err(|error| refused(id, error))?;
     app.tell(key, &acted);
     Ok(view::json(StatusCode::ACCEPTED, &Accepted { id, status: acted.status }))
+}
+
+/// A cancel that a command asks for; the execution that it, or its first, was for.
+pub async fn cancel_commanded(
+    app: &App,
+    caller: &Caller,
+    id: &str,
+    command: CommandKey,
+) -> Answer<ExecutionId> {
+    let key = ExecutionKey { scope: caller.scope.clone(), id: execution_id(id)? };
+    let (row, by, end_user) = (key.clone(), caller.key.clone(), caller.end_user.clone());
+    let written =
+        app.write(move |store| store.command_cancel(&row, &command, &by, end_user.as_deref())).await?;
+    match written.map_err(|error| refused(key.id, error))? {
+        Commanded::Before(execution) => Ok(execution),
+        Commanded::Now(acted) => {
+            app.tell(key.clone(), &acted);
+            Ok(key.id)
+        }
+    }
 }
 
 fn refused(id: ExecutionId, error: ActError) -> Problem {

@@ -2,7 +2,7 @@
 //! execution's row; here a body becomes a request, and the outcome an answer.
 
 use axum::extract::State;
-use holdpoint_db::{Acted, ApprovalFilter, ApprovalRow, DecideRequest, Decided};
+use holdpoint_db::{Acted, ApprovalFilter, ApprovalRow, CommandKey, Commanded, DecideRequest, Decided};
 use holdpoint_engine::entry::Json;
 use holdpoint_engine::ids::ExecutionId;
 use holdpoint_engine::status::{ApprovalStatus, Status};
@@ -49,6 +49,14 @@ struct ItemBody {
     reason: Option<String>,
     arguments: Option<Json>,
     digest: Option<String>,
+}
+
+impl ItemBody {
+    /// Whose decision it is, and the decision.
+    fn apart(self) -> (String, String, DecisionBody) {
+        let Self { execution_id, tool_call_id, approved, reason, arguments, digest } = self;
+        (execution_id, tool_call_id, DecisionBody { approved, reason, arguments, digest })
+    }
 }
 
 /// What a decision is answered with.
@@ -104,14 +112,8 @@ pub async fn many(State(app): Shared, caller: Caller, body: RawBody) -> Answer {
 }
 
 async fn decide_item(app: &App, caller: &Caller, item: &Json) -> Answer<Decision> {
-    let item: ItemBody = body::read(item.get())?;
-    let body = DecisionBody {
-        approved: item.approved,
-        reason: item.reason,
-        arguments: item.arguments,
-        digest: item.digest,
-    };
-    decide(app, caller, &item.execution_id, item.tool_call_id, body).await
+    let (id, call, body) = body::read::<ItemBody>(item.get())?.apart();
+    decide(app, caller, &id, call, body).await
 }
 
 /// What is wrong with the edited arguments is told as such, before the body is read as a whole.
@@ -123,7 +125,6 @@ fn check_arguments(text: &str, below: &str) -> Answer<()> {
 }
 
 async fn decide(app: &App, caller: &Caller, id: &str, call: String, body: DecisionBody) -> Answer<Decision> {
-    let no_call = |call: &str| Problem::not_found("tool call that was asked about", call);
     let execution: ExecutionId = id.parse().map_err(|_| no_call(&call))?;
     let request = request(app, caller, execution, call, body)?;
     let decided = match unfit(app, caller, &request).await? {
@@ -133,6 +134,40 @@ async fn decide(app: &App, caller: &Caller, id: &str, call: String, body: Decisi
             app.write(move |store| store.approval_decide(&scope, &request)).await??
         }
     };
+    told(app, &request.tool_call_id, decided)
+}
+
+/// A decision that a command asks for: `text` is an item of `POST /v1/approvals/decisions`.
+/// The execution that it, or its first, was for.
+pub async fn decide_commanded(
+    app: &App,
+    caller: &Caller,
+    text: &str,
+    command: CommandKey,
+) -> Answer<ExecutionId> {
+    check_arguments(text, "/arguments")?;
+    let (id, call, body) = body::read::<ItemBody>(text)?.apart();
+    let execution: ExecutionId = id.parse().map_err(|_| no_call(&call))?;
+    let request = request(app, caller, execution, call, body)?;
+    let call = request.tool_call_id.clone();
+    let decided = match unfit(app, caller, &request).await? {
+        Some(decided) => Commanded::Now(decided),
+        None => {
+            let scope = caller.scope.clone();
+            app.write(move |store| store.command_decide(&scope, &command, &request)).await??
+        }
+    };
+    match decided {
+        Commanded::Before(execution) => Ok(execution),
+        Commanded::Now(decided) => Ok(told(app, &call, decided)?.execution_id),
+    }
+}
+
+fn no_call(call: &str) -> Problem {
+    Problem::not_found("tool call that was asked about", call)
+}
+
+fn told(app: &App, call: &str, decided: Decided) -> Answer<Decision> {
     match decided {
         Decided::Taken { approval, acted } => {
             taken(app, &approval, &acted);
@@ -142,7 +177,7 @@ async fn decide(app: &App, caller: &Caller, id: &str, call: String, body: Decisi
         Decided::Conflict(approval) => Err(conflict(approval)),
         Decided::Closed(approval) => Err(closed(&approval)),
         Decided::DigestMismatch(approval) => Err(digest_mismatch(&approval)),
-        Decided::NotFound => Err(no_call(&request.tool_call_id)),
+        Decided::NotFound => Err(no_call(call)),
     }
 }
 

@@ -13,10 +13,10 @@ use crate::observe::observe;
 use crate::openapi;
 use crate::problem::{Code, Problem};
 
-mod acts;
+pub(crate) mod acts;
 mod agents;
 mod approvals;
-mod approvals_decide;
+pub(crate) mod approvals_decide;
 mod batch;
 mod conversations;
 mod cron;
@@ -27,8 +27,8 @@ mod keys;
 mod list;
 mod parked;
 mod route;
-mod start;
-mod start_body;
+pub(crate) mod start;
+pub(crate) mod start_body;
 mod steps;
 mod stream;
 mod sweeps;
@@ -88,6 +88,9 @@ pub fn table() -> Vec<Route> {
         Route::post("/v1/keys", Admin, keys::create, keys::create_doc),
         Route::delete("/v1/keys/{id}", Admin, keys::revoke, keys::revoke_doc),
         Route::get("/v1/parked-messages", Admin, parked::list, parked::list_doc),
+        Route::get("/v1/parked-messages/{id}", Admin, parked::get, parked::get_doc),
+        Route::delete("/v1/parked-messages/{id}", Admin, parked::discard, parked::discard_doc),
+        Route::post("/v1/parked-messages/{id}/redrive", Admin, parked::redrive, parked::redrive_doc),
         Route::get("/v1/sweeps", Admin, sweeps::list, sweeps::list_doc),
         Route::post("/v1/sweeps/stale", Admin, sweeps::stale, sweeps::stale_doc),
         Route::get("/internal/cron/cleanup-stale-workflows", None, cron::handle, cron::get_doc),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use holdpoint_db::*;
 use holdpoint_engine::entry::Line;
-use holdpoint_engine::ids::{ApprovalId, ExecutionId, KeyId, SessionId, SweepId};
+use holdpoint_engine::ids::{ApprovalId, ExecutionId, KeyId, ParkedId, SessionId, SweepId};
 use holdpoint_engine::outside::Refusal;
 use holdpoint_engine::scope::Scope;
 use holdpoint_engine::status::{ApprovalStatus, DefinitionKind, RunType, Status};
@@ -29,6 +29,7 @@ pub struct State {
     pub definitions: Vec<DefinitionRow>,
     pub acts: Vec<ActRequest>,
     pub sweeps: Vec<SweepStart>,
+    pub parked: Vec<ParkedMessage>,
     pub key_reads: usize,
     pub event_reads: usize,
 }
@@ -505,12 +506,65 @@ impl Store for Rows {
         not_here()
     }
 
-    fn parked_add(&self, _: &ParkedMessage) -> StoreResult<()> {
+    fn parked_add(&self, message: &ParkedMessage) -> StoreResult<()> {
+        self.here()?.parked.push(message.clone());
+        Ok(())
+    }
+
+    fn parked_list(&self, scope: Option<&Scope>, filter: &ParkedFilter) -> StoreResult<Vec<ParkedMessage>> {
+        let state = self.here()?;
+        let fits = |row: &&ParkedMessage| {
+            scope.is_none_or(|scope| row.scope.as_ref() == Some(scope))
+                && filter.code.as_ref().is_none_or(|code| *code == row.code)
+                && filter.after.is_none_or(|(at, id)| (row.parked_at, row.id) < (at, id))
+        };
+        let mut rows: Vec<ParkedMessage> = state.parked.iter().filter(fits).cloned().collect();
+        rows.sort_by_key(|row| std::cmp::Reverse((row.parked_at, row.id)));
+        rows.truncate(filter.limit);
+        Ok(rows.into_iter().map(|row| ParkedMessage { body: None, ..row }).collect())
+    }
+
+    fn parked_get(&self, scope: Option<&Scope>, id: ParkedId) -> StoreResult<Option<ParkedMessage>> {
+        let of = |row: &&ParkedMessage| row.id == id && (scope.is_none() || row.scope.as_ref() == scope);
+        Ok(self.here()?.parked.iter().find(of).cloned())
+    }
+
+    fn parked_remove(&self, scope: Option<&Scope>, id: ParkedId) -> StoreResult<bool> {
+        let mut state = self.here()?;
+        let before = state.parked.len();
+        state.parked.retain(|row| row.id != id || (scope.is_some() && row.scope.as_ref() != scope));
+        Ok(state.parked.len() < before)
+    }
+
+    fn command_decide(
+        &self,
+        _: &Scope,
+        _: &CommandKey,
+        _: &DecideRequest,
+    ) -> StoreResult<Commanded<Decided>> {
         not_here()
     }
 
-    fn parked_list(&self, _: Option<&Scope>, _: usize) -> StoreResult<Vec<ParkedMessage>> {
-        Ok(Vec::new())
+    fn command_cancel(
+        &self,
+        _: &ExecutionKey,
+        _: &CommandKey,
+        _: &str,
+        _: Option<&str>,
+    ) -> Result<Commanded<Acted>, ActError> {
+        Ok(not_here()?)
+    }
+
+    fn command_attempt(&self, _: &str) -> StoreResult<i32> {
+        not_here()
+    }
+
+    fn command_settled(&self, _: &str) -> StoreResult<()> {
+        not_here()
+    }
+
+    fn commands_expire(&self, _: Duration, _: usize) -> StoreResult<usize> {
+        not_here()
     }
 
     fn stats(&self) -> StoreResult<Stats> {

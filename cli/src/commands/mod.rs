@@ -9,6 +9,7 @@ mod executions;
 mod healthcheck;
 mod keys;
 mod migrate;
+mod parked;
 mod scheduler;
 mod start;
 mod sweeps;
@@ -72,6 +73,8 @@ pub enum Command {
     Approvals(approvals::Arguments),
     /// Register and show agents
     Agents(agents::Arguments),
+    /// List, show, take in again and discard messages that could not be carried out
+    Parked(parked::Arguments),
     /// Run and list sweeps
     Sweeps(sweeps::Arguments),
     /// Measure a running installation
@@ -95,6 +98,7 @@ pub async fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Executions(arguments) => executions::run(arguments, output).await,
         Command::Approvals(arguments) => approvals::run(arguments, output).await,
         Command::Agents(arguments) => agents::run(arguments, output).await,
+        Command::Parked(arguments) => parked::run(arguments, &line.sources, output).await,
         Command::Sweeps(arguments) => sweeps::run(arguments, output).await,
         Command::Bench(arguments) => bench::run(arguments, output).await,
         Command::Healthcheck(arguments) => healthcheck::run(arguments).await,
@@ -149,6 +153,11 @@ mod tests {
             "agents delete a",
             "sweeps run stale --dry-run --timeout 1h --limit 5",
             "sweeps list",
+            "parked list --code poison --limit 5 --json",
+            "parked list --all",
+            "parked show prk_1",
+            "parked redrive prk_1",
+            "parked discard prk_1 --all",
             "bench --what latency --count 5 --url http://x --key k",
             "healthcheck http://127.0.0.1:4653/healthz",
         ] {

@@ -89,12 +89,14 @@ fn check_numbers(configuration: &Configuration) -> Result<(), Usage> {
         ("api.header_timeout_ms", api.header_timeout_ms),
         ("api.idle_timeout_ms", api.idle_timeout_ms),
         ("api.streams", api.streams as u64),
+        ("api.commands_prefetch", u64::from(api.commands_prefetch)),
         ("api.keep_alive_ms", api.keep_alive_ms),
         ("api.stream_poll_ms", api.stream_poll_ms),
         ("scheduler.stale_period_ms", scheduler.stale_period_ms),
         ("scheduler.stuck_period_ms", scheduler.stuck_period_ms),
         ("scheduler.timers_period_ms", scheduler.timers_period_ms),
         ("scheduler.retries_period_ms", scheduler.retries_period_ms),
+        ("scheduler.retention_period_ms", scheduler.retention_period_ms),
         ("scheduler.limit", scheduler.limit as u64),
         ("limits.value_bytes", limits.value_bytes as u64),
         ("limits.journal_bytes", limits.journal_bytes as u64),
@@ -116,6 +118,10 @@ fn check_leases(configuration: &Configuration) -> Result<(), Usage> {
             worker.drain_ms,
             "29000 or less: a process ends within 30 s of SIGTERM",
         ));
+    }
+    let kept = configuration.scheduler.commands_kept_days;
+    if kept < 7 {
+        return Err(wrong("scheduler.commands_kept_days", kept, "7 or more: producers count on a week"));
     }
     if configuration.scheduler.max_lost_leases < 2 {
         return Err(wrong("scheduler.max_lost_leases", configuration.scheduler.max_lost_leases, "2 or more"));

@@ -1,6 +1,7 @@
 //! One pass of a sweep: recorded, bounded, idempotent. Adding a sweep is one file and one
 //! line in [`Sweeper::pass`].
 
+mod retention;
 mod retries;
 mod stale;
 mod stuck;
@@ -75,8 +76,9 @@ impl Sweeper {
             return Ok(SweepReport::default());
         }
         let report = self.pass(&start, bounds).await?;
-        let keep =
-            report != SweepReport::default() || !matches!(start.kind, SweepKind::Timers | SweepKind::Retries);
+        // Passes that find nothing are many, and would be all that is listed.
+        let quiet = matches!(start.kind, SweepKind::Timers | SweepKind::Retries | SweepKind::Retention);
+        let keep = report != SweepReport::default() || !quiet;
         let (kind, id, period) = (start.kind, start.id, self.settings.period(start.kind));
         let by_tick = start.source == SweepSource::Scheduler;
         // The tick first: were the pass finished and its tick open, every further command of
@@ -107,6 +109,7 @@ impl Sweeper {
             SweepKind::Stuck => stuck::run(&pass).await,
             SweepKind::Timers => timers::run(&pass).await,
             SweepKind::Retries => retries::run(&pass).await,
+            SweepKind::Retention => retention::run(&pass).await,
         }
     }
 

@@ -19,6 +19,8 @@ on_both_stores! {
     keys_are_listed_newest_first;
     a_key_is_revoked_in_its_scope;
     a_parked_message_is_kept_as_it_came;
+    a_parked_message_is_removed_by_its_owner_only;
+    parked_messages_are_paged_and_filtered;
     parked_messages_are_listed_newest_first;
     gauges_count_what_is_alive;
     migrations_run_once;
@@ -94,7 +96,10 @@ fn parked(scope: Option<Scope>) -> ParkedMessage {
         queue: "holdpoint.sweeps".to_owned(),
         message_id: Some("m".to_owned()),
         kind: Some("sweep".to_owned()),
+        code: "undecodable".to_owned(),
         reason: "malformed".to_owned(),
+        key: Some(KeyId(Uuid::from_u128(7))),
+        properties: r#"{"reply_to":"q"}"#.to_owned(),
         headers: r#"{"a":"b"}"#.to_owned(),
         body: Some(vec![0, 255, 0, 7]),
         body_bytes: 4,
@@ -107,8 +112,14 @@ fn a_parked_message_is_kept_as_it_came(bed: &Bed) {
     let before = bed.store.now().unwrap();
     let message = parked(Some(scope()));
     bed.store.parked_add(&message).unwrap();
-    let found = bed.store.parked_list(Some(&scope()), 10).unwrap().remove(0);
+    let listed = parked_list(bed, Some(&scope()), 10).remove(0);
+    assert_eq!((listed.id, &listed.body, listed.body_bytes), (message.id, &None, 4));
+    let found = bed.store.parked_get(Some(&scope()), message.id).unwrap().unwrap();
     assert_eq!((found.id, &found.body, found.body_bytes), (message.id, &message.body, 4));
+    assert_eq!(
+        (&found.code, found.key, &found.properties),
+        (&message.code, message.key, &message.properties)
+    );
     assert_eq!(
         (&found.queue, &found.message_id, &found.kind),
         (&message.queue, &message.message_id, &message.kind)
@@ -118,8 +129,48 @@ fn a_parked_message_is_kept_as_it_came(bed: &Bed) {
     assert!(found.parked_at >= before, "the store says when");
     let bare = ParkedMessage { message_id: None, kind: None, body: None, ..parked(None) };
     bed.store.parked_add(&bare).unwrap();
-    let found = bed.store.parked_list(None, 1).unwrap().remove(0);
+    let found = parked_list(bed, None, 1).remove(0);
     assert_eq!((found.id, found.scope, found.body), (bare.id, None, None));
+}
+
+fn parked_list(bed: &Bed, scope: Option<&Scope>, limit: usize) -> Vec<ParkedMessage> {
+    bed.store.parked_list(scope, &ParkedFilter { limit, ..ParkedFilter::default() }).unwrap()
+}
+
+fn a_parked_message_is_removed_by_its_owner_only(bed: &Bed) {
+    let (ours, nobodys) = (parked(Some(scope())), parked(None));
+    for message in [&ours, &nobodys] {
+        bed.store.parked_add(message).unwrap();
+        assert!(bed.store.parked_get(Some(&stranger()), message.id).unwrap().is_none());
+        assert!(!bed.store.parked_remove(Some(&stranger()), message.id).unwrap());
+    }
+    assert!(!bed.store.parked_remove(Some(&scope()), nobodys.id).unwrap());
+    assert!(bed.store.parked_remove(Some(&scope()), ours.id).unwrap());
+    assert!(!bed.store.parked_remove(Some(&scope()), ours.id).unwrap());
+    assert!(bed.store.parked_get(None, nobodys.id).unwrap().is_some());
+    assert!(bed.store.parked_remove(None, nobodys.id).unwrap());
+    assert!(parked_list(bed, None, 10).is_empty());
+}
+
+fn parked_messages_are_paged_and_filtered(bed: &Bed) {
+    let all: Vec<_> = (0..5)
+        .map(|n| ParkedMessage {
+            code: if n % 2 == 0 { "even" } else { "odd" }.to_owned(),
+            ..parked(Some(scope()))
+        })
+        .collect();
+    all.iter().for_each(|message| bed.store.parked_add(message).unwrap());
+    let (mut after, mut seen) = (None, Vec::new());
+    loop {
+        let filter = ParkedFilter { after, limit: 2, ..ParkedFilter::default() };
+        let page = bed.store.parked_list(Some(&scope()), &filter).unwrap();
+        let Some(last) = page.last() else { break };
+        after = Some((last.parked_at, last.id));
+        seen.extend(page.iter().map(|message| message.id));
+    }
+    assert_eq!(seen, all.iter().rev().map(|message| message.id).collect::<Vec<_>>());
+    let odd = ParkedFilter { code: Some("odd".to_owned()), limit: 10, ..ParkedFilter::default() };
+    assert_eq!(bed.store.parked_list(Some(&scope()), &odd).unwrap().len(), 2);
 }
 
 fn parked_messages_are_listed_newest_first(bed: &Bed) {
@@ -128,8 +179,7 @@ fn parked_messages_are_listed_newest_first(bed: &Bed) {
         bed.store.parked_add(message).unwrap();
     }
     let list = |scope: Option<&Scope>, limit| {
-        let rows = bed.store.parked_list(scope, limit).unwrap();
-        rows.into_iter().map(|row| row.id).collect::<Vec<_>>()
+        parked_list(bed, scope, limit).into_iter().map(|row| row.id).collect::<Vec<_>>()
     };
     assert_eq!(list(None, 10), [nobodys.id, theirs.id, ours.id]);
     assert_eq!(list(None, 1), [nobodys.id]);

@@ -3,6 +3,7 @@
 mod acts;
 mod approvals;
 mod children;
+mod commands;
 mod commits;
 mod conversations;
 mod definitions;

@@ -1,0 +1,113 @@
+//! Messages that cannot be carried out, as they are kept: with the reason, without credentials.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use holdpoint_db::ParkedMessage;
+use holdpoint_engine::digest::sha256_hex;
+use holdpoint_engine::ids::ParkedId;
+use holdpoint_engine::redact::{REMOVED, keys_out, keys_out_of};
+use holdpoint_engine::time::Timestamp;
+use holdpoint_engine::wire::MAX_BODY;
+use serde::{Deserialize, Serialize};
+
+use super::carry_out::Judged;
+use super::envelope::Incoming;
+use crate::problem::Problem;
+
+/// Headers that may hold a credential; of one that is no key of ours only the name is kept.
+const CREDENTIALS: &[&str] = &["authorization", "api_key", "api-key", "x-api-key"];
+
+/// The longest text of a header or property that is kept, in characters.
+const LONGEST: usize = 1_000;
+
+/// What a message carries beside its headers.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Properties {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content_type: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    correlation_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reply_to: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    app_id: Option<String>,
+}
+
+/// The message as it is kept. The same message again has the same id.
+pub fn parked(message: &Incoming, judged: &Judged, problem: &Problem) -> ParkedMessage {
+    let (scope, key) = judged.owner.clone().unzip();
+    let kept = |text: &Option<String>| text.as_deref().map(clean);
+    let properties = Properties {
+        content_type: kept(&message.content_type),
+        correlation_id: kept(&message.correlation_id),
+        reply_to: kept(&message.reply_to),
+        app_id: kept(&message.app_id),
+    };
+    let body =
+        (message.body.len() <= MAX_BODY).then(|| redacted(&message.body, judged.written_key.as_deref()));
+    ParkedMessage {
+        id: ParkedId::of_digest(&message.fingerprint()),
+        scope,
+        queue: message.queue.clone(),
+        message_id: judged.id.as_deref().map(clean),
+        kind: kept(&judged.type_name),
+        code: problem.code().as_str().to_owned(),
+        reason: clean(problem.detail()),
+        key,
+        properties: serde_json::to_string(&properties).unwrap_or_default(),
+        headers: headers(&message.headers),
+        body,
+        body_bytes: message.body.len() as i64,
+        body_digest: sha256_hex(&message.body),
+        parked_at: Timestamp::default(),
+    }
+}
+
+/// The message as it came, but for its credential; `None` where its body was too large to keep.
+pub fn unparked(row: &ParkedMessage) -> Option<Incoming> {
+    let properties: Properties = serde_json::from_str(&row.properties).unwrap_or_default();
+    Some(Incoming {
+        body: Bytes::from(row.body.clone()?),
+        kind: row.kind.clone(),
+        message_id: row.message_id.clone(),
+        content_type: properties.content_type,
+        correlation_id: properties.correlation_id,
+        reply_to: properties.reply_to,
+        app_id: properties.app_id,
+        headers: serde_json::from_str(&row.headers).unwrap_or_default(),
+        queue: row.queue.clone(),
+    })
+}
+
+fn headers(came: &BTreeMap<String, String>) -> String {
+    let kept: BTreeMap<String, String> = came
+        .iter()
+        .map(|(name, value)| {
+            let out = keys_out_of(value);
+            let secret = CREDENTIALS.contains(&name.to_ascii_lowercase().as_str());
+            // With a key of ours in it, its id stands there now, and says whose it was.
+            (clean(name), if secret && out == *value { REMOVED.to_owned() } else { clean(&out) })
+        })
+        .collect();
+    serde_json::to_string(&kept).unwrap_or_default()
+}
+
+/// The body without keys, and without what stood in the place of one.
+fn redacted(body: &[u8], written_key: Option<&str>) -> Vec<u8> {
+    let out = keys_out(body);
+    match written_key {
+        Some(written) if written.len() > 2 && written.starts_with('"') && keys_out_of(written) == written => {
+            let removed = format!("\"{REMOVED}\"");
+            String::from_utf8(out)
+                .map_or_else(|error| error.into_bytes(), |text| text.replace(written, &removed).into_bytes())
+        }
+        _ => out,
+    }
+}
+
+/// What a text column can hold.
+fn clean(text: &str) -> String {
+    keys_out_of(text).chars().filter(|c| *c != '\0').take(LONGEST).collect()
+}
