@@ -140,6 +140,8 @@ pub struct Approval {
     /// The same bytes as text: what the digest is over.
     arguments_text: String,
     digest: String,
+    /// For a tool of an MCP server: of the server's list; a part of the digest.
+    list_digest: Option<String>,
     requested_at: Timestamp,
     expires_at: Timestamp,
     status: ApprovalStatus,
@@ -169,6 +171,7 @@ impl From<ApprovalRow> for Approval {
             arguments: raw_text(&row.arguments),
             arguments_text: row.arguments,
             digest: row.digest,
+            list_digest: row.list_digest,
             requested_at: row.requested_at,
             expires_at: row.expires_at,
             status: row.status,

@@ -1,7 +1,6 @@
 //! A decision, judged in the contract's order under the lock of the execution's row: is it
 //! there, is it decided, is it closed, does the digest match.
 
-use holdpoint_engine::digest::arguments_digest;
 use holdpoint_engine::effect::Act;
 use holdpoint_engine::entry::ApprovalDecided;
 use holdpoint_engine::scope::Scope;
@@ -58,7 +57,7 @@ fn decide(conn: &mut Conn, scope: &Scope, request: &DecideRequest) -> StoreResul
         return Ok(Decided::Closed(approval));
     }
     // Of the stored bytes, computed anew: what is decided on is what was seen.
-    let digest = arguments_digest(&approval.tool, approval.version, &approval.arguments);
+    let digest = approval.digest_of(&approval.arguments);
     if request.digest.as_ref().is_some_and(|seen| *seen != approval.digest || *seen != digest) {
         return Ok(Decided::DigestMismatch(approval));
     }
@@ -90,7 +89,7 @@ fn take(
     request: &DecideRequest,
 ) -> StoreResult<Acted> {
     let edited = request.arguments.as_ref().filter(|_| request.approved);
-    let edited_digest = edited.map(|bytes| arguments_digest(&approval.tool, approval.version, bytes));
+    let edited_digest = edited.map(|bytes| approval.digest_of(bytes));
     let [tenant, project, id] = key_row(&locked.key);
     let [status, reason, by, at, arguments, digest, call] = binds![
         ApprovalStatus::of_decision(request.approved).as_str(),

@@ -18,7 +18,8 @@ pub(crate) const APPROVAL: &str = "
       (SELECT e.status FROM executions e WHERE e.tenant = a.tenant AND e.project = a.project AND e.id = a.execution),
       a.step, a.call_id, a.agent, a.version, a.tool,
       a.arguments, a.digest, a.requested_at, a.expires_at, a.status, a.reason, a.edited_arguments,
-      a.edited_digest, a.decided_by, a.decided_at, a.used_at, a.conversation_id, (SELECT hp_now())
+      a.edited_digest, a.decided_by, a.decided_at, a.used_at, a.conversation_id, a.list_digest,
+      (SELECT hp_now())
     FROM approvals a WHERE a.tenant = ? AND a.project = ?";
 
 /// A pending one whose time is over reads `expired`.
@@ -44,6 +45,7 @@ pub(crate) fn read_approval(mut row: Row) -> StoreResult<ApprovalRow> {
         decided_at: row.opt_time()?,
         used_at: row.opt_time()?,
         conversation_id: row.opt_text()?,
+        list_digest: row.opt_text()?,
         delegated_by: None,
     };
     if approval.status == ApprovalStatus::Pending && approval.expires_at <= row.time()? {

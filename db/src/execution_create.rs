@@ -24,10 +24,10 @@ pub(crate) fn execution_create_in_txn(
     batch: &[NewExecution],
     repeat: bool,
 ) -> StoreResult<Vec<Created>> {
-    let resolved = resolve_versions(conn, batch)?;
-    let mut versions: Vec<Option<i32>> = resolved.iter().map(|found| Some(found.as_ref()?.version)).collect();
+    let versions = resolve_versions(conn, batch)?;
+    let pins = pin::pins(conn, batch, &versions)?;
+    let mut versions: Vec<Option<i32>> = versions.into_iter().map(|found| Some(found?.version)).collect();
     let commands = commands::take(conn, batch, &mut versions)?;
-    let pins = pin::pins(conn, batch, &resolved)?;
     let mut inserted = insert_infos(conn, batch, &versions, &pins)?;
     let mut refused = conversations::take(conn, batch, &mut inserted)?;
     insert_executions(conn, batch, &inserted)?;

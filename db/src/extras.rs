@@ -7,6 +7,7 @@ use holdpoint_engine::wire::ExecutionKey;
 
 use crate::conn::Conn;
 use crate::execution_claim::key_row;
+use crate::outgoing;
 use crate::row::Row;
 use crate::sql::{Bind, binds};
 use crate::store::StoreResult;
@@ -109,10 +110,12 @@ const REMOVE_SEALED: &str = "
     UPDATE execution_extras AS e SET sealed_headers = NULL
     FROM u WHERE e.tenant = u.t AND e.project = u.p AND e.id = u.x AND e.sealed_headers IS NOT NULL";
 
-/// In the transaction that ends these executions: what was only theirs while they ran goes.
+/// In the transaction that ends these executions: what was only theirs while they ran goes,
+/// and whoever asked for their end is to be told.
 pub(crate) fn end(conn: &mut Conn, ended: &[ExecutionKey]) -> StoreResult<()> {
     let rows: Vec<_> = ended.iter().map(key_row).collect();
-    conn.each(REMOVE_SEALED, &rows, &[]).map(drop)
+    conn.each(REMOVE_SEALED, &rows, &[])?;
+    outgoing::insert_replies(conn, ended)
 }
 
 const REMEMBER: &str = "

@@ -36,8 +36,8 @@ enum Home {
 /// The store.
 pub(crate) struct SqlStore {
     home: Home,
-    hot: Arc<Pool>,
-    read: Arc<Pool>,
+    pub(crate) hot: Arc<Pool>,
+    pub(crate) read: Arc<Pool>,
     metrics: Metrics,
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use holdpoint_engine::advance::Gate;
+use holdpoint_engine::digest::call_digest;
 use holdpoint_engine::effect::Act;
 use holdpoint_engine::entry::{ApprovalRequested, DelegatedBy, Line, Usage};
 use holdpoint_engine::ids::{ApprovalId, ExecutionId, KeyId, ParkedId, SessionId, SweepId};
@@ -14,6 +15,8 @@ use holdpoint_engine::status::{ApprovalStatus, DefinitionKind, Failure, Outcome,
 use holdpoint_engine::team::Pins;
 use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::wire::{ExecutionKey, SweepKind};
+
+use crate::event_types::Backlog;
 
 /// Why the store did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -549,6 +552,15 @@ pub struct ApprovalRow {
     pub conversation_id: Option<String>,
     /// The child's call that it is about, where it is shown through the parent.
     pub delegated_by: Option<DelegatedBy>,
+    /// For a tool of an MCP server: of the list that the call was asked for under.
+    pub list_digest: Option<String>,
+}
+
+impl ApprovalRow {
+    /// The digest of these arguments, sent by this call.
+    pub fn digest_of(&self, arguments: &str) -> String {
+        call_digest(&self.tool, self.version, arguments, self.list_digest.as_deref())
+    }
 }
 
 /// One execution as callers see it.
@@ -930,6 +942,8 @@ pub struct Stats {
     pub leased: i64,
     /// Parked messages.
     pub parked: i64,
+    /// Events and replies that are still to be sent.
+    pub outgoing: Vec<Backlog>,
     /// The database's time.
     pub now: Timestamp,
 }

@@ -5,6 +5,8 @@
 //! The story of one call: take in what came, begin or resume, go on as far as possible,
 //! say what to wait for.
 
+mod mcp;
+
 use std::time::Duration;
 
 use serde_json::Value;
@@ -34,6 +36,7 @@ use crate::status::{ApprovalStatus, DefinitionKind, EffectClass, ErrorType, Fail
 use crate::team::{MAX_DEPTH, Member, Team};
 use crate::time::Timestamp;
 use crate::transcript;
+use mcp::of_listing;
 
 /// A retry that is due within this is waited for without giving the lease back.
 const HOLD_FOR_RETRY: Duration = Duration::from_secs(2);
@@ -66,6 +69,12 @@ pub struct Pinned {
 }
 
 impl Pinned {
+    /// Whom a list of a server's tools belongs to; the agent that the execution began with is
+    /// always `None`.
+    pub fn listed_for(&self, member: Option<&Member>) -> Option<Member> {
+        member.filter(|member| member.agent != self.name || member.version != self.version).cloned()
+    }
+
     /// The agent of that version; `None` stands for the one that the execution began with.
     pub fn agent(&self, member: Option<&Member>) -> Option<&CompiledAgent> {
         let own = |member: &&Member| member.agent != self.name || member.version != self.version;
@@ -230,6 +239,7 @@ impl<'a> Turn<'a> {
             }
             Input::Answered { step, answer } => self.model_answered(step, answer),
             Input::Returned { step, output } => self.tool_returned(step, output),
+            Input::Listed { step, tools } => self.listed(step, tools),
             Input::Delegated { step, child } => self.delegated(step, child),
             Input::Failed { step, failure, retry_after, certainty } => {
                 self.attempt_failed(step, failure, retry_after, certainty);
@@ -408,12 +418,18 @@ impl<'a> Turn<'a> {
                 call.arguments.len(),
                 self.limits.value_bytes
             )),
-            Some(tool) => tool.check_arguments(&call.arguments).map(|()| tool.tool.approval),
+            Some(tool) => tool
+                .check_arguments(&call.arguments)
+                .and_then(|()| self.check_listed_call(&tool.tool, call))
+                .map(|()| {
+                    let asker = self.run.speaker.as_ref();
+                    (self.must_ask(&tool.tool, asker), tool.tool.approval.named_expiry())
+                }),
         };
         match checked {
             Err(message) => self.refuse_call(call, message),
-            Ok(approval) if approval.is_needed() => self.ask(call.step, approval.named_expiry()),
-            Ok(_) => {}
+            Ok((true, expiry)) => self.ask(call.step, expiry),
+            Ok((false, _)) => {}
         }
     }
 
@@ -423,11 +439,13 @@ impl<'a> Turn<'a> {
             return;
         };
         let version = work.asker.as_ref().map_or(self.pinned.definition.version(), |asker| asker.version);
+        let list_digest = self.list_digest(&work);
         let entry = Entry::ApprovalRequested(ApprovalRequested {
             approval_id: ApprovalId::new(self.now, self.entropy),
             step,
             arguments: raw(&work.arguments),
-            digest: digest::arguments_digest(&work.tool, version, &work.arguments),
+            digest: digest::call_digest(&work.tool, version, &work.arguments, list_digest.as_deref()),
+            list_digest,
             tool_call_id: work.call_id,
             tool: work.tool,
             arguments_text: work.arguments,
@@ -524,7 +542,8 @@ impl<'a> Turn<'a> {
                 retry_at: self.now.plus(wait),
             })),
             (None, Work::Tool(work)) => self.tool_failed(number, work, failure),
-            (None, _) => {
+            (None, work) => {
+                let failure = of_listing(failure, &work);
                 let mut entries = outside::close_approvals(self.run, ApprovalStatus::Cancelled);
                 entries.push(Entry::ExecutionFailed(ExecutionFailed {
                     reason: failure.kind.reason(),
@@ -536,7 +555,13 @@ impl<'a> Turn<'a> {
     }
 
     fn class_and_retry(&self, step: &Step) -> (EffectClass, Retry) {
-        let tool = step.tool().and_then(|work| self.tool_of(work));
+        let tool = match &step.work {
+            Work::Listing { agent, tool } => {
+                return (EffectClass::Idempotent, self.listing_retry(agent.as_ref(), tool));
+            }
+            Work::Tool(work) => self.tool_of(work),
+            Work::Model | Work::Noop => None,
+        };
         match (tool, self.agent()) {
             (Some(tool), _) => (tool.tool.class(), tool.tool.retry),
             (None, Some(agent)) => (EffectClass::Idempotent, agent.agent.model.retry),
@@ -613,6 +638,9 @@ impl<'a> Turn<'a> {
                 }
                 (_, Work::Tool(work)) => self.call_tool(number, step.attempt + 1, work),
                 (_, Work::Model) => self.call_model(number, step.attempt + 1),
+                (_, Work::Listing { agent, tool }) => {
+                    self.begin_listing(number, step.attempt + 1, agent, &tool);
+                }
                 (_, Work::Noop) => {}
             }
             if self.ended() {
@@ -631,6 +659,9 @@ impl<'a> Turn<'a> {
             let message = format!("the limit max_turns is {most}");
             let entries = outside::fail(self.run, Reason::TurnLimit, message);
             return self.push_all(entries);
+        }
+        if self.list_servers() {
+            return;
         }
         let step = self.run.next_step();
         self.call_model(step, 1);
@@ -666,10 +697,15 @@ impl<'a> Turn<'a> {
         let Some(tool) = agent.tool(&work.tool) else {
             return;
         };
-        let digest = digest::arguments_digest(&work.tool, agent.version, &work.arguments);
+        if let Err(message) = self.check_listed(&tool.tool, &work) {
+            return self.tool_failed(step, work, Failure::new(ErrorType::Logic, message));
+        }
+        let list = self.list_digest(&work);
+        let digest = digest::call_digest(&work.tool, agent.version, &work.arguments, list.as_deref());
         match &work.gate {
             Some(decided) if *decided != digest => return self.ask_again(&work.call_id),
             None if tool.tool.approval.is_needed() => return self.ask_again(&work.call_id),
+            None if self.must_ask(&tool.tool, work.asker.as_ref()) => return self.ask(step, None),
             _ => {}
         }
         let gated = work.gate.is_some();
@@ -679,11 +715,15 @@ impl<'a> Turn<'a> {
                 Some(effect) => effect,
                 None => return,
             },
-            Some(ToolKind::Mcp(_)) | None => return,
+            Some(ToolKind::Mcp(mcp)) => match self.mcp_effect(&tool.tool, mcp, (step, attempt), &work) {
+                Some(effect) => effect,
+                None => return,
+            },
+            None => return,
         };
         if gated {
             let tool_call_id = work.call_id.clone();
-            self.gates.push(Gate { tool_call_id, digest, first_use: attempt == 1 });
+            self.gates.push(Gate { tool_call_id, digest, first_use: !work.gate_used });
         }
         self.push(Entry::ToolCalled(ToolCalled {
             step,

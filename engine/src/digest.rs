@@ -22,8 +22,14 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
 /// tool's name, the definition's version in decimal, and the exact bytes of the arguments.
 /// The lengths keep two different triples from having the same concatenation.
 pub fn arguments_digest(tool: &str, version: i32, arguments: &str) -> String {
+    call_digest(tool, version, arguments, None)
+}
+
+/// The same; for a tool of an MCP server with a fourth part, the digest of the server's list
+/// that the call was asked for under.
+pub fn call_digest(tool: &str, version: i32, arguments: &str, list: Option<&str>) -> String {
     let mut hasher = Sha256::new();
-    for part in [tool, &version.to_string(), arguments] {
+    for part in [tool, &version.to_string(), arguments].into_iter().chain(list) {
         hasher.update((part.len() as u64).to_be_bytes());
         hasher.update(part.as_bytes());
     }
@@ -85,5 +91,9 @@ mod tests {
         assert_ne!(digest, arguments_digest("refunds", 1, "{\"amount\":1}"));
         assert_ne!(digest, arguments_digest("refund", 1, "{\"amount\": 1}"));
         assert_ne!(arguments_digest("ab", 1, "c"), arguments_digest("a", 1, "bc"));
+        let of_list = |list| call_digest("refund", 1, "{\"amount\":1}", list);
+        assert_eq!(of_list(None), digest);
+        assert_ne!(of_list(Some("a")), digest);
+        assert_ne!(of_list(Some("a")), of_list(Some("b")));
     }
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::ids::{ApprovalId, ExecutionId};
+use crate::mcp::{ListedTool, SkippedTool};
 use crate::status::{ApprovalStatus, DefinitionKind, EffectClass, Failure, Outcome, Reason};
 use crate::team::Member;
 use crate::time::Timestamp;
@@ -128,6 +129,10 @@ entries! {
     Transfer("transfer", true),
     /// A call has an execution of its own; its end is awaited.
     Delegated("delegated", false),
+    /// The intent of asking an MCP server for its tools.
+    ToolsListing("tools.listing", false),
+    /// What the server listed, as it was asked to or in place of carrying out a call.
+    ToolsListed("tools.listed", false),
 }
 
 /// Payload of `execution.started`.
@@ -395,6 +400,9 @@ pub struct ApprovalRequested {
     pub arguments_text: String,
     /// What a decision binds to.
     pub digest: String,
+    /// For a tool of an MCP server: of the server's list; a part of the digest above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub list_digest: Option<String>,
     /// When it was opened.
     pub requested_at: Timestamp,
     /// Undecided then, it expires.
@@ -508,6 +516,39 @@ pub struct Delegated {
     pub child: ExecutionId,
 }
 
+/// Payload of `tools.listing`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ToolsListing {
+    /// The step.
+    pub step: i32,
+    /// Whose server it is; `None` for the agent that the execution began with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<Member>,
+    /// The server's name in the definition.
+    pub tool: String,
+    /// 1 and up.
+    pub attempt: u32,
+}
+
+/// Payload of `tools.listed`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ToolsListed {
+    /// The step: a listing's, or that of a call that was not made.
+    pub step: i32,
+    /// Whose server it is; `None` for the agent that the execution began with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<Member>,
+    /// The server's name in the definition.
+    pub tool: String,
+    /// Of the tools.
+    pub digest: String,
+    /// Those that the definition wants, in order of their names.
+    pub tools: Vec<ListedTool>,
+    /// Those that the model is not shown.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<SkippedTool>,
+}
+
 /// What a step's class lets us do with an attempt that was cut short.
 pub const fn may_repeat(class: EffectClass) -> bool {
     matches!(class, EffectClass::Idempotent | EffectClass::Keyed)
@@ -542,6 +583,8 @@ impl Entry {
             Entry::Delegated(body) => body.step,
             Entry::ApprovalClosed(body) => body.step,
             Entry::StepCompleted(body) => body.step,
+            Entry::ToolsListing(body) => body.step,
+            Entry::ToolsListed(body) => body.step,
         }
     }
 }

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, HashSet};
 
 use crate::entry::{
     ApprovalClosed, ApprovalDecided, ApprovalRequested, CorruptLine, DelegatedBy, Entry, Line, ToolCall,
-    Usage,
+    ToolsListed, Usage,
 };
 use crate::ids::ExecutionId;
+use crate::mcp::List;
 use crate::status::{Outcome, Reason, Status};
 use crate::team::Member;
 use crate::time::Timestamp;
@@ -57,6 +58,13 @@ pub enum Work {
     Tool(ToolWork),
     /// A constant.
     Noop,
+    /// Asking an MCP server for its tools.
+    Listing {
+        /// Whose server it is.
+        agent: Option<Member>,
+        /// The server's name in the definition.
+        tool: String,
+    },
 }
 
 /// A tool call and what was decided about it.
@@ -70,6 +78,8 @@ pub struct ToolWork {
     pub arguments: String,
     /// The digest that the decision binds to, once it is approved.
     pub gate: Option<String>,
+    /// Whether an attempt has stood on that decision.
+    pub gate_used: bool,
     /// The agent that asked for it; `None` for the one that the execution began with.
     pub asker: Option<Member>,
 }
@@ -151,6 +161,8 @@ pub struct Run {
     pub answers: Vec<Answer>,
     /// Of all model calls.
     pub usage: Usage,
+    /// What each MCP server listed last, by whose server it is and its name there.
+    pub lists: BTreeMap<(Option<Member>, String), List>,
     /// Steps whose question fell away: done, and nobody was told anything.
     pub closed: HashSet<i32>,
     /// The agent that speaks; `None` for the one that the execution is pinned to.
@@ -264,6 +276,7 @@ impl Run {
                         tool: call.name.clone(),
                         arguments: call.arguments.clone(),
                         gate: None,
+                        gate_used: false,
                         asker: self.speaker.clone(),
                     };
                     self.steps.insert(call.step, Step::new(Work::Tool(work), StepState::Ready));
@@ -272,6 +285,9 @@ impl Run {
             Entry::ToolCalled(body) => self.change(body.step, |step| {
                 step.attempt = body.attempt;
                 step.state = StepState::Calling;
+                if let Work::Tool(tool) = &mut step.work {
+                    tool.gate_used = tool.gate.is_some();
+                }
             }),
             Entry::ToolCompleted(body) => self.done(body.step, told_output(body.output.get())),
             Entry::ToolFailed(body) => self.done(
@@ -327,6 +343,7 @@ impl Run {
                 };
                 if body.approved {
                     tool.gate = Some(body.digest.clone());
+                    tool.gate_used = false;
                     if let Some(edited) = &body.arguments_text {
                         tool.arguments.clone_from(edited);
                     }
@@ -347,11 +364,30 @@ impl Run {
             Entry::Delegated(body) => {
                 self.change(body.step, |step| step.state = StepState::Delegated { child: body.child });
             }
+            Entry::ToolsListing(body) => {
+                let work = Work::Listing { agent: body.agent.clone(), tool: body.tool.clone() };
+                let step = self.steps.entry(body.step).or_insert(Step::new(work, StepState::Calling));
+                step.attempt = body.attempt;
+                step.state = StepState::Calling;
+            }
+            Entry::ToolsListed(body) => self.listed(body),
             Entry::StepCompleted(body) => {
                 let done = StepState::Done { told: String::new() };
                 self.steps.insert(body.step, Step { attempt: 1, ..Step::new(Work::Noop, done) });
             }
         }
+    }
+
+    fn listed(&mut self, body: &ToolsListed) {
+        let server = (body.agent.clone(), body.tool.clone());
+        let first = self.lists.get(&server).map_or(&body.digest, |known| &known.first).clone();
+        let list = List { digest: body.digest.clone(), first, tools: body.tools.clone() };
+        self.lists.insert(server, list);
+        self.change(body.step, |step| {
+            if matches!(step.work, Work::Listing { .. }) {
+                step.state = StepState::Done { told: String::new() };
+            }
+        });
     }
 
     fn change(&mut self, step: i32, change: impl FnOnce(&mut Step)) {

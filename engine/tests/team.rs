@@ -117,6 +117,7 @@ impl Table {
             requested_at: self.now,
             expires_at: self.now,
             expiry_named: false,
+            list_digest: None,
             asked_by: None,
             delegated_by: by(child),
         }

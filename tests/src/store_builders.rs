@@ -321,6 +321,7 @@ fn answered(calls: &[Asked<'_>]) -> Entry {
 /// `approval.requested`.
 pub fn requested(call: &Asked<'_>, step: i32) -> Entry {
     Entry::ApprovalRequested(ApprovalRequested {
+        list_digest: None,
         approval_id: ApprovalId(Uuid::now_v7()),
         step,
         tool_call_id: call.id.to_owned(),

@@ -10,6 +10,7 @@ mod delegate;
 mod drive;
 mod intake;
 mod metrics;
+mod outgoing;
 mod parking;
 mod perform;
 mod session;
@@ -87,6 +88,7 @@ pub async fn run(
     });
     let hurry = tokio::spawn(hurry_after_drain(Arc::clone(&worker)));
     let commands = tokio::spawn(commands::run(Arc::clone(&worker)));
+    let outgoing = tokio::spawn(outgoing::run(Arc::clone(&worker)));
     while let Some(session) = Session::begin(&worker).await {
         let tasks = TaskTracker::new();
         intake::run(&worker, &session, &tasks).await;
@@ -97,6 +99,9 @@ pub async fn run(
     hurry.abort();
     if commands.await.is_err() {
         tracing::error!("the task for commands ended badly");
+    }
+    if outgoing.await.is_err() {
+        tracing::error!("the task for outgoing events ended badly");
     }
     Ok(())
 }

@@ -73,21 +73,9 @@ fn canonical(text: &str) -> Answer<(Agent, String)> {
     holdpoint_engine::strict_json::check_object(text)
         .map_err(|error| refused(Code::InvalidDefinition, &error))?;
     let agent = definition::parse_agent(text).map_err(wrong)?;
-    not_yet(&agent)?;
     let document = definition::canonical(&agent);
     Definition::compile(AGENT, 1, &document).map_err(wrong)?;
     Ok((agent, document))
-}
-
-/// Kinds that documents can have and this version cannot perform.
-fn not_yet(agent: &Agent) -> Answer<()> {
-    match agent.tools.iter().position(|tool| tool.mcp.is_some()) {
-        Some(index) => Err(wrong(vec![DefinitionError {
-            place: format!("tools[{index}].mcp"),
-            message: "tools of MCP servers are not performed yet".to_owned(),
-        }])),
-        None => Ok(()),
-    }
 }
 
 /// The agents that it names must be there, and those that they name, up to the most that an

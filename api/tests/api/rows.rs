@@ -32,6 +32,7 @@ pub struct State {
     pub parked: Vec<ParkedMessage>,
     pub key_reads: usize,
     pub event_reads: usize,
+    pub event_settings: Vec<(Scope, EventSettings)>,
 }
 
 #[derive(Default)]
@@ -43,7 +44,7 @@ impl Rows {
         self.0.lock().unwrap()
     }
 
-    fn here(&self) -> StoreResult<MutexGuard<'_, State>> {
+    pub fn here(&self) -> StoreResult<MutexGuard<'_, State>> {
         let state = self.state();
         match (state.away, state.broken) {
             (true, _) => Err(StoreError::Unavailable("10.0.0.7: insides".to_owned())),
@@ -57,7 +58,7 @@ fn now() -> Timestamp {
     Timestamp::from_micros(1_800_000_000_000_000)
 }
 
-fn not_here<T>() -> StoreResult<T> {
+pub fn not_here<T>() -> StoreResult<T> {
     Err(StoreError::Refused("not a part of these tests".to_owned()))
 }
 
