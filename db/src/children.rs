@@ -171,13 +171,14 @@ struct Child {
 
 pub(crate) const OF_PARENT: &str = "
     SELECT c.child, c.step, c.call_id, c.done FROM children c
-    WHERE c.tenant = ? AND c.project = ? AND c.parent = ? ORDER BY c.step";
+    WHERE c.tenant || '/' || c.project = ? AND c.parent = ? ORDER BY c.step";
 
 fn of_parent(conn: &mut Conn, scope: &Scope, parent: ExecutionId) -> StoreResult<Vec<Child>> {
     let read = |mut row: Row| {
         Ok(Child { id: ExecutionId(row.id()?), step: row.int()?, call_id: row.text()?, done: row.bool()? })
     };
-    let rows = conn.rows(OF_PARENT, &binds![&*scope.tenant, &*scope.project, parent.0])?;
+    let owner = scope.to_string();
+    let rows = conn.rows(OF_PARENT, &binds![&owner, parent.0])?;
     rows.into_iter().map(read).collect()
 }
 
@@ -223,7 +224,7 @@ pub(crate) fn shown_as(mut row: ApprovalRow, parent: ExecutionId, call_id: Strin
 
 pub(crate) const PARENTS_IN: &str = "
     SELECT DISTINCT i.id FROM execution_info i
-      JOIN children c ON c.tenant = i.tenant AND c.project = i.project AND c.parent = i.id
+      JOIN children c ON c.tenant || '/' || c.project = i.tenant || '/' || i.project AND c.parent = i.id
     WHERE i.tenant = ? AND i.project = ? AND i.conversation_id = ?";
 
 /// The approvals of the children below one execution, or below those of a conversation.
