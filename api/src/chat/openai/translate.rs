@@ -98,7 +98,8 @@ impl Translator {
         self.usage = self.usage.plus(message.usage);
         let told = self.telling.filter(|(step, _)| *step == message.step).map_or(0, |(_, bytes)| bytes);
         let rest = message.text.get(told..).unwrap_or_default().to_owned();
-        let mut parts = self.text(&MessageDelta { step: message.step, text: rest });
+        let rest = MessageDelta { step: message.step, text: rest, ..MessageDelta::default() };
+        let mut parts = self.text(&rest);
         self.telling = None;
         for call in message.tool_calls {
             let arguments = valid_json(call.arguments);
