@@ -610,6 +610,31 @@ pub struct MessageRow {
     pub at: Timestamp,
 }
 
+/// Messages that no execution brought: a classic run's, at its good end.
+#[derive(Debug, Clone, Default)]
+pub struct Spoken {
+    /// Their conversation; made if it is not there.
+    pub conversation: String,
+    /// Whose it is, or must be.
+    pub end_user: Option<String>,
+    /// In order: the caller's id, if there is one, and the message as JSON.
+    pub messages: Vec<(Option<String>, String)>,
+}
+
+/// What became of them: all were written, or none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Said {
+    /// They stand at the conversation's end.
+    Written,
+    /// The conversation is another end user's.
+    UnknownConversation,
+    /// The conversation has a message of this id.
+    MessageIdUsed {
+        /// The id.
+        id: String,
+    },
+}
+
 /// Which messages of a conversation are wanted.
 #[derive(Debug, Clone, Default)]
 pub struct MessageFilter {

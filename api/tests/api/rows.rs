@@ -287,6 +287,10 @@ impl Store for Rows {
         }))
     }
 
+    fn conversation_say(&self, _: &Scope, _: &Spoken) -> StoreResult<Said> {
+        not_here()
+    }
+
     fn message_list(&self, scope: &Scope, filter: &MessageFilter) -> StoreResult<Vec<MessageRow>> {
         let state = self.here()?;
         let mut said = Vec::new();
