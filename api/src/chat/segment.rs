@@ -23,12 +23,21 @@ pub fn ends_segment(suspended: &ExecutionSuspended) -> bool {
 /// Where a client goes on reading an execution's events.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Segment {
-    /// The last event before the segment; 0 if it is the first. A client that knows nothing
-    /// yet sets it to 0.
+    /// The last event before the segment; 0 if it is the first.
     pub after: i64,
+    /// The last suspension that is over, if it waited for somebody: up to there, no
+    /// suspension ends what a client reads.
+    pub passed: i64,
     /// Model steps whose attempts broke off, with the event that says so last: the step's
     /// deltas before it are void and are not told to who comes later.
     pub voided: BTreeMap<i32, i64>,
+}
+
+impl Segment {
+    /// Everything from the execution's beginning on, for a client that knows nothing yet.
+    pub fn whole(self) -> Self {
+        Self { after: 0, ..self }
+    }
 }
 
 /// The segment that a client waits for who sends again.
@@ -38,7 +47,8 @@ pub async fn segment_of(app: &App, key: &ExecutionKey) -> Answer<Segment> {
     let lines = lines.ok_or_else(|| Problem::not_found("execution", &key.id.to_string()))?;
     let restarts = lines.iter().filter(|line| line.kind == "model.restarted");
     let voided = restarts.filter_map(|line| Some((line.step, line.event?))).collect();
-    Ok(Segment { after: begin_in(&lines), voided })
+    let passed = begin_in(&lines);
+    Ok(Segment { after: passed, passed, voided })
 }
 
 fn begin_in(lines: &[Line]) -> i64 {
