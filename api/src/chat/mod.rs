@@ -23,6 +23,7 @@ use crate::forwarded;
 use crate::problem::{Answer, Code, Problem};
 use crate::routes::outcome;
 
+pub mod ai_sdk;
 mod events;
 mod mode;
 pub mod openai;
