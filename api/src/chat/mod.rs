@@ -151,7 +151,7 @@ impl Begun {
 /// that is another end user's, 409 where the conversation is busy or a message id is used.
 pub async fn begin(app: &Arc<App>, caller: &Caller, turn: Turn) -> Answer<Begun> {
     if turn.messages.is_empty() {
-        return resume(app, caller, turn.conversation.as_deref()).await;
+        return resume(app, caller, turn.conversation.as_deref(), &[]).await;
     }
     if let Some(begun) = classic::begin(app, caller, &turn).await? {
         return Ok(begun);
@@ -165,12 +165,18 @@ pub async fn begin(app: &Arc<App>, caller: &Caller, turn: Turn) -> Answer<Begun>
     if is_new {
         return Ok(Begun::Started { key, conversation });
     }
-    let segment = segment::segment_of(app, &key).await?;
+    let segment = segment::segment_of(app, &key, &[]).await?;
     Ok(Begun::Continued { key, conversation, segment })
 }
 
-/// The output of the active, else the last execution of a conversation.
-async fn resume(app: &Arc<App>, caller: &Caller, conversation: Option<&str>) -> Answer<Begun> {
+/// The output of the active, else the last execution of a conversation, for who sends again or
+/// has just decided these calls.
+pub async fn resume(
+    app: &Arc<App>,
+    caller: &Caller,
+    conversation: Option<&str>,
+    decided: &[String],
+) -> Answer<Begun> {
     let Some(id) = conversation else {
         let detail = "there is no new message of the user, and no conversation to go on with";
         return Err(Problem::new(Code::InvalidBody, detail));
@@ -181,7 +187,7 @@ async fn resume(app: &Arc<App>, caller: &Caller, conversation: Option<&str>) -> 
         return Err(Problem::new(Code::InvalidBody, detail));
     };
     let key = ExecutionKey { scope: caller.scope.clone(), id: execution };
-    let segment = segment::segment_of(app, &key).await?;
+    let segment = segment::segment_of(app, &key, decided).await?;
     Ok(Begun::Continued { key, conversation: row.id, segment })
 }
 

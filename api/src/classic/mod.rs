@@ -100,6 +100,7 @@ impl Classic {
                 .map_err(|_| Problem::internal())?,
         };
         let (events, results) = mpsc::channel(64);
+        app.metrics.streams.inc();
         Ok(Self {
             app: Arc::clone(app),
             caller: caller.clone(),
@@ -244,6 +245,12 @@ impl Classic {
         entries.iter().for_each(|entry| self.run.apply(entry));
         self.tell(entries);
         self.next = Next::End;
+    }
+}
+
+impl Drop for Classic {
+    fn drop(&mut self) {
+        self.app.metrics.streams.dec();
     }
 }
 

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use holdpoint_db::{Extras, MessageFilter};
-use holdpoint_perform::ForwardedHeaders;
 use http::HeaderMap;
 
 use super::decisions;
@@ -16,7 +15,9 @@ use crate::app::App;
 use crate::auth::{Caller, Right};
 use crate::body::RawBody;
 use crate::chat::openai::agent_of;
-use crate::chat::{Begun, Mode, NewMessage, Turn, begin, check_conversation_id, check_message_id, header};
+use crate::chat::{
+    Begun, Mode, NewMessage, Turn, begin, check_conversation_id, check_message_id, header, resume,
+};
 use crate::openapi::Operation;
 use crate::problem::{Answer, Code, Problem};
 use crate::routes::{Shared, idempotency};
@@ -69,32 +70,12 @@ pub async fn handle(
         (sent.begin(&app, &caller, &headers, &body).await?, None)
     } else {
         caller.may(Right::Decide)?;
-        let results = decisions::take(&app, &caller, conversation, &responses).await?;
-        (nothing_new(&app, &caller, conversation, None).await?, Some(results))
+        let taken = decisions::take(&app, &caller, conversation, &responses).await?;
+        (resume(&app, &caller, conversation, &taken.calls).await?, Some(taken.results))
     };
     let begun = if last.role == Role::User { begun.whole() } else { begun };
     let head = Head::new(&begun, results);
     Ok(stream::response(head, begun.events(&app, permit)))
-}
-
-/// The output of what there is: of the active, else the last execution.
-async fn nothing_new(
-    app: &Arc<App>,
-    caller: &Caller,
-    conversation: Option<&str>,
-    mode: Option<Mode>,
-) -> Answer<Begun> {
-    let turn = Turn {
-        agent: String::new(),
-        version: None,
-        conversation: conversation.map(str::to_owned),
-        messages: Vec::new(),
-        idempotency: None,
-        mode,
-        forwarded_headers: ForwardedHeaders::default(),
-        extras: Extras::default(),
-    };
-    begin(app, caller, turn).await
 }
 
 /// A request without decisions.
@@ -117,7 +98,7 @@ impl Sent<'_> {
         let conversation = self.request.conversation();
         let (id, is_named) = self.message_id()?;
         if self.last.role != Role::User || self.is_last_said(app, caller, id).await? && !is_named {
-            return nothing_new(app, caller, conversation, mode).await;
+            return resume(app, caller, conversation, &[]).await;
         }
         caller.may(Right::Submit)?;
         let (agent, version) = self.agent(headers)?;
@@ -135,7 +116,7 @@ impl Sent<'_> {
             // The same request at the same time was first: both get its output.
             Err(problem) if problem.status() == 409 && !is_named => {
                 if self.is_last_said(app, caller, id).await? {
-                    return nothing_new(app, caller, conversation, mode).await;
+                    return resume(app, caller, conversation, &[]).await;
                 }
                 Err(problem)
             }

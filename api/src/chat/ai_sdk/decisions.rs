@@ -13,20 +13,28 @@ use crate::routes::decide_plainly;
 /// The most approvals of a conversation among which one is looked for by its id.
 const LOOKED_AT: usize = 10_000;
 
-/// Takes the decisions: what became of each, in order. A problem where none was taken.
+/// Decisions of which at least one was taken.
+pub struct Taken {
+    /// What became of each, in order.
+    pub results: Value,
+    /// The calls that are decided now.
+    pub calls: Vec<String>,
+}
+
+/// Takes the decisions, each judged by itself. A problem where none was taken.
 pub async fn take(
     app: &App,
     caller: &Caller,
     conversation: Option<&str>,
     responses: &[Response],
-) -> Answer<Value> {
+) -> Answer<Taken> {
     let Some(id) = conversation else {
         let detail = "`conversation_id`: a decision needs the conversation that it is made in";
         return Err(Problem::new(Code::InvalidBody, detail).with("field", "conversation_id"));
     };
     let row = conversation_of(app, caller, id).await?.ok_or_else(|| unknown_conversation(id))?;
     let approvals = approvals(app, caller, &row.id).await?;
-    let (mut results, mut first, mut any) = (Vec::new(), None, false);
+    let (mut results, mut calls, mut first) = (Vec::new(), Vec::new(), None);
     for response in responses {
         let told = match find(&approvals, response) {
             Some((execution, call)) => {
@@ -35,9 +43,11 @@ pub async fn take(
             }
             None => Err(Problem::not_found("approval in this conversation", &response.approval_id)),
         };
-        any |= told.is_ok();
         let mut result = match told {
-            Ok(decision) => decision,
+            Ok(decision) => {
+                calls.extend(decision["tool_call_id"].as_str().map(str::to_owned));
+                decision
+            }
             Err(problem) => {
                 let document = problem.document();
                 first.get_or_insert(problem);
@@ -47,10 +57,10 @@ pub async fn take(
         result["approval_id"] = json!(response.approval_id);
         results.push(result);
     }
-    match first.filter(|_| !any) {
+    match first.filter(|_| calls.is_empty()) {
         Some(problem) if results.len() > 1 => Err(problem.with("results", results)),
         Some(problem) => Err(problem),
-        None => Ok(Value::from(results)),
+        None => Ok(Taken { results: Value::from(results), calls }),
     }
 }
 

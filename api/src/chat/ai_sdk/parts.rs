@@ -10,6 +10,8 @@ use holdpoint_engine::ids::ExecutionId;
 use holdpoint_engine::status::{ApprovalStatus, Reason};
 use serde_json::{Value, json};
 
+use crate::chat::segment::goes_on_by_itself;
+
 /// Chunks, and whether they are the last.
 #[derive(Debug, Default)]
 pub struct Told {
@@ -232,7 +234,7 @@ impl Parts {
     /// told as errors, so that it does not send for ever.
     fn suspended(&mut self, body: &ExecutionSuspended) -> bool {
         match body.reason {
-            Reason::Retry | Reason::Timer => return false,
+            reason if goes_on_by_itself(reason) => return false,
             Reason::Approval => self.finish("tool-calls"),
             other => self.fail(&format!("the execution is suspended: {other}")),
         }

@@ -33,7 +33,7 @@ pub async fn handle(State(app): Shared, caller: Caller, Segments(id): Segments<S
     let Some(active) = row.active else { return Ok(StatusCode::NO_CONTENT.into_response()) };
     let permit = streams::permit(&app)?;
     let key = ExecutionKey { scope: caller.scope.clone(), id: active };
-    let segment = segment::segment_of(&app, &key).await?.whole();
+    let segment = segment::segment_of(&app, &key, &[]).await?.whole();
     let begun = Begun::Continued { key, conversation: row.id, segment };
     let head = Head::new(&begun, None);
     Ok(stream::response(head, begun.events(&app, permit)))

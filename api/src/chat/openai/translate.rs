@@ -7,6 +7,8 @@ use holdpoint_engine::status::Reason;
 use holdpoint_engine::strict_json;
 use serde_json::{Map, Value, json};
 
+use crate::chat::segment::goes_on_by_itself;
+
 /// Between the texts of two of the model's answers.
 const BETWEEN: &str = "\n\n";
 
@@ -153,7 +155,7 @@ impl Translator {
 /// What a suspension ends a message with; `None` where the execution goes on by itself.
 fn finish_reason(reason: Reason) -> Option<&'static str> {
     match reason {
-        Reason::Retry | Reason::Timer => None,
+        _ if goes_on_by_itself(reason) => None,
         Reason::Approval => Some("approval_required"),
         other => Some(other.as_str()),
     }
