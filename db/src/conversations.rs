@@ -22,7 +22,7 @@ use crate::store::StoreResult;
 use crate::types::{self, Conversation, ConversationRow, Created, NewExecution, Spoken, StoreError};
 
 const SELECT: &str = "
-    SELECT c.id, c.end_user, c.active, c.created_at,
+    SELECT c.id, c.end_user, c.active, c.created_at, c.agent, c.active_agent,
       (SELECT i.id FROM execution_info i WHERE i.tenant = c.tenant AND i.project = c.project
          AND i.conversation_id = c.id ORDER BY i.created_at DESC LIMIT 1)
     FROM conversations c WHERE c.tenant = ? AND c.project = ? AND c.id = ?";
@@ -42,6 +42,8 @@ fn read_conversation(mut row: Row) -> StoreResult<ConversationRow> {
         end_user: row.opt_text()?,
         active: row.opt_id()?.map(ExecutionId),
         created_at: row.time()?,
+        agent: row.opt_text()?,
+        active_agent: row.opt_text()?,
         latest: row.opt_id()?.map(ExecutionId),
     })
 }
@@ -289,10 +291,11 @@ pub(crate) fn leave(conn: &mut Conn, mut ended: Vec<Leaving<'_>>) -> StoreResult
 }
 
 const SAY: &str = "
-    INSERT INTO conversations (tenant, project, id, end_user, created_at, last_message)
-    SELECT ?, ?, ?, ?, (SELECT hp_now()), ? WHERE true
+    INSERT INTO conversations (tenant, project, id, end_user, agent, active_agent, created_at, last_message)
+    SELECT ?, ?, ?, ?, ?, nullif(?, ?), (SELECT hp_now()), ? WHERE true
     ON CONFLICT (tenant, project, id) DO UPDATE
-      SET last_message = conversations.last_message + excluded.last_message
+      SET last_message = conversations.last_message + excluded.last_message,
+        agent = excluded.agent, active_agent = excluded.active_agent
       WHERE excluded.end_user IS NULL OR excluded.end_user = conversations.end_user
     RETURNING last_message";
 
@@ -302,9 +305,21 @@ pub(crate) fn conversation_say_in_txn(
     scope: &Scope,
     spoken: &Spoken,
 ) -> StoreResult<types::Said> {
-    let Spoken { conversation, end_user, messages } = spoken;
+    let Spoken { conversation, end_user, agent, active_agent, messages } = spoken;
     let (tenant, project, count) = (&*scope.tenant, &*scope.project, messages.len() as i64);
-    let row = conn.row(SAY, &binds![tenant, project, conversation, end_user.as_deref(), count])?;
+    let row = conn.row(
+        SAY,
+        &binds![
+            tenant,
+            project,
+            conversation,
+            end_user.as_deref(),
+            agent,
+            active_agent.as_deref(),
+            agent,
+            count
+        ],
+    )?;
     let Some(mut row) = row else { return Ok(types::Said::UnknownConversation) };
     let begin = row.big()? - count;
     let place = (scope, conversation.as_str());

@@ -7,12 +7,15 @@
 
 mod approval_decide;
 mod approvals;
+mod children;
 mod commands;
 mod commit_approvals;
 mod conn;
 mod conversations;
 pub mod db;
 mod definitions;
+pub mod event_store;
+pub mod event_types;
 mod execution_act;
 mod execution_claim;
 mod execution_commit;
@@ -25,8 +28,10 @@ mod keys;
 mod lease_reclaim;
 mod messages;
 mod metrics;
+mod outgoing;
 mod outside;
 mod parked;
+mod pin;
 #[cfg(test)]
 mod plans;
 mod pool;
@@ -34,6 +39,7 @@ mod postgres;
 mod row;
 mod session;
 mod sql;
+mod sql_events;
 mod sql_store;
 mod sqlite;
 mod stale_expire;
@@ -43,6 +49,8 @@ mod sweeps;
 pub mod types;
 
 pub use db::{Db, Hooks};
+pub use event_store::{EventStore, SUBSCRIPTIONS_AGE};
+pub use event_types::*;
 pub use store::{Store, StoreResult};
 pub use types::*;
 

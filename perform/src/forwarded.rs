@@ -142,6 +142,13 @@ impl Performer {
         self.seals.seal(key, headers)
     }
 
+    /// The same headers, sealed for another execution: a child has its parent's. `None` where no
+    /// key opens them.
+    pub fn seal_again(&self, from: &ExecutionKey, to: &ExecutionKey, sealed: &[u8]) -> Option<Vec<u8>> {
+        let headers = self.seals.open(from, sealed)?;
+        self.seals.seal(to, &headers).ok()
+    }
+
     /// The headers among `names` that the execution's caller sent.
     pub(crate) fn forwarded(&self, names: &[String], origin: &Origin) -> Result<HeaderMap, Fault> {
         if names.is_empty() {

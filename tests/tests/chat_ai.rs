@@ -105,6 +105,33 @@ async fn the_official_client_talks_decides_and_resumes() {
     assert_eq!(parts(message, "tool-pay")[0]["state"], "output-available");
     assert_eq!(parts(message, "tool-pay").len(), 1);
 
+    // A question of an agent that the call was delegated to is answered in the same chat.
+    let payer = Agent::new(&system.model).with(json!({"instructions": "payer"}));
+    let client = system.client();
+    client.put_agent("payer", payer.gated(&system.tools, "pay").document()).await;
+    let asks = json!({"instructions": "boss", "tools": [{"name": "ask", "agent": {"name": "payer"}}]});
+    client.put_agent("clerk", Agent::new(&system.model).with(asks).document()).await;
+    system.model.answer_by(|request| {
+        let is_payer = request.messages()[0]["content"] == "payer";
+        match (is_payer, request.turns()) {
+            (true, 0) => Turn::call(&[("p1", "pay", json!({"n": 4}))]),
+            (true, _) => Turn::say("paid"),
+            (_, 0) => Turn::call(&[("a1", "ask", json!({"input": "pay it"}))]),
+            _ => Turn::say("It is paid."),
+        }
+    });
+    let steps = json!([{"send": "pay"}, {"decide": [{"approved": true}]}]);
+    let chat = official(&system, &key, "chat-5", steps).await;
+    assert_eq!((&chat["status"], &chat["errors"]), (&json!("ready"), &json!([])), "{chat}");
+    let message = &chat["messages"][1];
+    let asked = parts(message, "tool-pay")[0];
+    assert_eq!((&asked["toolCallId"], &asked["input"]), (&json!("a1:p1"), &json!({"n": 4})));
+    assert_eq!(asked["state"], "output-available", "{message}");
+    assert_eq!(
+        (&parts(message, "tool-ask")[0]["output"], texts(message)),
+        (&json!("paid"), vec!["It is paid."])
+    );
+
     // Nothing is under way: resuming finds nothing; regenerating is told what there is.
     let asked = system.model.requests().len();
     let chat = official(&system, &key, "chat-4", json!([{"resume": true}])).await;

@@ -15,6 +15,7 @@ on_both! {
     a_run_ends_with_its_reader;
     what_needs_a_journal_is_refused;
     a_conversation_keeps_what_ended_well;
+    a_run_is_transferred_and_its_conversation_remembers;
 }
 
 fn ask(agent: &str, more: Value) -> Value {
@@ -116,6 +117,10 @@ async fn what_needs_a_journal_is_refused(system: System) {
     put_looker(&system).await;
     let client = system.client();
     client.put_agent("clerk", clerk(&system.model, &system.tools).document()).await;
+    let through = Agent::new(&system.model).with(json!({"transfers": [{"agent": "clerk"}]}));
+    client.put_agent("through", through.document()).await;
+    let delegating = json!({"tools": [{"name": "t", "agent": {"name": "looker"}}]});
+    client.put_agent("delegating", Agent::new(&system.model).with(delegating).document()).await;
     let classic = json!({"execution_mode": "classic"});
     let code = async |agent: &str, more: &Value, headers: &[(&str, &str)]| {
         let answer = client.post_with("/v1/chat/completions", headers, &ask(agent, more.clone())).await;
@@ -123,6 +128,8 @@ async fn what_needs_a_journal_is_refused(system: System) {
     };
     for (agent, more, status, expected) in [
         ("clerk", &classic, 400, "approval_requires_durable"),
+        ("through", &classic, 400, "approval_requires_durable"),
+        ("delegating", &classic, 400, "requires_durable"),
         ("nobody", &classic, 404, "unknown_definition"),
         ("looker", &json!({"execution_mode": "quick"}), 400, "invalid_body"),
     ] {
@@ -183,4 +190,32 @@ async fn a_conversation_keeps_what_ended_well(system: System) {
     client.wait_status(&id, "completed").await;
     assert_eq!(system.model.requests().last().unwrap().messages().len(), 8);
     assert_eq!(roles().await.len(), 8);
+}
+
+async fn a_run_is_transferred_and_its_conversation_remembers(system: System) {
+    let client = system.client();
+    let named = |name: &str| Agent::new(&system.model).with(json!({"instructions": name}));
+    client.put_agent("books", named("books").document()).await;
+    let desk = named("desk").with(json!({"transfers": [{"agent": "books"}]}));
+    client.put_agent("desk", desk.document()).await;
+    system.model.script([
+        Turn::call(&[("t1", "transfer_to_books", json!({}))]),
+        Turn::say("Books here."),
+        Turn::say("Still books."),
+        Turn::say("And still."),
+    ]);
+    let talk = |text: &str| {
+        json!({"model": "desk", "conversation_id": "talk", "execution_mode": "classic",
+            "messages": [{"role": "user", "content": text}]})
+    };
+    let speaker = |at: usize| system.model.requests()[at].messages()[0]["content"].clone();
+    let first = client.post("/v1/chat/completions", &talk("one")).await.expect(200);
+    assert_eq!(first.body["choices"][0]["message"]["content"], "Books here.");
+    client.post("/v1/chat/completions", &talk("two")).await.expect(200);
+    assert_eq!((speaker(0), speaker(1), speaker(2)), (json!("desk"), json!("books"), json!("books")));
+    // A durable turn of the same conversation begins with it too.
+    let durable = json!({"agent": "desk", "conversation_id": "talk", "input": "three"});
+    let id = client.start_with(durable).await;
+    assert_eq!(client.wait_status(&id, "completed").await["output"], "And still.");
+    assert_eq!(speaker(3), "books");
 }

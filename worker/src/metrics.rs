@@ -17,6 +17,7 @@ pub(crate) struct Metrics {
     pub fenced: IntCounter,
     pub sessions_lost: IntCounter,
     pub parked: IntCounterVec,
+    pub events_sent: IntCounterVec,
 }
 
 const SECONDS: &[f64] = &[
@@ -58,13 +59,18 @@ impl Metrics {
                 "Messages that could not be carried out.",
                 &["queue"],
             ),
+            events_sent: counters(
+                "holdpoint_events_sent_total",
+                "Events and replies that left, by channel.",
+                &["channel"],
+            ),
         };
         metrics.register(registry);
         metrics
     }
 
     fn register(&self, registry: &Registry) {
-        let collectors: [Box<dyn Collector>; 11] = [
+        let collectors: [Box<dyn Collector>; 12] = [
             Box::new(self.claimed.clone()),
             Box::new(self.leases.clone()),
             Box::new(self.queue_to_claim.clone()),
@@ -76,6 +82,7 @@ impl Metrics {
             Box::new(self.fenced.clone()),
             Box::new(self.sessions_lost.clone()),
             Box::new(self.parked.clone()),
+            Box::new(self.events_sent.clone()),
         ];
         for collector in collectors {
             if let Err(error) = registry.register(collector) {

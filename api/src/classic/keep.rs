@@ -17,11 +17,19 @@ use crate::problem::{Answer, Code, Problem};
 /// A whole turn may be in the conversation after the newest message of the user.
 const TURN: usize = 10_000;
 
-/// What was said in the turn's conversation, oldest first: the newest messages within the
-/// limits. Refuses as a start does: 404 where the conversation is another end user's, 409 where
+/// What there was of a conversation before a run.
+#[derive(Default)]
+pub struct Before {
+    /// What was said, oldest first: the newest messages within the limits.
+    pub said: Vec<Value>,
+    /// The agent that it was with last, if that was not the one that it was begun with.
+    pub active_agent: Option<String>,
+}
+
+/// What there was of the turn's conversation, for a run that this agent begins. Refuses as a start does: 404 where the conversation is another end user's, 409 where
 /// an execution is active in it.
-pub async fn history(app: &App, caller: &Caller, turn: &Turn) -> Answer<Vec<Value>> {
-    let Some(id) = &turn.conversation else { return Ok(Vec::new()) };
+pub async fn before(app: &App, caller: &Caller, turn: &Turn, agent: &str) -> Answer<Before> {
+    let Some(id) = &turn.conversation else { return Ok(Before::default()) };
     let Some(row) = conversation_of(app, caller, id).await? else {
         return nobody_elses(app, caller, id).await;
     };
@@ -38,14 +46,15 @@ pub async fn history(app: &App, caller: &Caller, turn: &Turn) -> Answer<Vec<Valu
         let detail = format!("the conversation has a message with the id `{id}`");
         return Err(Problem::new(Code::MessageIdUsed, detail).with("message_id", id));
     }
-    Ok(newest_within(&rows, &app.limits))
+    let active_agent = row.active_agent.filter(|_| row.agent.as_deref() == Some(agent));
+    Ok(Before { said: newest_within(&rows, &app.limits), active_agent })
 }
 
 /// A conversation that is not there will be made; another's must not be told from none.
-async fn nobody_elses(app: &App, caller: &Caller, id: &str) -> Answer<Vec<Value>> {
+async fn nobody_elses(app: &App, caller: &Caller, id: &str) -> Answer<Before> {
     let (scope, wanted) = (caller.scope.clone(), id.to_owned());
     match app.read(move |store| store.conversation_get(&scope, &wanted)).await? {
-        None => Ok(Vec::new()),
+        None => Ok(Before::default()),
         Some(_) => Err(unknown_conversation(id)),
     }
 }
@@ -90,6 +99,7 @@ fn newest_within(rows: &[MessageRow], limits: &Limits) -> Vec<Value> {
 /// why they are not there.
 pub async fn keep(app: &App, caller: &Caller, spoken: &Spoken, run: &Run) -> Result<(), Failure> {
     let mut spoken = spoken.clone();
+    spoken.active_agent = run.speaker.as_ref().map(|member| member.agent.clone());
     spoken.messages.extend(transcript::complete_messages(run).into_iter().map(|message| (None, message)));
     let scope = caller.scope.clone();
     let said = match app.write(move |store| store.conversation_say(&scope, &spoken)).await {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use holdpoint_engine::definition::{Agent, Definition, Reference, parse_agent};
 use holdpoint_engine::status::{DefinitionKind, ExecutionMode};
+use holdpoint_engine::team::{MAX_TEAM, Member, Team};
 
 use crate::app::App;
 use crate::auth::Caller;
@@ -24,6 +25,8 @@ pub struct Loaded {
     pub name: String,
     pub version: i32,
     pub definition: Arc<Definition>,
+    /// The agents that it can be transferred to, however often.
+    pub team: Team,
 }
 
 /// Reads an agent. 404 where there is none of that name or version.
@@ -56,18 +59,31 @@ impl Stored {
     /// Makes it ready, and checks it and every agent that it can be transferred to.
     pub async fn load(self, app: &App, caller: &Caller) -> Answer<Loaded> {
         check(&self.reference.agent, &self.agent)?;
-        let mut seen = BTreeSet::from([self.reference.clone()]);
+        let own = Reference { agent: self.reference.agent.clone(), version: None };
+        let (mut seen, mut team) = (BTreeSet::from([self.reference.clone()]), Team::default());
+        team.pins.insert(own.agent, self.version);
         let mut open = transfers(&self.agent);
         while let Some(reference) = open.pop() {
-            if seen.insert(reference.clone()) {
-                let next = find(app, caller, &reference.agent, reference.version).await?;
-                check(&next.reference.agent, &next.agent)?;
-                open.extend(transfers(&next.agent));
+            if !seen.insert(reference.clone()) || team.members.len() >= MAX_TEAM {
+                continue;
             }
+            let pinned = team.resolve(&reference).map(|member| member.version);
+            let next = find(app, caller, &reference.agent, pinned).await?;
+            check(&reference.agent, &next.agent)?;
+            open.extend(transfers(&next.agent));
+            if reference.version.is_none() {
+                team.pins.insert(reference.agent.clone(), next.version);
+            }
+            let member = Member { agent: reference.agent, version: next.version };
+            team.members.insert(member, next.compile()?);
         }
-        let definition = Definition::compile(DefinitionKind::Agent, self.version, &self.document)
-            .map_err(|errors| unreadable(&self.reference.agent, &errors))?;
-        Ok(Loaded { name: self.reference.agent, version: self.version, definition: Arc::new(definition) })
+        let definition = self.compile()?;
+        Ok(Loaded { name: self.reference.agent, version: self.version, definition, team })
+    }
+
+    fn compile(&self) -> Answer<Arc<Definition>> {
+        let compiled = Definition::compile(DefinitionKind::Agent, self.version, &self.document);
+        compiled.map(Arc::new).map_err(|errors| unreadable(&self.reference.agent, &errors))
     }
 }
 

@@ -21,7 +21,6 @@ use holdpoint_engine::status::{ApprovalStatus, DefinitionKind, ErrorType, Failur
 use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::wire::ExecutionKey;
 use holdpoint_perform::{Forwarded, Origin};
-use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -33,6 +32,8 @@ use crate::problem::{Answer, Code, Problem};
 
 mod keep;
 mod load;
+
+use keep::Before;
 
 pub use load::Loaded;
 
@@ -68,13 +69,7 @@ pub struct Classic {
 impl Classic {
     /// A run of this agent for the turn's messages, after what was said before; it begins when
     /// it is first read.
-    fn new(
-        app: &Arc<App>,
-        caller: &Caller,
-        loaded: Loaded,
-        turn: &Turn,
-        history: Vec<Value>,
-    ) -> Answer<Self> {
+    fn new(app: &Arc<App>, caller: &Caller, loaded: Loaded, turn: &Turn, before: Before) -> Answer<Self> {
         let id = app.ids.make(ExecutionId::new);
         let seed = clock::seed().map_err(|_| Problem::internal())?;
         let own = turn.messages.iter().map(|new| serde_json::from_str(new.message.get()));
@@ -82,6 +77,8 @@ impl Classic {
         let spoken = Spoken {
             conversation: turn.conversation.clone().unwrap_or_else(|| made_conversation_id(id)),
             end_user: caller.end_user.clone(),
+            agent: loaded.name.clone(),
+            active_agent: None,
             messages: messages.collect(),
         };
         let pinned = Pinned {
@@ -91,8 +88,12 @@ impl Classic {
             name: loaded.name,
             version: loaded.version,
             definition: loaded.definition,
+            team: loaded.team,
+            active_agent: before.active_agent,
+            depth: 0,
             client_time: turn.client_time(),
-            messages: history
+            messages: before
+                .said
                 .into_iter()
                 .map(Ok)
                 .chain(own)
@@ -277,8 +278,8 @@ pub async fn begin(app: &Arc<App>, caller: &Caller, turn: &Turn) -> Answer<Optio
     }
     let loaded = stored.load(app, caller).await?;
     turn.messages.iter().filter_map(|new| new.id.as_deref()).try_for_each(check_message_id)?;
-    let history = keep::history(app, caller, turn).await?;
-    let run = Box::new(Classic::new(app, caller, loaded, turn, history)?);
+    let before = keep::before(app, caller, turn, &loaded.name).await?;
+    let run = Box::new(Classic::new(app, caller, loaded, turn, before)?);
     let conversation = run.spoken.conversation.clone();
     Ok(Some(Begun::Classic { run, conversation }))
 }

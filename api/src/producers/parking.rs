@@ -111,3 +111,56 @@ fn redacted(body: &[u8], written_key: Option<&str>) -> Vec<u8> {
 fn clean(text: &str) -> String {
     keys_out_of(text).chars().filter(|c| *c != '\0').take(LONGEST).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::problem::Code;
+
+    fn message(body: &str) -> Incoming {
+        Incoming {
+            body: Bytes::from(body.to_owned()),
+            kind: Some("holdpoint.execution.start.v1".to_owned()),
+            message_id: Some("m\0-1".to_owned()),
+            app_id: Some("shop".to_owned()),
+            reply_to: Some("answers".to_owned()),
+            headers: BTreeMap::from([("Authorization".to_owned(), "Basic hunter2".to_owned())]),
+            queue: "q".to_owned(),
+            ..Incoming::default()
+        }
+    }
+
+    fn kept(message: &Incoming, written_key: Option<&str>) -> ParkedMessage {
+        let judged = Judged { written_key: written_key.map(str::to_owned), ..Judged::unread(message) };
+        parked(message, &judged, &Problem::new(Code::Undecodable, "why"))
+    }
+
+    #[test]
+    fn what_stood_in_the_place_of_a_key_is_removed() {
+        let row = kept(&message(r#"{"api_key":"hunter2","a":1}"#), Some(r#""hunter2""#));
+        assert_eq!(row.body.as_deref(), Some(&br#"{"api_key":"removed","a":1}"#[..]));
+        assert!(row.headers.contains("removed") && !row.headers.contains("hunter2"));
+        assert_eq!((row.code.as_str(), row.message_id.as_deref()), ("undecodable", Some("m-1")));
+    }
+
+    #[test]
+    fn a_large_body_is_kept_by_its_digest() {
+        let row = kept(&message(&"x".repeat(MAX_BODY + 1)), None);
+        assert_eq!((row.body.as_ref(), row.body_bytes), (None, MAX_BODY as i64 + 1));
+        assert!(unparked(&row).is_none());
+    }
+
+    #[test]
+    fn a_message_comes_back_as_it_was() {
+        let message = Incoming { message_id: Some("m".to_owned()), ..message("{}") };
+        let back = unparked(&kept(&message, None)).expect("its body was kept");
+        assert_eq!(
+            (&back.kind, &back.message_id, &back.app_id),
+            (&message.kind, &message.message_id, &message.app_id)
+        );
+        assert_eq!(
+            (&back.body, &back.reply_to, &back.content_type),
+            (&message.body, &message.reply_to, &None)
+        );
+    }
+}

@@ -21,6 +21,7 @@ pub(crate) mod approvals_decide;
 mod batch;
 mod conversations;
 mod cron;
+mod event_settings;
 mod events;
 mod get;
 mod health;
@@ -91,6 +92,8 @@ pub fn table() -> Vec<Route> {
         Route::get("/v1/keys", Admin, keys::list, keys::list_doc),
         Route::post("/v1/keys", Admin, keys::create, keys::create_doc),
         Route::delete("/v1/keys/{id}", Admin, keys::revoke, keys::revoke_doc),
+        Route::get("/v1/event-settings", Admin, event_settings::get, event_settings::get_doc),
+        Route::put("/v1/event-settings", Admin, event_settings::put, event_settings::put_doc),
         Route::get("/v1/parked-messages", Admin, parked::list, parked::list_doc),
         Route::get("/v1/parked-messages/{id}", Admin, parked::get, parked::get_doc),
         Route::delete("/v1/parked-messages/{id}", Admin, parked::discard, parked::discard_doc),

@@ -10,6 +10,7 @@ mod bodies;
 mod executions;
 mod http;
 mod rows;
+mod rows_events;
 mod server;
 mod streams;
 mod world;

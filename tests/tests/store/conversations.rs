@@ -285,7 +285,12 @@ fn what_no_execution_said_is_written_whole_or_not_at_all(bed: &Bed) {
         let message = |text: &str| serde_json::json!({"role": "user", "content": text}).to_string();
         let messages = said.iter().map(|(id, text)| (id.map(str::to_owned), message(text))).collect();
         let (conversation, end_user) = (conversation.to_owned(), user.map(str::to_owned));
-        bed.store.conversation_say(&scope(), &Spoken { conversation, end_user, messages }).unwrap()
+        bed.store
+            .conversation_say(
+                &scope(),
+                &Spoken { conversation, end_user, agent: "clerk".to_owned(), active_agent: None, messages },
+            )
+            .unwrap()
     };
     // It makes the conversation; `all` holds the numbers to be without a gap.
     assert_eq!(say("c", Some("ada"), &[(Some("m1"), "a"), (None, "x")]), Said::Written);

@@ -10,6 +10,7 @@ mod desk;
 mod gates;
 mod kit;
 mod leases;
+mod outgoing;
 mod reads;
 mod stale;
 mod starts;

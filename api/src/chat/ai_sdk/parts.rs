@@ -85,7 +85,8 @@ impl Parts {
             Entry::MessageDelta(delta) => self.delta(&delta),
             Entry::MessageCompleted(message) => self.completed(message),
             Entry::ModelRestarted(body) if self.step == Some(body.step) && self.told != [0; 2] => {
-                let begin = "the model's answer broke off and began anew, so that what was sent of it is void: ";
+                let begin =
+                    "the model's answer broke off and began anew, so that what was sent of it is void: ";
                 let next = if self.id.is_some() { "resume the stream" } else { "send again" };
                 self.fail(&format!("{begin}{next}"));
                 return true;
@@ -98,15 +99,41 @@ impl Parts {
             Entry::ToolDenied(body) => {
                 self.chunk(json!({"type": "tool-output-denied", "toolCallId": body.tool_call_id}));
             }
-            Entry::ApprovalRequested(body) => self.chunk(json!({
+            Entry::ApprovalRequested(body) => {
+                if body.delegated_by.is_some() {
+                    // The call is in a message of the child's; here it needs a part of its own.
+                    self.call(ToolCall {
+                        step: body.step,
+                        id: body.tool_call_id.clone(),
+                        name: body.tool.clone(),
+                        arguments: body.arguments_text.clone(),
+                    });
+                }
+                self.chunk(json!({
                 "type": "tool-approval-request", "approvalId": body.approval_id, "toolCallId": body.tool_call_id,
                 "approvalDescriptor": {"digest": body.digest, "expires_at": body.expires_at},
-            })),
+            }));
+            }
             Entry::ApprovalDecided(body) => {
                 let data = json!({"tool_call_id": body.tool_call_id, "status": if body.approved { "approved" } else { "denied" },
                     "reason": body.reason, "arguments": body.arguments_text, "decided_by": body.decided_by,
                     "decided_at": body.decided_at});
                 self.approval(&body.tool_call_id, data);
+                // Of a delegated call nothing more is told here: what it brings is the child's.
+                if let Some(of_child) = &body.delegated_by {
+                    let id = &body.tool_call_id;
+                    self.chunk(if body.approved {
+                        json!({"type": "tool-output-available", "toolCallId": id, "output": {"delegated_by": of_child}})
+                    } else {
+                        json!({"type": "tool-output-denied", "toolCallId": id})
+                    });
+                }
+            }
+            Entry::Transfer(body) => {
+                let data = json!({"from": body.from, "to": body.to, "version": body.version});
+                self.chunk(json!({"type": "data-holdpoint-transfer", "id": body.tool_call_id, "data": data}));
+                let output = json!({"transferred_to": body.to});
+                self.chunk(json!({"type": "tool-output-available", "toolCallId": body.tool_call_id, "output": output}));
             }
             Entry::ApprovalClosed(body) => {
                 let data = json!({"tool_call_id": body.tool_call_id, "status": body.status});
