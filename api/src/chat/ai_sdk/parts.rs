@@ -21,6 +21,9 @@ pub struct Told {
     pub is_end: bool,
 }
 
+/// Stands for a model's step where the questions of delegated executions are told.
+const CHILDREN: i32 = i32::MIN;
+
 /// What of a message is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Block {
@@ -101,7 +104,10 @@ impl Parts {
             }
             Entry::ApprovalRequested(body) => {
                 if body.delegated_by.is_some() {
-                    // The call is in a message of the child's; here it needs a part of its own.
+                    // The call is in a message of the child's; here it needs a part of its own. And
+                    // a step of its own: a client sends its answers once its last step has no open
+                    // call, and the delegating one is open.
+                    self.open_step(CHILDREN);
                     self.call(ToolCall {
                         step: body.step,
                         id: body.tool_call_id.clone(),
