@@ -65,9 +65,16 @@ pub struct Caller {
     pub key: String,
     /// The end user: the key's, else the header's.
     pub end_user: Option<String>,
+    /// What the key is good for, for routes of which only some requests need a right.
+    pub role: Role,
 }
 
 impl Caller {
+    /// 403 where the key's role does not have that right.
+    pub fn may(&self, right: Right) -> Answer<()> {
+        if right.of(self.role) { Ok(()) } else { Err(forbidden(self.role.as_str())) }
+    }
+
     /// Whether a row of that end user is theirs to see.
     pub fn sees(&self, end_user: Option<&str>) -> bool {
         self.end_user.is_none() || self.end_user.as_deref() == end_user
@@ -124,8 +131,12 @@ pub async fn in_force(app: &App, id: KeyId) -> Answer<Arc<KeyRow>> {
 /// caller names; a key's own goes before it.
 pub fn allow(row: &KeyRow, right: Right, named: Option<&[u8]>) -> Answer<Caller> {
     let role = Role::parse(&row.role).filter(|role| right.of(*role));
-    role.ok_or_else(|| Problem::new(Code::Forbidden, format!("the role `{}` may not do this", row.role)))?;
-    Ok(Caller { scope: row.scope.clone(), key: row.id.to_string(), end_user: end_user(row, named)? })
+    let role = role.ok_or_else(|| forbidden(&row.role))?;
+    Ok(Caller { scope: row.scope.clone(), key: row.id.to_string(), end_user: end_user(row, named)?, role })
+}
+
+fn forbidden(role: &str) -> Problem {
+    Problem::new(Code::Forbidden, format!("the role `{role}` may not do this"))
 }
 
 /// The token of `Authorization: Bearer …`.

@@ -18,6 +18,7 @@ mod app;
 mod auth;
 mod body;
 mod chat;
+mod classic;
 mod client_time;
 mod clock;
 mod diagnosis;

@@ -47,6 +47,10 @@ codes! {
     ForwardedHeadersUnavailable = "forwarded_headers_unavailable", BAD_REQUEST, "Headers cannot be kept for tools here";
     /// `execution_mode: classic` where executions are always durable.
     ClassicNotHere = "classic_not_here", BAD_REQUEST, "Executions started here are always durable";
+    /// An agent that may have to ask a person, in a run that cannot wait for one.
+    ApprovalRequiresDurable = "approval_requires_durable", BAD_REQUEST, "Approvals need a durable execution";
+    /// Something else that a run without a journal cannot do.
+    RequiresDurable = "requires_durable", BAD_REQUEST, "This needs a durable execution";
     /// No key, or one that is not good.
     Unauthorized = "unauthorized", UNAUTHORIZED, "A valid API key is needed";
     /// The key's role may not.

@@ -19,10 +19,10 @@ use crate::messages::{self, Said};
 use crate::row::Row;
 use crate::sql::binds;
 use crate::store::StoreResult;
-use crate::types::{Conversation, ConversationRow, Created, NewExecution, StoreError};
+use crate::types::{self, Conversation, ConversationRow, Created, NewExecution, Spoken, StoreError};
 
 const SELECT: &str = "
-    SELECT c.id, c.end_user, c.active, c.created_at,
+    SELECT c.id, c.end_user, c.active, c.created_at, c.agent, c.active_agent,
       (SELECT i.id FROM execution_info i WHERE i.tenant = c.tenant AND i.project = c.project
          AND i.conversation_id = c.id ORDER BY i.created_at DESC LIMIT 1)
     FROM conversations c WHERE c.tenant = ? AND c.project = ? AND c.id = ?";
@@ -42,6 +42,8 @@ fn read_conversation(mut row: Row) -> StoreResult<ConversationRow> {
         end_user: row.opt_text()?,
         active: row.opt_id()?.map(ExecutionId),
         created_at: row.time()?,
+        agent: row.opt_text()?,
+        active_agent: row.opt_text()?,
         latest: row.opt_id()?.map(ExecutionId),
     })
 }
@@ -77,7 +79,7 @@ impl Wanting<'_> {
             conversation: self.id,
             n: begin + 1 + index as i64,
             message_id: ids.get(index).and_then(Option::as_deref),
-            execution: self.new.key.id,
+            execution: Some(self.new.key.id),
             message,
         })
     }
@@ -301,9 +303,66 @@ pub(crate) fn leave(conn: &mut Conn, mut ended: Vec<Leaving<'_>>) -> StoreResult
             conversation: &one.conversation,
             n: begin + 1 + index as i64,
             message_id: None,
-            execution: one.key.id,
+            execution: Some(one.key.id),
             message,
         }));
     }
     messages::insert(conn, &said)
+}
+
+const SAY: &str = "
+    INSERT INTO conversations (tenant, project, id, end_user, agent, active_agent, created_at, last_message)
+    SELECT ?, ?, ?, ?, ?, nullif(?, ?), (SELECT hp_now()), ? WHERE true
+    ON CONFLICT (tenant, project, id) DO UPDATE
+      SET last_message = conversations.last_message + excluded.last_message,
+        agent = excluded.agent, active_agent = excluded.active_agent
+      WHERE excluded.end_user IS NULL OR excluded.end_user = conversations.end_user
+    RETURNING last_message";
+
+/// Messages that no execution brought, at the end of their conversation.
+pub(crate) fn conversation_say_in_txn(
+    conn: &mut Conn,
+    scope: &Scope,
+    spoken: &Spoken,
+) -> StoreResult<types::Said> {
+    let Spoken { conversation, end_user, agent, active_agent, messages } = spoken;
+    let (tenant, project, count) = (&*scope.tenant, &*scope.project, messages.len() as i64);
+    let row = conn.row(
+        SAY,
+        &binds![
+            tenant,
+            project,
+            conversation,
+            end_user.as_deref(),
+            agent,
+            active_agent.as_deref(),
+            agent,
+            count
+        ],
+    )?;
+    let Some(mut row) = row else { return Ok(types::Said::UnknownConversation) };
+    let begin = row.big()? - count;
+    let place = (scope, conversation.as_str());
+    let ids = messages.iter().filter_map(|(id, _)| Some((place, id.as_deref()?)));
+    if let Some((.., id)) = messages::used_ids(conn, ids)?.into_iter().next() {
+        conn.rows(
+            "UPDATE conversations SET last_message = last_message - ? WHERE tenant = ? AND project = ? AND id = ?",
+            &binds![count, tenant, project, conversation],
+        )?;
+        return Ok(types::Said::MessageIdUsed { id });
+    }
+    let said: Vec<Said<'_>> = messages
+        .iter()
+        .enumerate()
+        .map(|(at, (id, message))| Said {
+            scope,
+            conversation,
+            n: begin + 1 + at as i64,
+            message_id: id.as_deref(),
+            execution: None,
+            message,
+        })
+        .collect();
+    messages::insert(conn, &said)?;
+    Ok(types::Said::Written)
 }

@@ -21,7 +21,8 @@ pub(crate) struct Said<'a> {
     pub(crate) conversation: &'a str,
     pub(crate) n: i64,
     pub(crate) message_id: Option<&'a str>,
-    pub(crate) execution: ExecutionId,
+    /// None for a classic run.
+    pub(crate) execution: Option<ExecutionId>,
     pub(crate) message: &'a str,
 }
 
@@ -39,7 +40,16 @@ pub(crate) fn insert(conn: &mut Conn, said: &[Said<'_>]) -> StoreResult<()> {
         .map(|(one, role)| {
             let Scope { tenant, project } = one.scope;
             let Said { conversation, n, message_id, execution, message, .. } = *one;
-            binds![&**tenant, &**project, conversation, n, message_id, execution.0, role, message]
+            binds![
+                &**tenant,
+                &**project,
+                conversation,
+                n,
+                message_id,
+                execution.map(|id| id.0),
+                role,
+                message
+            ]
         })
         .collect();
     conn.each(INSERT, &rows, &[]).map(drop)

@@ -223,6 +223,10 @@ impl Store for SqlStore {
         self.read.with(|conn| conversations::conversation_get(conn, scope, id))
     }
 
+    fn conversation_say(&self, scope: &Scope, spoken: &Spoken) -> StoreResult<Said> {
+        self.hot.write(|conn| conversations::conversation_say_in_txn(conn, scope, spoken))
+    }
+
     fn message_list(&self, scope: &Scope, filter: &MessageFilter) -> StoreResult<Vec<MessageRow>> {
         self.read.with(|conn| messages::message_list(conn, scope, filter))
     }

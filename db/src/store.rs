@@ -80,6 +80,8 @@ pub trait Store: EventStore {
 
     /// One conversation.
     fn conversation_get(&self, scope: &Scope, id: &str) -> StoreResult<Option<ConversationRow>>;
+    /// Writes messages at a conversation's end, whether or not an execution is active in it.
+    fn conversation_say(&self, scope: &Scope, spoken: &Spoken) -> StoreResult<Said>;
     /// Messages of a conversation.
     fn message_list(&self, scope: &Scope, filter: &MessageFilter) -> StoreResult<Vec<MessageRow>>;
     /// One execution.

@@ -659,6 +659,10 @@ pub struct ConversationRow {
     pub latest: Option<ExecutionId>,
     /// When its first execution was committed.
     pub created_at: Timestamp,
+    /// The agent that its last execution or run began with, where that could be transferred.
+    pub agent: Option<String>,
+    /// The agent that spoke last, if that was another one.
+    pub active_agent: Option<String>,
 }
 
 /// One message of a conversation.
@@ -674,6 +678,35 @@ pub struct MessageRow {
     pub message: String,
     /// When it was committed.
     pub at: Timestamp,
+}
+
+/// Messages that no execution brought: a classic run's, at its good end.
+#[derive(Debug, Clone, Default)]
+pub struct Spoken {
+    /// Their conversation; made if it is not there.
+    pub conversation: String,
+    /// Whose it is, or must be.
+    pub end_user: Option<String>,
+    /// The agent that began.
+    pub agent: String,
+    /// The agent that spoke last, if the run was transferred or began with another.
+    pub active_agent: Option<String>,
+    /// In order: the caller's id, if there is one, and the message as JSON.
+    pub messages: Vec<(Option<String>, String)>,
+}
+
+/// What became of them: all were written, or none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Said {
+    /// They stand at the conversation's end.
+    Written,
+    /// The conversation is another end user's.
+    UnknownConversation,
+    /// The conversation has a message of this id.
+    MessageIdUsed {
+        /// The id.
+        id: String,
+    },
 }
 
 /// Which messages of a conversation are wanted.

@@ -232,9 +232,9 @@ impl<'a> Turn<'a> {
                 let entries = outside::act(self.run, &act);
                 self.push_all(entries);
             }
-            Input::Delta { step, text } => {
+            Input::Delta { step, reasoning, text } => {
                 if self.is_calling(step) {
-                    self.push(Entry::MessageDelta(MessageDelta { step, text }));
+                    self.push(Entry::MessageDelta(MessageDelta { step, reasoning, text }));
                 }
             }
             Input::Answered { step, answer } => self.model_answered(step, answer),

@@ -241,11 +241,13 @@ pub enum Input {
     Claimed,
     /// Somebody outside did something.
     Act(Act),
-    /// More of a model's text.
+    /// More of what a model says.
     Delta {
         /// The model's step.
         step: i32,
-        /// More.
+        /// More of its reasoning.
+        reasoning: String,
+        /// More of its text.
         text: String,
     },
     /// A model answered.

@@ -95,7 +95,7 @@ entries! {
     ModelCalled("model.called", false),
     /// The intent of a further attempt; voids the step's earlier deltas.
     ModelRestarted("model.restarted", true),
-    /// A piece of the model's text.
+    /// A piece of the model's text or reasoning.
     MessageDelta("message.delta", true),
     /// The model's whole answer.
     MessageCompleted("message.completed", true),
@@ -217,11 +217,15 @@ pub struct ModelRestarted {
 }
 
 /// Payload of `message.delta`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct MessageDelta {
     /// The model's step.
     pub step: i32,
+    /// More of its reasoning, where the server sends it; it comes before the text.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reasoning: String,
     /// More of the text.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub text: String,
 }
 

@@ -415,7 +415,10 @@ fn limits_end_an_execution_with_their_name() {
     let text = Limits { value_bytes: 3, ..Limits::default() };
     assert!(limit(text, answered(1, "long", &[])).contains("value_bytes"));
     let events = Limits { events: 2, ..Limits::default() };
-    assert!(limit(events, Input::Delta { step: 1, text: "x".to_owned() }).contains("events"));
+    assert!(
+        limit(events, Input::Delta { step: 1, reasoning: String::new(), text: "x".to_owned() })
+            .contains("events")
+    );
     let cut = Input::Answered {
         step: 1,
         answer: ModelAnswer { finish_reason: Some("length".to_owned()), ..ModelAnswer::default() },

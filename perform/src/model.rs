@@ -1,5 +1,5 @@
-//! A model call: OpenAI-compatible chat completions, streamed. Text leaves in pieces (by
-//! 50 ms or 4 KiB) while it comes; the whole answer at the end.
+//! A model call: OpenAI-compatible chat completions, streamed. Text and reasoning leave in
+//! pieces (by 50 ms or 4 KiB) while they come; the whole answer at the end.
 
 use std::time::Duration;
 
@@ -106,8 +106,31 @@ struct Choice {
 #[derive(Default, Deserialize)]
 struct Delta {
     content: Option<String>,
+    /// Not OpenAI's; servers of open models send it under one of two names, or under both.
+    #[serde(default)]
+    reasoning_content: Option<Reasoning>,
+    #[serde(default)]
+    reasoning: Option<Reasoning>,
     #[serde(default)]
     tool_calls: Option<Vec<CallDelta>>,
+}
+
+/// Some send a structure under these names, which is passed over.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Reasoning {
+    Text(String),
+    Other(serde::de::IgnoredAny),
+}
+
+impl Delta {
+    fn thought(&mut self) -> Option<String> {
+        let sent = [self.reasoning_content.take(), self.reasoning.take()];
+        sent.into_iter().flatten().find_map(|one| match one {
+            Reasoning::Text(text) => Some(text),
+            Reasoning::Other(_) => None,
+        })
+    }
 }
 
 #[derive(Deserialize)]
@@ -135,6 +158,8 @@ struct TokenUsage {
 #[derive(Default)]
 struct Growing {
     answer: ModelAnswer,
+    /// Reasoning that has not left yet.
+    thought: String,
     /// Text that has not left yet.
     piece: String,
     bytes: usize,
@@ -149,7 +174,11 @@ impl Growing {
             self.answer.input_tokens = usage.prompt_tokens;
             self.answer.output_tokens = usage.completion_tokens;
         }
-        let Some(choice) = chunk.choices.into_iter().next() else { return Ok(()) };
+        let Some(mut choice) = chunk.choices.into_iter().next() else { return Ok(()) };
+        if let Some(text) = choice.delta.thought() {
+            self.bytes += text.len();
+            self.thought.push_str(&text);
+        }
         if let Some(text) = choice.delta.content {
             self.bytes += text.len();
             self.piece.push_str(&text);
@@ -162,6 +191,11 @@ impl Growing {
             self.answer.finish_reason = choice.finish_reason;
         }
         Ok(())
+    }
+
+    /// Bytes that have not left yet.
+    fn waiting(&self) -> usize {
+        self.thought.len() + self.piece.len()
     }
 
     fn take_call(&mut self, index: usize, call: CallDelta) -> Result<(), Fault> {
@@ -227,10 +261,10 @@ async fn streamed(
         }
         // An answer beyond the limit fails the execution; the rest of it is not read.
         done |= growing.bytes > limit;
-        if done || growing.piece.len() >= PIECE_BYTES {
+        if done || growing.waiting() >= PIECE_BYTES {
             send_piece(&mut growing, step, origin).await;
         }
-        piece_due = match (growing.piece.is_empty(), piece_due) {
+        piece_due = match (growing.waiting() == 0, piece_due) {
             (true, _) => None,
             (false, None) => Some(Instant::now() + PIECE_TIME),
             (false, due) => due,
@@ -240,10 +274,11 @@ async fn streamed(
 }
 
 async fn send_piece(growing: &mut Growing, step: i32, origin: &Origin) {
-    if !growing.piece.is_empty() {
+    if growing.waiting() > 0 {
+        let reasoning = std::mem::take(&mut growing.thought);
         let text = std::mem::take(&mut growing.piece);
         // Nobody listens any more where the execution ended or the lease was lost.
-        let _ = origin.events.send(Input::Delta { step, text }).await;
+        let _ = origin.events.send(Input::Delta { step, reasoning, text }).await;
     }
 }
 
@@ -275,6 +310,22 @@ mod tests {
         assert_eq!(answer.tool_calls[1].name, "mail");
         assert_eq!((answer.input_tokens, answer.output_tokens), (5, 7));
         assert_eq!(answer.finish_reason.as_deref(), Some("tool_calls"));
+    }
+
+    #[test]
+    fn reasoning_is_kept_apart_from_the_text() {
+        let mut growing = Growing::default();
+        for chunk in [
+            r#"{"choices":[{"delta":{"reasoning_content":"let "}}]}"#,
+            r#"{"choices":[{"delta":{"reasoning":"me ","reasoning_content":null}}]}"#,
+            r#"{"choices":[{"delta":{"reasoning":"see","reasoning_content":"see"}}]}"#,
+            r#"{"choices":[{"delta":{"reasoning":{"odd":1}}}]}"#,
+            r#"{"choices":[{"delta":{"content":"42","reasoning_content":null}}]}"#,
+        ] {
+            assert!(growing.take(serde_json::from_str(chunk).expect("it makes sense")).is_ok());
+        }
+        assert_eq!((growing.thought.as_str(), growing.answer.text.as_str()), ("let me see", "42"));
+        assert_eq!(growing.bytes, growing.waiting());
     }
 
     #[test]

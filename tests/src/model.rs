@@ -1,6 +1,7 @@
 //! A scripted model: a server of OpenAI-compatible chat completions over real HTTP.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use crate::poll::{SOON, until_true};
 #[derive(Debug, Clone)]
 enum Piece {
     Text(String),
+    Thought(String),
     Call { index: usize, id: Option<String>, name: String, arguments: String },
     Pass(Gate),
     Raw(String),
@@ -79,6 +81,12 @@ impl Turn {
         let mut turn = Self::call(calls);
         turn.pieces.insert(0, Piece::Text(text.to_owned()));
         turn
+    }
+
+    /// Reasoning before all else, as some servers send it.
+    pub fn thinking(mut self, text: &str) -> Self {
+        self.pieces.insert(0, Piece::Thought(text.to_owned()));
+        self
     }
 
     /// Nothing comes until the gate is open; then this turn.
@@ -166,6 +174,7 @@ struct Shared {
     script: Mutex<VecDeque<Turn>>,
     by_request: Mutex<Option<Answer>>,
     requests: Mutex<Vec<Request>>,
+    left: AtomicUsize,
 }
 
 /// A model's server; ended when it is dropped.
@@ -182,6 +191,7 @@ impl Model {
             script: Mutex::new(VecDeque::new()),
             by_request: Mutex::new(None),
             requests: Mutex::new(Vec::new()),
+            left: AtomicUsize::new(0),
         });
         let app = Router::new()
             .route("/v1/chat/completions", post(answer))
@@ -209,6 +219,12 @@ impl Model {
     /// The requests so far.
     pub fn requests(&self) -> Vec<Request> {
         self.shared.requests.lock().expect("no holder panics").clone()
+    }
+
+    /// Waits until so many readers went away while their turn was held or hung.
+    pub async fn wait_left(&self, count: usize) {
+        let left = || self.shared.left.load(Ordering::SeqCst);
+        until_true(&format!("{count} readers of the model go away"), SOON, || left() >= count).await;
     }
 
     /// Waits until so many requests have come.
@@ -248,28 +264,36 @@ async fn answer(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
         response = response.header(name, value);
     }
     let (sender, mut receiver) = mpsc::channel::<Result<Bytes, std::io::Error>>(16);
-    tokio::spawn(send(turn.pieces, sender));
+    tokio::spawn(async move {
+        if send(turn.pieces, sender).await.is_none() {
+            shared.left.fetch_add(1, Ordering::SeqCst);
+        }
+    });
     let stream = futures_util::stream::poll_fn(move |context| receiver.poll_recv(context));
     response.body(Body::from_stream(stream)).expect("a response")
 }
 
-async fn send(pieces: Vec<Piece>, to: mpsc::Sender<Result<Bytes, std::io::Error>>) {
+/// Sends them all; `None` where the reader went away meanwhile.
+async fn send(pieces: Vec<Piece>, to: mpsc::Sender<Result<Bytes, std::io::Error>>) -> Option<()> {
     for piece in pieces {
         let chunk = match piece {
-            Piece::Pass(gate) => {
-                gate.pass().await;
-                continue;
+            Piece::Pass(gate) => tokio::select! {
+                () = gate.pass() => continue,
+                () = to.closed() => return None,
+            },
+            Piece::Hang => {
+                to.closed().await;
+                return None;
             }
-            // The reader's going away ends it.
-            Piece::Hang => return to.closed().await,
             Piece::Break => {
                 // What was said before is on its way first.
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 let _ = to.send(Err(std::io::Error::other("scripted"))).await;
-                return;
+                return Some(());
             }
             Piece::Raw(text) => text,
             Piece::Text(text) => line(&json!({"content": text}), None),
+            Piece::Thought(text) => line(&json!({"reasoning_content": text}), None),
             Piece::Call { index, id, name, arguments } => {
                 let mut call = json!({"index": index, "type": "function", "function": {"name": name, "arguments": arguments}});
                 if let Some(id) = id {
@@ -282,10 +306,9 @@ async fn send(pieces: Vec<Piece>, to: mpsc::Sender<Result<Bytes, std::io::Error>
                 format!("{}data: {usage}\n\ndata: [DONE]\n\n", line(&json!({}), Some(reason)))
             }
         };
-        if to.send(Ok(Bytes::from(chunk))).await.is_err() {
-            return;
-        }
+        to.send(Ok(Bytes::from(chunk))).await.ok()?;
     }
+    Some(())
 }
 
 fn line(delta: &Value, finish: Option<&str>) -> String {

@@ -1,7 +1,8 @@
-//! An execution's events, typed, as far as they are one segment: up to the end, or up to a
-//! suspension that waits for somebody.
+//! A turn's events, typed, as far as they are one segment: up to the end, or up to a
+//! suspension that waits for somebody. They come from an execution's rows, or from a classic
+//! run in this process.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use holdpoint_engine::entry::Entry;
@@ -10,6 +11,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Segment, read_entry, segment};
 use crate::app::App;
+use crate::classic::{self, Classic};
 use crate::streams::{Cursor, Moved};
 
 /// What comes next.
@@ -21,12 +23,13 @@ pub enum Seen {
     Quiet,
 }
 
-/// One segment of an execution's events.
-pub struct Events {
-    cursor: Cursor,
-    waiting: VecDeque<(i64, Box<Entry>)>,
-    voided: BTreeMap<i32, i64>,
-    over: bool,
+/// One segment of a turn's events.
+pub struct Events(Source);
+
+enum Source {
+    Rows(Box<Rows>),
+    /// Its permit is the place among the streams, as a cursor has one.
+    Run(Box<Classic>, #[allow(dead_code)] OwnedSemaphorePermit),
 }
 
 impl Events {
@@ -39,12 +42,37 @@ impl Events {
     ) -> Self {
         let subscription = app.hub.join(key.clone(), None);
         let cursor = Cursor::new(Arc::clone(app), key.clone(), segment.after, subscription, permit);
-        Self { cursor, waiting: VecDeque::new(), voided: segment.voided, over: false }
+        Self(Source::Rows(Box::new(Rows { cursor, waiting: VecDeque::new(), segment, over: false })))
+    }
+
+    /// Those of a classic run, which goes on as far as it is read, and ends when it is dropped.
+    pub fn run(run: Box<Classic>, permit: OwnedSemaphorePermit) -> Self {
+        Self(Source::Run(run, permit))
     }
 
     /// The next event; `None` after the one that ends the segment, and where this process
     /// stops before it.
     pub async fn next(&mut self) -> Option<Seen> {
+        match &mut self.0 {
+            Source::Rows(rows) => rows.next().await,
+            Source::Run(run, _) => Some(match run.next().await? {
+                classic::Step::Event(entry) => Seen::Event(entry),
+                classic::Step::Quiet => Seen::Quiet,
+            }),
+        }
+    }
+}
+
+/// The events of an execution.
+struct Rows {
+    cursor: Cursor,
+    waiting: VecDeque<(i64, Box<Entry>)>,
+    segment: Segment,
+    over: bool,
+}
+
+impl Rows {
+    async fn next(&mut self) -> Option<Seen> {
         loop {
             if self.over {
                 return None;
@@ -53,7 +81,7 @@ impl Events {
                 if self.is_void(number, &entry) {
                     continue;
                 }
-                self.over = ends(&entry);
+                self.over = self.ends(number, &entry);
                 return Some(Seen::Event(entry));
             }
             match self.cursor.next().await? {
@@ -67,24 +95,22 @@ impl Events {
             }
         }
     }
-}
 
-impl Events {
     /// What a broken attempt said is not told to who comes after it broke.
     fn is_void(&self, number: i64, entry: &Entry) -> bool {
         match entry {
             Entry::MessageDelta(_) | Entry::ModelRestarted(_) => {
-                self.voided.get(&entry.step()).is_some_and(|last| number <= *last)
+                self.segment.voided.get(&entry.step()).is_some_and(|last| number <= *last)
             }
             _ => false,
         }
     }
-}
 
-fn ends(entry: &Entry) -> bool {
-    match entry {
-        Entry::ExecutionSuspended(body) => segment::ends_segment(body),
-        Entry::ExecutionCompleted(_) | Entry::ExecutionFailed(_) | Entry::ExecutionCancelled(_) => true,
-        _ => false,
+    fn ends(&self, number: i64, entry: &Entry) -> bool {
+        match entry {
+            Entry::ExecutionSuspended(body) => number > self.segment.passed && segment::ends_segment(body),
+            Entry::ExecutionCompleted(_) | Entry::ExecutionFailed(_) | Entry::ExecutionCancelled(_) => true,
+            _ => false,
+        }
     }
 }

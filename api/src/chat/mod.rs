@@ -7,18 +7,23 @@
 use std::sync::Arc;
 
 use holdpoint_db::{Conversation, Created, Extras, Idempotency, NewExecution};
+use holdpoint_engine::client_time::ClientTime;
 use holdpoint_engine::entry::{Entry, Json};
 use holdpoint_engine::ids::ExecutionId;
 use holdpoint_engine::status::{DefinitionKind, RunType};
 use holdpoint_engine::wire::ExecutionKey;
-use holdpoint_perform::ForwardedHeaders;
+use holdpoint_perform::{Forwarded, ForwardedHeaders};
+use http::HeaderMap;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::app::App;
 use crate::auth::Caller;
+use crate::classic::{self, Classic};
 use crate::forwarded;
 use crate::problem::{Answer, Code, Problem};
 use crate::routes::outcome;
 
+pub mod ai_sdk;
 mod events;
 mod mode;
 pub mod openai;
@@ -65,8 +70,7 @@ pub struct NewMessage {
     pub message: Json,
 }
 
-/// The execution whose events are the answer.
-#[derive(Debug)]
+/// The execution, or the classic run, whose events are the answer.
 pub enum Begun {
     /// One that was made for this turn.
     Started {
@@ -86,38 +90,71 @@ pub enum Begun {
         /// suspension that is over.
         segment: Segment,
     },
+    /// A classic run: it is no execution, and ends with whoever reads it.
+    Classic {
+        /// The run.
+        run: Box<Classic>,
+        /// Its conversation.
+        conversation: String,
+    },
 }
 
 impl Begun {
-    /// The execution.
+    /// The execution; of a classic run, a key that names no row.
     pub fn key(&self) -> &ExecutionKey {
         match self {
             Begun::Started { key, .. } | Begun::Continued { key, .. } => key,
+            Begun::Classic { run, .. } => run.key(),
+        }
+    }
+
+    /// The execution, where there is a row of it.
+    pub fn run_id(&self) -> Option<ExecutionId> {
+        match self {
+            Begun::Started { key, .. } | Begun::Continued { key, .. } => Some(key.id),
+            Begun::Classic { .. } => None,
         }
     }
 
     /// Its conversation.
     pub fn conversation(&self) -> &str {
         match self {
-            Begun::Started { conversation, .. } | Begun::Continued { conversation, .. } => conversation,
+            Begun::Started { conversation, .. }
+            | Begun::Continued { conversation, .. }
+            | Begun::Classic { conversation, .. } => conversation,
         }
     }
 
-    /// The part of its events that the client waits for.
-    pub fn segment(&self) -> Segment {
+    /// The same from the execution's beginning on, for a client that knows nothing of it yet.
+    pub fn whole(self) -> Self {
         match self {
-            Begun::Started { .. } => Segment::default(),
-            Begun::Continued { segment, .. } => segment.clone(),
+            Begun::Continued { key, conversation, segment } => {
+                Begun::Continued { key, conversation, segment: segment.whole() }
+            }
+            other => other,
+        }
+    }
+
+    /// The events that the client waits for. The permit is a place among the streams of this
+    /// process.
+    pub fn events(self, app: &Arc<App>, permit: OwnedSemaphorePermit) -> Events {
+        match self {
+            Begun::Started { key, .. } => Events::follow(app, &key, Segment::default(), permit),
+            Begun::Continued { key, segment, .. } => Events::follow(app, &key, segment, permit),
+            Begun::Classic { run, .. } => Events::run(run, permit),
         }
     }
 }
 
-/// Starts an execution for the turn's new messages, or finds the one whose output the client
-/// wants. Refuses as `POST /v1/executions` does: 404 for an unknown agent, or a conversation
+/// Starts an execution, or a classic run, for the turn's new messages, or finds the execution
+/// whose output the client wants. Refuses as `POST /v1/executions` does: 404 for an unknown agent, or a conversation
 /// that is another end user's, 409 where the conversation is busy or a message id is used.
 pub async fn begin(app: &Arc<App>, caller: &Caller, turn: Turn) -> Answer<Begun> {
     if turn.messages.is_empty() {
-        return resume(app, caller, turn.conversation.as_deref()).await;
+        return resume(app, caller, turn.conversation.as_deref(), &[]).await;
+    }
+    if let Some(begun) = classic::begin(app, caller, &turn).await? {
+        return Ok(begun);
     }
     let new = turn.start(app, caller)?;
     let created = app.db.create(new.clone()).await?;
@@ -128,20 +165,29 @@ pub async fn begin(app: &Arc<App>, caller: &Caller, turn: Turn) -> Answer<Begun>
     if is_new {
         return Ok(Begun::Started { key, conversation });
     }
-    let segment = segment::segment_of(app, &key).await?;
+    let segment = segment::segment_of(app, &key, &[]).await?;
     Ok(Begun::Continued { key, conversation, segment })
 }
 
-/// The output of the active, else the last execution of a conversation.
-async fn resume(app: &Arc<App>, caller: &Caller, conversation: Option<&str>) -> Answer<Begun> {
+/// The output of the active, else the last execution of a conversation, for who sends again or
+/// has just decided these calls.
+pub async fn resume(
+    app: &Arc<App>,
+    caller: &Caller,
+    conversation: Option<&str>,
+    decided: &[String],
+) -> Answer<Begun> {
     let Some(id) = conversation else {
         let detail = "there is no new message of the user, and no conversation to go on with";
         return Err(Problem::new(Code::InvalidBody, detail));
     };
     let row = conversation_of(app, caller, id).await?.ok_or_else(|| unknown_conversation(id))?;
-    let execution = row.active.or(row.latest).ok_or_else(|| unknown_conversation(id))?;
+    let Some(execution) = row.active.or(row.latest) else {
+        let detail = "there is no new message of the user, and a classic run keeps nothing to go on with";
+        return Err(Problem::new(Code::InvalidBody, detail));
+    };
     let key = ExecutionKey { scope: caller.scope.clone(), id: execution };
-    let segment = segment::segment_of(app, &key).await?;
+    let segment = segment::segment_of(app, &key, decided).await?;
     Ok(Begun::Continued { key, conversation: row.id, segment })
 }
 
@@ -180,17 +226,42 @@ pub fn check_message_id(id: &str) -> Answer<()> {
     Err(Problem::new(Code::InvalidBody, detail))
 }
 
+/// A header that may be visible ASCII.
+pub fn header<'a>(headers: &'a HeaderMap, name: &str) -> Answer<Option<&'a str>> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    let text = value
+        .to_str()
+        .map_err(|_| Problem::new(Code::InvalidParameter, format!("the header {name} may be visible ASCII")));
+    text.map(Some)
+}
+
 /// The conversation that is made for an execution: nobody else has an execution's id, so
 /// nobody else has a conversation made of it.
 pub fn made_conversation(id: ExecutionId) -> Conversation {
-    Conversation::Made(id.to_string().replacen("exe_", "cnv_", 1))
+    Conversation::Made(made_conversation_id(id))
+}
+
+/// The id of such a conversation.
+pub fn made_conversation_id(id: ExecutionId) -> String {
+    id.to_string().replacen("exe_", "cnv_", 1)
 }
 
 impl Turn {
-    fn start(self, app: &App, caller: &Caller) -> Answer<NewExecution> {
-        if self.mode == Some(Mode::Classic) {
-            return Err(Problem::new(Code::ClassicNotHere, "leave `execution_mode` out"));
+    /// The user's own time, as a model is told it.
+    pub fn client_time(&self) -> Option<ClientTime> {
+        let time = self.extras.client_time.as_ref()?;
+        ClientTime::read(&time.timestamp, &time.timezone)
+    }
+
+    /// The client's headers for tools, for a run that is kept nowhere.
+    pub fn open_headers(&self) -> Forwarded {
+        if self.forwarded_headers.is_empty() {
+            return Forwarded::None;
         }
+        Forwarded::Open(Arc::new(self.forwarded_headers.clone()))
+    }
+
+    fn start(self, app: &App, caller: &Caller) -> Answer<NewExecution> {
         let id = app.ids.make(ExecutionId::new);
         let key = ExecutionKey { scope: caller.scope.clone(), id };
         let sealed_headers = forwarded::seal(&app.performer, &key, &self.forwarded_headers)?;

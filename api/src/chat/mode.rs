@@ -1,5 +1,7 @@
 //! How a turn is to be run.
 
+use holdpoint_engine::status::ExecutionMode;
+
 use crate::problem::{Answer, Code, Problem};
 
 /// `execution_mode`.
@@ -9,6 +11,15 @@ pub enum Mode {
     Durable,
     /// Without a journal, in this process.
     Classic,
+}
+
+impl From<ExecutionMode> for Mode {
+    fn from(mode: ExecutionMode) -> Self {
+        match mode {
+            ExecutionMode::Durable => Mode::Durable,
+            ExecutionMode::Classic => Mode::Classic,
+        }
+    }
 }
 
 impl Mode {

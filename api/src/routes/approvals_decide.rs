@@ -116,6 +116,20 @@ async fn decide_item(app: &App, caller: &Caller, item: &Json) -> Answer<Decision
     decide(app, caller, &id, call, body).await
 }
 
+/// The same for a decision that says nothing but yes or no, and why.
+pub async fn decide_plainly(
+    app: &App,
+    caller: &Caller,
+    execution: &str,
+    call: String,
+    approved: bool,
+    reason: Option<String>,
+) -> Answer<Value> {
+    let body = DecisionBody { approved, reason, arguments: None, digest: None };
+    let decision = decide(app, caller, execution, call, body).await?;
+    Ok(serde_json::to_value(decision).unwrap_or_default())
+}
+
 /// What is wrong with the edited arguments is told as such, before the body is read as a whole.
 fn check_arguments(text: &str, below: &str) -> Answer<()> {
     match strict_json::check(text) {

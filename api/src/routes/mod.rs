@@ -8,6 +8,7 @@ use http::Method;
 
 use crate::app::App;
 use crate::auth::Right;
+use crate::chat::ai_sdk;
 use crate::chat::openai::{self, models};
 use crate::observe::observe;
 use crate::openapi;
@@ -36,6 +37,7 @@ mod stream;
 mod sweeps;
 mod webhooks;
 
+pub use approvals_decide::decide_plainly;
 pub use route::Route;
 pub use start::{idempotency, outcome};
 
@@ -79,6 +81,8 @@ pub fn table() -> Vec<Route> {
             conversations::pending_approvals_doc,
         ),
         Route::post("/v1/chat/completions", Submit, openai::handle, openai::doc).in_openais_shape(),
+        Route::post("/api/chat", Read, ai_sdk::handle, ai_sdk::doc),
+        Route::get("/api/chat/{id}/stream", Read, ai_sdk::resume, ai_sdk::resume_doc),
         Route::get("/v1/models", Read, models::list, models::list_doc).in_openais_shape(),
         Route::get("/v1/models/{id}", Read, models::get, models::get_doc).in_openais_shape(),
         Route::get("/v1/approvals", Read, approvals::inbox, approvals::inbox_doc),

@@ -304,9 +304,15 @@ impl Store for Rows {
             id: id.to_owned(),
             end_user: first.row.end_user.clone(),
             active: active.map(|one| one.row.key.id),
+            agent: None,
+            active_agent: None,
             latest,
             created_at: first.row.created_at,
         }))
+    }
+
+    fn conversation_say(&self, _: &Scope, _: &Spoken) -> StoreResult<Said> {
+        not_here()
     }
 
     fn message_list(&self, scope: &Scope, filter: &MessageFilter) -> StoreResult<Vec<MessageRow>> {

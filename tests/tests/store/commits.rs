@@ -283,7 +283,9 @@ fn journaled_acts_leave_the_inbox(bed: &Bed) {
 fn deltas_are_events_but_not_loaded(bed: &Bed) {
     let store = bed.store.as_ref();
     let mut held = Held::begin(store);
-    let delta = |text: &str| Entry::MessageDelta(MessageDelta { step: 1, text: text.to_owned() });
+    let delta = |text: &str| {
+        Entry::MessageDelta(MessageDelta { step: 1, text: text.to_owned(), ..MessageDelta::default() })
+    };
     let lines = held.next(vec![started(), called(1), delta("a"), delta("b")], Target::Running);
     assert_eq!(commit(bed, lines), KEPT);
     let row = store.execution_reload(held.key(), held.session, 1).unwrap().unwrap();

@@ -17,6 +17,7 @@ on_both_stores! {
     one_batch_is_judged_by_whom_each_start_speaks_for;
     equal_ids_in_two_tenants_never_meet;
     messages_are_read_in_pages_and_by_role;
+    what_no_execution_said_is_written_whole_or_not_at_all;
 }
 
 /// The next turn of an agent in the conversation, with these messages of the user.
@@ -276,4 +277,37 @@ fn messages_are_read_in_pages_and_by_role(bed: &Bed) {
     assert_eq!(list(2, None, 2), ["x", "d"]);
     assert_eq!(list(0, Some("user"), 2), ["d", "b"]);
     assert_eq!(list(0, Some("assistant"), 2), ["x"]);
+}
+
+fn what_no_execution_said_is_written_whole_or_not_at_all(bed: &Bed) {
+    put_clerk(bed, &scope());
+    let say = |conversation: &str, user: Option<&str>, said: &[(Option<&str>, &str)]| {
+        let message = |text: &str| serde_json::json!({"role": "user", "content": text}).to_string();
+        let messages = said.iter().map(|(id, text)| (id.map(str::to_owned), message(text))).collect();
+        let (conversation, end_user) = (conversation.to_owned(), user.map(str::to_owned));
+        bed.store
+            .conversation_say(
+                &scope(),
+                &Spoken { conversation, end_user, agent: "clerk".to_owned(), active_agent: None, messages },
+            )
+            .unwrap()
+    };
+    // It makes the conversation; `all` holds the numbers to be without a gap.
+    assert_eq!(say("c", Some("ada"), &[(Some("m1"), "a"), (None, "x")]), Said::Written);
+    let row = conversation(bed, "c");
+    assert_eq!((row.end_user.as_deref(), row.active, row.latest), (Some("ada"), None, None));
+    assert!(all(bed, &scope(), "c").iter().all(|row| row.execution.is_none()));
+    // One used id is enough that nothing of it stands there, and no number is lost.
+    let used = Said::MessageIdUsed { id: "m1".to_owned() };
+    assert_eq!(say("c", Some("ada"), &[(Some("m2"), "b"), (Some("m1"), "c")]), used);
+    assert_eq!(say("c", Some("eve"), &[(None, "e")]), Said::UnknownConversation);
+    assert_eq!(say("c", None, &[(Some("m2"), "b")]), Said::Written);
+    assert_eq!(texts(&all(bed, &scope(), "c")), ["a", "x", "b"]);
+    // Beside an active execution it comes after what that one began with.
+    let mut held = Held::begin_with(bed.store.as_ref(), as_user(Some("ada"), turn("c", &["d"])));
+    let history = held.claimed.history.clone();
+    assert_eq!((history.len(), say("c", Some("ada"), &[(None, "between")])), (3, Said::Written));
+    end_with(bed, &mut held, &[said("y")]);
+    assert_eq!(texts(&all(bed, &scope(), "c")), ["a", "x", "b", "d", "between", "y"]);
+    assert_eq!(conversation(bed, "c").active, None);
 }

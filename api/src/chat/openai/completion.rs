@@ -17,11 +17,11 @@ use super::translate::{Broken, Part, Translator, message, usage_json};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body::RawBody;
-use crate::chat::{Begun, Events, Seen, Turn, begin, conversation_of};
+use crate::chat::{Begun, Events, Seen, Turn, begin, conversation_of, header};
 use crate::client_time;
 use crate::clock;
 use crate::openapi::Operation;
-use crate::problem::{Answer, Code, Problem};
+use crate::problem::Answer;
 use crate::routes::{Shared, idempotency};
 use crate::streams;
 use crate::view;
@@ -50,14 +50,14 @@ pub async fn handle(State(app): Shared, caller: Caller, headers: HeaderMap, body
     // The place among the streams is taken before anything is begun.
     let permit = streams::permit(&app)?;
     let begun = begin(&app, &caller, turn).await?;
-    let events = Events::follow(&app, begun.key(), begun.segment(), permit);
-    let head = Head::new(&begun, &request);
+    let (head, ids) = (Head::new(&begun, &request), ids(&begun));
+    let events = begun.events(&app, permit);
     let response = if request.streams() {
         stream::response(head, events, request.include_usage())
     } else {
         whole(&app, head, events).await
     };
-    Ok(with_ids(response, &begun))
+    Ok(with_ids(response, ids))
 }
 
 async fn turn(
@@ -94,18 +94,12 @@ async fn new_in(app: &App, caller: &Caller, id: &str, sent: Vec<Sent>) -> Answer
     Ok(new_messages(sent, &said))
 }
 
-fn header<'a>(headers: &'a HeaderMap, name: &str) -> Answer<Option<&'a str>> {
-    let Some(value) = headers.get(name) else { return Ok(None) };
-    let text = value
-        .to_str()
-        .map_err(|_| Problem::new(Code::InvalidParameter, format!("the header {name} may be visible ASCII")));
-    text.map(Some)
-}
-
 /// What stands in each answer and each chunk of one.
 #[derive(Debug)]
 pub struct Head {
     pub key: holdpoint_engine::wire::ExecutionKey,
+    /// Whether there is a row behind it.
+    durable: bool,
     model: String,
     conversation: String,
     created: i64,
@@ -115,6 +109,7 @@ impl Head {
     fn new(begun: &Begun, request: &ChatBody) -> Self {
         Self {
             key: begun.key().clone(),
+            durable: begun.run_id().is_some(),
             model: request.model.clone(),
             conversation: begun.conversation().to_owned(),
             created: clock::now().micros() / 1_000_000,
@@ -123,15 +118,18 @@ impl Head {
 
     /// An answer of this kind with these choices.
     pub fn document(&self, object: &str, choices: serde_json::Value) -> serde_json::Value {
-        json!({
+        let mut document = json!({
             "id": format!("chatcmpl-{}", self.key.id),
             "object": object,
             "created": self.created,
             "model": self.model,
             "choices": choices,
             "conversation_id": self.conversation,
-            "execution_id": self.key.id,
-        })
+        });
+        if self.durable {
+            document["execution_id"] = json!(self.key.id);
+        }
+        document
     }
 }
 
@@ -166,6 +164,10 @@ async fn whole(app: &App, head: Head, mut events: Events) -> Response {
 }
 
 fn late(head: &Head, patience: Duration) -> Response {
+    if !head.durable {
+        let message = format!("the run did not end within {} s and was ended", patience.as_secs());
+        return Told::of_run(message, "timeout").into_response(StatusCode::GATEWAY_TIMEOUT);
+    }
     let message = format!(
         "the execution {} did not end within {} s; it goes on: send again with `conversation_id`, or read \
          /v1/executions/{}/stream",
@@ -182,6 +184,9 @@ fn stopped(head: &Head) -> Response {
 
 /// This process ends before the execution does.
 pub fn told_stopped(head: &Head) -> Told {
+    if !head.durable {
+        return Told::of_run("this server stops, and the run with it: send again", "unavailable");
+    }
     let message = format!(
         "this server stops; the execution {} goes on: send again with `conversation_id`",
         head.key.id
@@ -193,11 +198,15 @@ pub fn told_stopped(head: &Head) -> Told {
 pub fn told(head: &Head, broken: &Broken) -> (StatusCode, Told) {
     let id = head.key.id;
     match broken {
-        Broken::Failed(failed) => Told::of_failure(id, failed),
+        Broken::Failed(failed) => Told::of_failure(head.durable.then_some(id), failed),
         Broken::Cancelled => (
             StatusCode::CONFLICT,
             Told::of_execution(id, format!("the execution {id} was cancelled"), "cancelled"),
         ),
+        Broken::Restarted if !head.durable => {
+            let message = "the model's answer broke off, and the text sent is void: send again";
+            (StatusCode::BAD_GATEWAY, Told::of_run(message, "model_restarted"))
+        }
         Broken::Restarted => {
             let message = "the model's answer broke off and began anew, so that the text sent is void: send again \
                            with the same `conversation_id` to read it from its beginning";
@@ -206,11 +215,15 @@ pub fn told(head: &Head, broken: &Broken) -> (StatusCode, Told) {
     }
 }
 
-fn with_ids(mut response: Response, begun: &Begun) -> Response {
+/// Where the answer is from, for clients that look at heads only. A classic run has no id.
+fn ids(begun: &Begun) -> Vec<(&'static str, String)> {
+    let run = begun.run_id().map(|id| ("x-workflow-run-id", id.to_string()));
+    run.into_iter().chain([(CONVERSATION, begun.conversation().to_owned())]).collect()
+}
+
+fn with_ids(mut response: Response, ids: Vec<(&'static str, String)>) -> Response {
     let headers = response.headers_mut();
-    for (name, value) in
-        [("x-workflow-run-id", begun.key().id.to_string()), (CONVERSATION, begun.conversation().to_owned())]
-    {
+    for (name, value) in ids {
         // A conversation's id may hold what no header holds; the body has it too.
         if let Ok(value) = HeaderValue::from_str(&value) {
             headers.insert(HeaderName::from_static(name), value);

@@ -79,8 +79,9 @@ impl Told {
         }
     }
 
-    /// An execution that failed, with the status that it is answered with.
-    pub fn of_failure(id: ExecutionId, failed: &ExecutionFailed) -> (StatusCode, Self) {
+    /// An execution that failed, with the status that it is answered with; a classic run
+    /// without an id.
+    pub fn of_failure(id: Option<ExecutionId>, failed: &ExecutionFailed) -> (StatusCode, Self) {
         let status = match (failed.reason, failed.error.kind) {
             (_, ErrorType::RateLimit) => StatusCode::TOO_MANY_REQUESTS,
             (_, ErrorType::Timeout) => StatusCode::GATEWAY_TIMEOUT,
@@ -90,18 +91,28 @@ impl Told {
             (_, ErrorType::Internal) => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::BAD_GATEWAY,
         };
-        let message = format!("the execution {id} failed: {}", failed.error.message);
-        (status, Self::of_execution(id, message, failed.reason.as_str()))
+        let (said, code) = (&failed.error.message, failed.reason.as_str());
+        let told = match id {
+            Some(id) => Self::of_execution(id, format!("the execution {id} failed: {said}"), code),
+            None => Self::of_run(format!("the run failed: {said}"), code),
+        };
+        (status, told)
     }
 
     /// Something that happened to an execution; trying again would not help.
     pub fn of_execution(id: ExecutionId, message: impl Into<String>, code: &str) -> Self {
+        let more = Map::from_iter([("execution_id".to_owned(), json!(id))]);
+        Self { more, ..Self::of_run(message, code) }
+    }
+
+    /// Something that happened to a classic run.
+    pub fn of_run(message: impl Into<String>, code: &str) -> Self {
         Self {
             message: message.into(),
             kind: "execution_error",
             param: None,
             code: code.to_owned(),
-            more: Map::from_iter([("execution_id".to_owned(), json!(id))]),
+            more: Map::new(),
             is_final: true,
         }
     }

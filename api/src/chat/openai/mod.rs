@@ -9,3 +9,4 @@ mod translate;
 
 pub use completion::{doc, handle};
 pub use error::openai_errors;
+pub use request::agent_of;

@@ -9,6 +9,8 @@ use holdpoint_engine::status::Reason;
 use holdpoint_engine::strict_json;
 use serde_json::{Map, Value, json};
 
+use crate::chat::segment::goes_on_by_itself;
+
 /// Between the texts of two of the model's answers.
 const BETWEEN: &str = "\n\n";
 
@@ -100,7 +102,8 @@ impl Translator {
         self.usage = self.usage.plus(message.usage);
         let told = self.telling.filter(|(step, _)| *step == message.step).map_or(0, |(_, bytes)| bytes);
         let rest = message.text.get(told..).unwrap_or_default().to_owned();
-        let mut parts = self.text(&MessageDelta { step: message.step, text: rest });
+        let rest = MessageDelta { step: message.step, text: rest, ..MessageDelta::default() };
+        let mut parts = self.text(&rest);
         self.telling = None;
         for call in message.tool_calls {
             let arguments = valid_json(call.arguments);
@@ -145,7 +148,7 @@ impl Translator {
 /// What a suspension ends a message with; `None` where the execution goes on by itself.
 fn finish_reason(reason: Reason) -> Option<&'static str> {
     match reason {
-        Reason::Retry | Reason::Timer => None,
+        _ if goes_on_by_itself(reason) => None,
         Reason::Approval => Some("approval_required"),
         other => Some(other.as_str()),
     }
