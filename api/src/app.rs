@@ -10,7 +10,7 @@ use holdpoint_engine::limits::Limits;
 use holdpoint_engine::wire::{ExecutionKey, Message, NewEvents};
 use holdpoint_perform::Performer;
 use holdpoint_queue::{Outgoing, Queue, Route};
-use holdpoint_scheduler::Sweeper;
+use holdpoint_scheduler::{Relay, Sweeper};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +27,7 @@ pub struct App {
     pub db: Db,
     pub queue: Arc<dyn Queue>,
     pub sweeper: Sweeper,
+    pub relay: Relay,
     /// Seals what is for tools only; performs the effects of classic runs.
     pub performer: Arc<Performer>,
     pub settings: Settings,
@@ -63,6 +64,7 @@ impl App {
             keys: KeyCache::new(Duration::from_millis(parts.settings.key_cache_ms)),
             streams: Arc::new(Semaphore::new(parts.settings.streams.min(Semaphore::MAX_PERMITS))),
             schemas: Schemas::default(),
+            relay: Relay::new(parts.db.clone(), Arc::clone(&parts.queue)),
             db: parts.db,
             queue: parts.queue,
             sweeper: parts.sweeper,
@@ -95,6 +97,10 @@ impl App {
     /// After an act was committed: hints for whoever has to look, and for the streams.
     pub fn tell(&self, key: ExecutionKey, acted: &Acted) {
         holdpoint_db::failpoint::hit("api.hint.before");
+        if acted.related {
+            let (relay, key, status) = (self.relay.clone(), key.clone(), acted.status);
+            tokio::spawn(async move { relay.after(key, status).await });
+        }
         match acted.tell {
             Tell::Nobody => {}
             Tell::Workers => self.nudge(Route::Workers, &Message::Advance(vec![key.clone()])),

@@ -379,6 +379,7 @@ mod tests {
             end_user: None,
             run_type: RunType::Production,
             retry_of: None,
+            parent: None,
             attempt: 1,
             input: None,
             messages: None,

@@ -64,6 +64,8 @@ pub struct Settings {
     pub chat_wait_ms: u64,
     /// How long a key that was found is believed.
     pub key_cache_ms: u64,
+    /// How long a webhook's secret signs beside the one that replaced it.
+    pub webhook_old_secret_ms: u64,
     /// Take commands from producers by AMQP.
     pub commands: bool,
     /// The most commands taken at a time.
@@ -84,6 +86,7 @@ impl Default for Settings {
             stream_poll_ms: 1_000,
             chat_wait_ms: 300_000,
             key_cache_ms: 500,
+            webhook_old_secret_ms: 86_400_000,
             commands: true,
             commands_prefetch: 200,
         }

@@ -33,6 +33,8 @@ pub struct Metrics {
     approvals: IntGauge,
     oldest: Gauge,
     parked: IntGauge,
+    outgoing: IntGaugeVec,
+    outgoing_age: IntGaugeVec,
     ready: IntGauge,
 }
 
@@ -74,6 +76,11 @@ impl Metrics {
                 "Age of the oldest undecided approval.",
             )?,
             parked: gauge("parked_messages", "Messages that could not be carried out.")?,
+            outgoing: gauges("outgoing_events", "Events and replies that are still to be sent.")?,
+            outgoing_age: gauges(
+                "outgoing_oldest_age_seconds",
+                "Age of the oldest event or reply that is still to be sent.",
+            )?,
             ready: gauge("executions_ready", "Ready executions that nobody has taken.")?,
         };
         metrics.register(registry)?;
@@ -92,6 +99,8 @@ impl Metrics {
         registry.register(Box::new(self.approvals.clone()))?;
         registry.register(Box::new(self.oldest.clone()))?;
         registry.register(Box::new(self.parked.clone()))?;
+        registry.register(Box::new(self.outgoing.clone()))?;
+        registry.register(Box::new(self.outgoing_age.clone()))?;
         registry.register(Box::new(self.ready.clone()))
     }
 
@@ -104,12 +113,24 @@ impl Metrics {
         let age = stats.oldest_approval.map_or(Duration::ZERO, |at| at.until(stats.now));
         self.oldest.set(age.as_secs_f64());
         self.parked.set(stats.parked);
+        for backlog in &stats.outgoing {
+            let channel = [backlog.channel.as_str()];
+            let age = backlog.oldest.map_or(Duration::ZERO, |at| at.until(stats.now));
+            self.outgoing.with_label_values(&channel).set(backlog.rows);
+            self.outgoing_age
+                .with_label_values(&channel)
+                .set(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
+        }
         self.ready.set(stats.ready);
     }
 }
 
 fn counters(name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
     IntCounterVec::new(Opts::new(format!("holdpoint_{name}"), help), labels)
+}
+
+fn gauges(name: &str, help: &str) -> prometheus::Result<IntGaugeVec> {
+    IntGaugeVec::new(Opts::new(format!("holdpoint_{name}"), help), &["channel"])
 }
 
 fn gauge(name: &str, help: &str) -> prometheus::Result<IntGauge> {

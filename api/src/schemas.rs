@@ -5,9 +5,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use holdpoint_db::ApprovalRow;
-use holdpoint_engine::definition::Definition;
+use holdpoint_engine::definition::{Definition, check_against};
+use holdpoint_engine::entry::{Entry, ToolsListed};
+use holdpoint_engine::mcp;
 use holdpoint_engine::scope::Scope;
 use holdpoint_engine::status::DefinitionKind;
+use holdpoint_engine::team::Member;
 
 use crate::app::App;
 use crate::problem::{Answer, Problem};
@@ -34,7 +37,10 @@ impl Schemas {
             return Err(Problem::internal());
         };
         let tool = agent.tool(&approval.tool).ok_or_else(Problem::internal)?;
-        Ok(tool.check_arguments(arguments))
+        match (tool.check_arguments(arguments), &tool.tool.mcp) {
+            (Ok(()), Some(_)) => check_listed(app, approval, &tool.tool.name, arguments).await,
+            (checked, _) => Ok(checked),
+        }
     }
 
     async fn get(&self, app: &App, approval: &ApprovalRow) -> Answer<Arc<Definition>> {
@@ -50,6 +56,37 @@ impl Schemas {
         kept.insert(name, Arc::clone(&definition));
         Ok(definition)
     }
+}
+
+/// The schema of a tool of an MCP server is in the journal: in the list that the call was asked
+/// for under.
+async fn check_listed(
+    app: &App,
+    approval: &ApprovalRow,
+    server: &str,
+    arguments: &str,
+) -> Answer<Result<(), String>> {
+    let (scope, id) = (approval.key.scope.clone(), approval.key.id);
+    let lines = app.read(move |store| store.journal_read(&scope, id)).await?.ok_or_else(Problem::internal)?;
+    let lists: Vec<ToolsListed> = lines
+        .iter()
+        .rev()
+        .filter_map(|line| match Entry::read(&line.kind, &line.payload) {
+            Ok(Entry::ToolsListed(body)) if body.tool == server => Some(body),
+            _ => None,
+        })
+        .collect();
+    let asker = Some(Member { agent: approval.agent.clone(), version: approval.version });
+    // Nobody is named where it is the agent that the execution began with.
+    let of = |agent: Option<Member>| lists.iter().find(|list| list.agent == agent);
+    let list = of(asker).or_else(|| of(None));
+    let tools = list.map_or(&[][..], |list| &list.tools);
+    let name = mcp::name_of(server, &approval.tool).unwrap_or_default();
+    let listed = tools.iter().find(|tool| tool.name == name);
+    Ok(match listed {
+        Some(listed) => check_against(&listed.input_schema, arguments),
+        None => Err(format!("the server `{server}` does not list the tool")),
+    })
 }
 
 /// A version that an approval names is there and was checked when it was put.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use holdpoint_engine::entry::{
-    ApprovalDecided, ApprovalRequested, CorruptLine, Entry, Json, Line, MessageCompleted, Usage,
+    ApprovalDecided, ApprovalRequested, CorruptLine, Entry, Json, Line, MessageCompleted, ToolsListed, Usage,
 };
 use holdpoint_engine::ids::ApprovalId;
 use holdpoint_engine::status::{ApprovalStatus, Failure};
@@ -22,6 +22,8 @@ pub enum Kind {
     Tool,
     /// A constant.
     Noop,
+    /// Asking an MCP server for its tools.
+    Tools,
 }
 
 /// Where a step stands.
@@ -79,6 +81,38 @@ pub struct StepView {
     usage: Option<Usage>,
     #[serde(skip_serializing_if = "Option::is_none")]
     approval: Option<Asked>,
+    /// What an MCP server listed: as it was asked to, or in place of carrying out this call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    listed: Option<Listed>,
+}
+
+/// A list of an MCP server.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Listed {
+    /// Of the list: what `mcp.digest` of a definition can name.
+    digest: String,
+    /// The tools' names at the server.
+    tools: Vec<String>,
+    /// Those that the model is not shown.
+    skipped: Vec<Skipped>,
+}
+
+/// A tool that the model is not shown.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Skipped {
+    name: String,
+    reason: String,
+}
+
+impl Listed {
+    fn new(body: ToolsListed) -> Self {
+        let skipped = body.skipped.into_iter().map(|tool| Skipped { name: tool.name, reason: tool.reason });
+        Self {
+            digest: body.digest,
+            tools: body.tools.into_iter().map(|tool| tool.name).collect(),
+            skipped: skipped.collect(),
+        }
+    }
 }
 
 /// The steps of a journal, by number.
@@ -105,6 +139,11 @@ impl Steps {
                 step.output = Some(body.output);
             }
             Entry::MessageCompleted(body) => self.answered(body, at),
+            Entry::ToolsListing(body) => {
+                let step = self.begin(number, Kind::Tools);
+                step.name = Some(body.tool);
+                step.called(body.attempt, at);
+            }
             Entry::ExecutionFailed(body) => self.close(StepStatus::Failed, Some(&body.error), at),
             Entry::ExecutionCancelled(_) => self.close(StepStatus::Cancelled, None, at),
             other => {
@@ -157,6 +196,7 @@ impl StepView {
             error: None,
             usage: None,
             approval: None,
+            listed: None,
         }
     }
 
@@ -201,6 +241,13 @@ impl StepView {
             Entry::ApprovalRequested(body) => self.asked(body),
             Entry::ApprovalDecided(body) => self.decided(body),
             Entry::ApprovalClosed(body) => self.closed(body.status, at),
+            Entry::ToolsListed(body) => {
+                if self.kind == Kind::Tools {
+                    self.finish(StepStatus::Completed, at);
+                    self.error = None;
+                }
+                self.listed = Some(Listed::new(body));
+            }
             _ => {}
         }
     }

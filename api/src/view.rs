@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::response::{IntoResponse, Response};
 use holdpoint_db::{ApprovalRow, DefinitionRow, ExecutionRow, KeyRow, ParkedMessage, SweepReport, SweepRow};
-use holdpoint_engine::entry::{Json, Usage};
+use holdpoint_engine::entry::{DelegatedBy, Json, Usage};
 use holdpoint_engine::ids::{ApprovalId, ExecutionId, KeyId, ParkedId, SweepId};
 use holdpoint_engine::status::{ApprovalStatus, DefinitionKind, Failure, Reason, RunType, Status};
 use holdpoint_engine::time::Timestamp;
@@ -70,6 +70,8 @@ pub struct Summary {
     run_type: RunType,
     retry_of: Option<ExecutionId>,
     attempt: i32,
+    /// The execution that delegated it.
+    parent: Option<ExecutionId>,
     error: Option<Failure>,
     usage: Usage,
     metadata: Json,
@@ -95,6 +97,7 @@ impl From<ExecutionRow> for Summary {
             run_type: row.run_type,
             retry_of: row.retry_of,
             attempt: row.attempt,
+            parent: row.parent,
             error: row.error,
             usage: row.usage,
             metadata: raw(row.metadata),
@@ -137,6 +140,8 @@ pub struct Approval {
     /// The same bytes as text: what the digest is over.
     arguments_text: String,
     digest: String,
+    /// For a tool of an MCP server: of the server's list; a part of the digest.
+    list_digest: Option<String>,
     requested_at: Timestamp,
     expires_at: Timestamp,
     status: ApprovalStatus,
@@ -146,6 +151,9 @@ pub struct Approval {
     decided_by: Option<String>,
     decided_at: Option<Timestamp>,
     used_at: Option<Timestamp>,
+    /// The child's call, where this shows through its parent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delegated_by: Option<DelegatedBy>,
 }
 
 impl From<ApprovalRow> for Approval {
@@ -163,6 +171,7 @@ impl From<ApprovalRow> for Approval {
             arguments: raw_text(&row.arguments),
             arguments_text: row.arguments,
             digest: row.digest,
+            list_digest: row.list_digest,
             requested_at: row.requested_at,
             expires_at: row.expires_at,
             status: row.status,
@@ -172,6 +181,7 @@ impl From<ApprovalRow> for Approval {
             decided_by: row.decided_by,
             decided_at: row.decided_at,
             used_at: row.used_at,
+            delegated_by: row.delegated_by,
         }
     }
 }

@@ -1,7 +1,6 @@
 //! A decision, judged in the contract's order under the lock of the execution's row: is it
 //! there, is it decided, is it closed, does the digest match.
 
-use holdpoint_engine::digest::arguments_digest;
 use holdpoint_engine::effect::Act;
 use holdpoint_engine::entry::ApprovalDecided;
 use holdpoint_engine::scope::Scope;
@@ -9,6 +8,7 @@ use holdpoint_engine::status::ApprovalStatus;
 use holdpoint_engine::wire::ExecutionKey;
 
 use crate::approvals::{APPROVAL, read_approval};
+use crate::children;
 use crate::conn::Conn;
 use crate::execution_claim::key_row;
 use crate::outside::{self, Locked, Opened};
@@ -16,12 +16,30 @@ use crate::sql::binds;
 use crate::store::StoreResult;
 use crate::types::{Acted, ApprovalRow, DecideRequest, Decided, StoreError};
 
-/// One transaction's work.
+/// One transaction's work. A decision through a parent is one on the child's own approval,
+/// and is told as the parent shows it.
 pub(crate) fn approval_decide_in_txn(
     conn: &mut Conn,
     scope: &Scope,
     request: &DecideRequest,
 ) -> StoreResult<Decided> {
+    let meant = children::meant(conn, scope, request)?;
+    let decided = decide(conn, scope, &meant)?;
+    if meant.execution == request.execution {
+        return Ok(decided);
+    }
+    let shown = |row| children::shown_as(row, request.execution, request.tool_call_id.clone());
+    Ok(match decided {
+        Decided::Taken { approval, acted } => Decided::Taken { approval: shown(approval), acted },
+        Decided::Already(row) => Decided::Already(shown(row)),
+        Decided::Conflict(row) => Decided::Conflict(shown(row)),
+        Decided::Closed(row) => Decided::Closed(shown(row)),
+        Decided::DigestMismatch(row) => Decided::DigestMismatch(shown(row)),
+        Decided::NotFound => Decided::NotFound,
+    })
+}
+
+fn decide(conn: &mut Conn, scope: &Scope, request: &DecideRequest) -> StoreResult<Decided> {
     let key = ExecutionKey { scope: scope.clone(), id: request.execution };
     let Some(locked) = outside::lock(conn, &key)? else { return Ok(Decided::NotFound) };
     if request.end_user.is_some() && request.end_user != locked.end_user {
@@ -39,7 +57,7 @@ pub(crate) fn approval_decide_in_txn(
         return Ok(Decided::Closed(approval));
     }
     // Of the stored bytes, computed anew: what is decided on is what was seen.
-    let digest = arguments_digest(&approval.tool, approval.version, &approval.arguments);
+    let digest = approval.digest_of(&approval.arguments);
     if request.digest.as_ref().is_some_and(|seen| *seen != approval.digest || *seen != digest) {
         return Ok(Decided::DigestMismatch(approval));
     }
@@ -71,7 +89,7 @@ fn take(
     request: &DecideRequest,
 ) -> StoreResult<Acted> {
     let edited = request.arguments.as_ref().filter(|_| request.approved);
-    let edited_digest = edited.map(|bytes| arguments_digest(&approval.tool, approval.version, bytes));
+    let edited_digest = edited.map(|bytes| approval.digest_of(bytes));
     let [tenant, project, id] = key_row(&locked.key);
     let [status, reason, by, at, arguments, digest, call] = binds![
         ApprovalStatus::of_decision(request.approved).as_str(),
@@ -102,6 +120,7 @@ fn take(
         digest: edited_digest.unwrap_or_else(|| approval.digest.clone()),
         decided_by: request.by.clone(),
         decided_at: locked.now,
+        delegated_by: None,
     });
     if let Some(holder) = locked.owner {
         return outside::tell_holder(conn, &locked, holder, &act);

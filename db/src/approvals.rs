@@ -4,6 +4,7 @@ use holdpoint_engine::ids::ApprovalId;
 use holdpoint_engine::scope::Scope;
 use holdpoint_engine::status::ApprovalStatus;
 
+use crate::children;
 use crate::conn::Conn;
 use crate::row::Row;
 use crate::sql::{Bind, binds};
@@ -17,7 +18,8 @@ pub(crate) const APPROVAL: &str = "
       (SELECT e.status FROM executions e WHERE e.tenant = a.tenant AND e.project = a.project AND e.id = a.execution),
       a.step, a.call_id, a.agent, a.version, a.tool,
       a.arguments, a.digest, a.requested_at, a.expires_at, a.status, a.reason, a.edited_arguments,
-      a.edited_digest, a.decided_by, a.decided_at, a.used_at, a.conversation_id, (SELECT hp_now())
+      a.edited_digest, a.decided_by, a.decided_at, a.used_at, a.conversation_id, a.list_digest,
+      (SELECT hp_now())
     FROM approvals a WHERE a.tenant = ? AND a.project = ?";
 
 /// A pending one whose time is over reads `expired`.
@@ -43,6 +45,8 @@ pub(crate) fn read_approval(mut row: Row) -> StoreResult<ApprovalRow> {
         decided_at: row.opt_time()?,
         used_at: row.opt_time()?,
         conversation_id: row.opt_text()?,
+        list_digest: row.opt_text()?,
+        delegated_by: None,
     };
     if approval.status == ApprovalStatus::Pending && approval.expires_at <= row.time()? {
         approval.status = ApprovalStatus::Expired;
@@ -61,7 +65,8 @@ pub(crate) fn approval_get(
     row.map(read_approval).transpose()
 }
 
-/// The inbox, oldest first.
+/// The inbox, oldest first. What is asked for one execution or conversation has the
+/// approvals of its children too.
 pub(crate) fn approval_list(
     conn: &mut Conn,
     scope: &Scope,
@@ -103,5 +108,13 @@ pub(crate) fn approval_list(
     }
     text.push_str(" ORDER BY a.requested_at, a.id LIMIT ?");
     values.push((filter.limit as i64).into());
-    conn.rows(&text, &values)?.into_iter().map(read_approval).collect()
+    let mut found =
+        conn.rows(&text, &values)?.into_iter().map(read_approval).collect::<StoreResult<Vec<_>>>()?;
+    let below = children::approvals_below(conn, scope, filter)?;
+    if !below.is_empty() {
+        found.extend(below);
+        found.sort_by_key(|row| (row.requested_at, row.id));
+        found.truncate(filter.limit);
+    }
+    Ok(found)
 }

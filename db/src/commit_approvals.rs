@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use holdpoint_engine::advance::Gate;
-use holdpoint_engine::digest::arguments_digest;
+use holdpoint_engine::digest::call_digest;
 use holdpoint_engine::status::ApprovalStatus;
 use holdpoint_engine::wire::ExecutionKey;
 
@@ -17,7 +17,7 @@ use crate::types::{ApprovalChange, Transition};
 const GATES: &str = "
     WITH u(t, p, x, c) AS (@u)
     SELECT a.tenant, a.project, a.execution, a.call_id, a.status, a.tool, a.version,
-      coalesce(a.edited_arguments, a.arguments), coalesce(a.edited_digest, a.digest), a.used_at
+      coalesce(a.edited_arguments, a.arguments), coalesce(a.edited_digest, a.digest), a.list_digest, a.used_at
     FROM u JOIN approvals a ON a.tenant = u.t AND a.project = u.p AND a.execution = u.x AND a.call_id = u.c";
 
 /// The decision as it is stored.
@@ -32,10 +32,11 @@ struct Decision {
 fn read_decision(row: &mut Row) -> StoreResult<Decision> {
     let approved = row.word::<ApprovalStatus>()? == ApprovalStatus::Approved;
     let (tool, version, arguments) = (row.text()?, row.int()?, row.text()?);
+    let (digest, list) = (row.text()?, row.opt_text()?);
     Ok(Decision {
         approved,
-        digest: row.text()?,
-        digest_of_bytes: arguments_digest(&tool, version, &arguments),
+        digest,
+        digest_of_bytes: call_digest(&tool, version, &arguments, list.as_deref()),
         used: row.opt_big()?.is_some(),
     })
 }
@@ -87,7 +88,7 @@ pub(crate) fn use_gates(conn: &mut Conn, transitions: &[&Transition]) -> StoreRe
 }
 
 /// Rows to close, then rows to open.
-type Stretch<'a> = (Vec<[Bind<'a>; 5]>, Vec<[Bind<'a>; 15]>);
+type Stretch<'a> = (Vec<[Bind<'a>; 5]>, Vec<[Bind<'a>; 16]>);
 
 /// Carries out the changes in their order: one statement for each stretch of the same kind,
 /// over all transitions.
@@ -140,23 +141,27 @@ pub(crate) fn close(conn: &mut Conn, rows: &[[Bind<'_>; 5]]) -> StoreResult<()> 
 }
 
 const OPEN: &str = "
-    WITH u(t, p, x, c, apr, step, ag, ve, tool, args, dig, req, exp, named, st) AS (@u)
+    WITH u(t, p, x, c, apr, step, ag, ve, tool, args, dig, req, exp, named, st, li) AS (@u)
     INSERT INTO approvals (tenant, project, execution, call_id, id, step, agent, version, tool, arguments, digest,
-      requested_at, expires_at, expiry_named, status, conversation_id, end_user)
-    SELECT u.t, u.p, u.x, u.c, u.apr, u.step, u.ag, u.ve, u.tool, u.args, u.dig, u.req, u.exp, u.named, u.st,
+      requested_at, expires_at, expiry_named, status, list_digest, conversation_id, end_user)
+    SELECT u.t, u.p, u.x, u.c, u.apr, u.step, u.ag, u.ve, u.tool, u.args, u.dig, u.req, u.exp, u.named, u.st, u.li,
       i.conversation_id, i.end_user
     FROM u JOIN execution_info i ON i.tenant = u.t AND i.project = u.p AND i.id = u.x WHERE true
     ON CONFLICT (tenant, project, execution, call_id) DO UPDATE SET id = excluded.id, step = excluded.step,
       agent = excluded.agent, version = excluded.version, tool = excluded.tool, arguments = excluded.arguments,
       digest = excluded.digest, requested_at = excluded.requested_at, expires_at = excluded.expires_at,
-      expiry_named = excluded.expiry_named, status = excluded.status, reason = NULL, edited_arguments = NULL,
+      expiry_named = excluded.expiry_named, status = excluded.status,
+      list_digest = excluded.list_digest, reason = NULL, edited_arguments = NULL,
       edited_digest = NULL, decided_by = NULL, decided_at = NULL, used_at = NULL";
 
 fn open_row<'a>(
     transition: &'a Transition,
     asked: &'a holdpoint_engine::entry::ApprovalRequested,
-) -> [Bind<'a>; 15] {
-    let (agent, version) = &transition.definition;
+) -> [Bind<'a>; 16] {
+    let (agent, version) = match &asked.asked_by {
+        Some(member) => (&member.agent, &member.version),
+        None => (&transition.definition.0, &transition.definition.1),
+    };
     binds![
         &*transition.key.scope.tenant,
         &*transition.key.scope.project,
@@ -173,5 +178,6 @@ fn open_row<'a>(
         asked.expires_at,
         asked.expiry_named,
         ApprovalStatus::Pending.as_str(),
+        asked.list_digest.as_deref(),
     ]
 }

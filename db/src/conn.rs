@@ -2,12 +2,15 @@
 //!
 //! A connection that was lost is marked and never goes back into its pool.
 
+use std::sync::Arc;
+
 use diesel::RunQueryDsl;
 use diesel::connection::SimpleConnection;
 use diesel::pg::PgConnection;
 use diesel::result::{DatabaseErrorKind, Error};
 use diesel::sqlite::SqliteConnection;
 
+use crate::outgoing::Subscribed;
 use crate::row::Row;
 use crate::sql::{Bind, Dialect, Statement};
 use crate::store::StoreResult;
@@ -49,6 +52,8 @@ pub(crate) struct Conn {
     pub(crate) fault: Option<Fault>,
     /// Whether COMMIT was sent: from then on a lost connection leaves the outcome unknown.
     pub(crate) commit_sent: bool,
+    /// Who wants events; shared by the connections of a pool.
+    pub(crate) subscribed: Arc<Subscribed>,
 }
 
 /// No rows for a batch.
@@ -56,7 +61,8 @@ pub(crate) const NO_ROWS: &[[Bind<'static>; 0]] = &[];
 
 impl Conn {
     pub(crate) fn new(link: Link, born: u64) -> Self {
-        Self { link, born, broken: false, fault: None, commit_sent: false }
+        let subscribed = Arc::default();
+        Self { link, born, broken: false, fault: None, commit_sent: false, subscribed }
     }
 
     pub(crate) fn dialect(&self) -> Dialect {

@@ -63,6 +63,24 @@ impl Wanting<'_> {
     fn place(&self) -> (&Scope, &str) {
         (&self.new.key.scope, self.id)
     }
+
+    fn used(&self, id: &str) -> messages::UsedId {
+        (self.new.key.scope.clone(), self.id.to_owned(), id.to_owned())
+    }
+
+    /// Its messages as they are written; the last of them has the number `last`.
+    fn said(&self, last: i64) -> impl Iterator<Item = Said<'_>> {
+        let begin = last - self.messages.len() as i64;
+        let ids = &self.new.extras.message_ids;
+        self.messages.iter().enumerate().map(move |(index, message)| Said {
+            scope: &self.new.key.scope,
+            conversation: self.id,
+            n: begin + 1 + index as i64,
+            message_id: ids.get(index).and_then(Option::as_deref),
+            execution: self.new.key.id,
+            message,
+        })
+    }
 }
 
 /// Takes the conversations of these starts, and writes their messages. The starts that are
@@ -137,37 +155,39 @@ fn take_first_of_each<'a>(
     )?;
     let mut said = Vec::new();
     for one in &first {
-        let Some(last) = taken.get(&one.new.key) else {
-            let (active, end_user) = held_by(conn, one)?;
-            rest.retain(|other| {
-                let same = other.place() == one.place();
-                let judged =
-                    active.filter(|_| same).map(|active| judge(other, Some(active), end_user.as_deref()));
-                judged.map(|answer| refused.insert(other.at, answer)).is_none()
-            });
-            refused.insert(one.at, judge(one, active, end_user.as_deref()));
-            continue;
-        };
-        let clash = one
-            .message_ids()
-            .find(|id| used.contains(&(one.new.key.scope.clone(), one.id.to_owned(), (*id).to_owned())));
-        if let Some(id) = clash {
-            give_back(conn, one)?;
-            refused.insert(one.at, Created::MessageIdUsed { id: id.to_owned() });
-            continue;
+        let used = one.message_ids().find(|id| used.contains(&one.used(id)));
+        match (taken.get(&one.new.key), used) {
+            (None, _) => refuse(conn, one, &mut rest, refused)?,
+            (Some(_), Some(id)) => {
+                give_back(conn, one)?;
+                refused.insert(one.at, Created::MessageIdUsed { id: id.to_owned() });
+            }
+            (Some(last), None) => said.extend(one.said(*last)),
         }
-        let begin = last - one.messages.len() as i64;
-        said.extend(one.messages.iter().enumerate().map(|(index, message)| Said {
-            scope: &one.new.key.scope,
-            conversation: one.id,
-            n: begin + 1 + index as i64,
-            message_id: one.new.extras.message_ids.get(index).and_then(Option::as_deref),
-            execution: one.new.key.id,
-            message,
-        }));
     }
     messages::insert(conn, &said)?;
     Ok(rest)
+}
+
+/// Judges a start that did not get its conversation, and those behind it where it is held.
+fn refuse(
+    conn: &mut Conn,
+    one: &Wanting<'_>,
+    rest: &mut Vec<Wanting<'_>>,
+    refused: &mut HashMap<usize, Created>,
+) -> StoreResult<()> {
+    let (active, end_user) = held_by(conn, one)?;
+    refused.insert(one.at, judge(one, active, end_user.as_deref()));
+    if active.is_some() {
+        rest.retain(|other| {
+            let behind = other.place() == one.place();
+            if behind {
+                refused.insert(other.at, judge(other, active, end_user.as_deref()));
+            }
+            !behind
+        });
+    }
+    Ok(())
 }
 
 const TAKE: &str = "

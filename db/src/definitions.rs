@@ -1,6 +1,9 @@
 //! Definitions: a version never changes; the head says which is the latest, and whether the
 //! name is in use.
 
+use std::collections::BTreeSet;
+
+use holdpoint_engine::definition::{Reference, parse_agent};
 use holdpoint_engine::digest::sha256_hex;
 use holdpoint_engine::scope::Scope;
 use holdpoint_engine::status::DefinitionKind;
@@ -61,9 +64,21 @@ pub(crate) fn definition_put_in_txn(
     }
     let (version, created_at) = (latest + 1, now(conn)?);
     conn.rows(
-        "INSERT INTO definitions (tenant, project, kind, name, version, document, digest, created_by, created_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        &binds![tenant, project, kind_word, name, version, document, &digest, by, created_at],
+        "INSERT INTO definitions (tenant, project, kind, name, version, document, digest, created_by, created_at,
+           refers)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        &binds![
+            tenant,
+            project,
+            kind_word,
+            name,
+            version,
+            document,
+            &digest,
+            by,
+            created_at,
+            refers(kind, document).as_deref(),
+        ],
     )?;
     conn.rows(
         "UPDATE definition_heads SET version = ?, deleted_at = NULL, updated_at = ?
@@ -72,6 +87,14 @@ pub(crate) fn definition_put_in_txn(
     )?;
     let (name, document, created_by) = (name.to_owned(), document.to_owned(), by.to_owned());
     Ok((DefinitionRow { kind, name, version, document, digest, created_by, created_at }, true))
+}
+
+/// The agents that a document names, as the start that pins them reads them.
+fn refers(kind: DefinitionKind, document: &str) -> Option<String> {
+    let agent = Some(document).filter(|_| kind == DefinitionKind::Agent).map(parse_agent)?.ok()?;
+    let references: BTreeSet<Reference> =
+        agent.references().into_iter().map(|(_, reference)| reference).collect();
+    if references.is_empty() { None } else { serde_json::to_string(&references).ok() }
 }
 
 /// A version, or the latest of a name in use.

@@ -197,8 +197,18 @@ fn write_infos(conn: &mut Conn, transitions: &[&Transition]) -> StoreResult<()> 
             leaving.push(Leaving { key, conversation, messages: &ending.messages });
         }
     }
+    let spoke = special.iter().filter_map(|key| Some((key.clone(), last_speaker(transitions, key)?)));
+    let spoke: Vec<_> = spoke.collect();
+    extras::remember(conn, &spoke)?;
     extras::end(conn, &special)?;
     conversations::leave(conn, leaving)
+}
+
+fn last_speaker<'a>(transitions: &[&'a Transition], key: &ExecutionKey) -> Option<&'a str> {
+    transitions.iter().filter(|one| one.key == *key).find_map(|one| match &one.target {
+        Target::Ended(ending) => ending.active_agent.as_deref(),
+        _ => None,
+    })
 }
 
 fn info_row(transition: &Transition) -> Option<[Bind<'_>; 10]> {

@@ -15,7 +15,7 @@ use crate::conn::Conn;
 use crate::sql::binds;
 use crate::store::StoreResult;
 use crate::types::{Conversation, Created, NewExecution, StoreError};
-use crate::{commands, conversations, extras};
+use crate::{children, commands, conversations, extras, pin};
 
 /// One transaction's work. A `repeat` follows an outcome that was unknown: a row with the
 /// start's own id is then its own.
@@ -24,13 +24,16 @@ pub(crate) fn execution_create_in_txn(
     batch: &[NewExecution],
     repeat: bool,
 ) -> StoreResult<Vec<Created>> {
-    let mut versions = resolve_versions(conn, batch)?;
+    let versions = resolve_versions(conn, batch)?;
+    let pins = pin::pins(conn, batch, &versions)?;
+    let mut versions: Vec<Option<i32>> = versions.into_iter().map(|found| Some(found?.version)).collect();
     let commands = commands::take(conn, batch, &mut versions)?;
-    let mut inserted = insert_infos(conn, batch, &versions)?;
+    let mut inserted = insert_infos(conn, batch, &versions, &pins)?;
     let mut refused = conversations::take(conn, batch, &mut inserted)?;
     insert_executions(conn, batch, &inserted)?;
     insert_labels(conn, batch, &inserted)?;
-    extras::insert(conn, inserted.keys().map(|at| &batch[*at]))?;
+    extras::insert(conn, inserted.keys().map(|at| (&batch[*at], pins.get(at).map(String::as_str))))?;
+    children::insert(conn, inserted.keys().map(|at| &batch[*at]))?;
     let mut answers = Vec::with_capacity(batch.len());
     for (at, new) in batch.iter().enumerate() {
         answers.push(match (inserted.get(&at), refused.remove(&at), versions[at]) {
@@ -45,36 +48,47 @@ pub(crate) fn execution_create_in_txn(
     Ok(answers)
 }
 
-type Name<'a> = (&'a Scope, DefinitionKind, &'a str, Option<i32>);
+pub(crate) type Name<'a> = (&'a Scope, DefinitionKind, &'a str, Option<i32>);
+
+/// A version in use, and the agents that it names, as they were put.
+#[derive(Clone)]
+pub(crate) struct Resolved {
+    pub(crate) version: i32,
+    pub(crate) refers: Option<String>,
+}
 
 fn name_of(new: &NewExecution) -> Name<'_> {
     (&new.key.scope, new.kind, &new.name, new.version)
 }
 
 /// The pinned version of each start; `None` where there is no such definition in use.
-fn resolve_versions(conn: &mut Conn, batch: &[NewExecution]) -> StoreResult<Vec<Option<i32>>> {
-    let mut known: HashMap<Name<'_>, Option<i32>> = HashMap::new();
+fn resolve_versions(conn: &mut Conn, batch: &[NewExecution]) -> StoreResult<Vec<Option<Resolved>>> {
+    let mut known: HashMap<Name<'_>, Option<Resolved>> = HashMap::new();
     for new in batch {
         let name = name_of(new);
         if let std::collections::hash_map::Entry::Vacant(slot) = known.entry(name) {
             slot.insert(resolve(conn, name)?);
         }
     }
-    Ok(batch.iter().map(|new| known.get(&name_of(new)).copied().flatten()).collect())
+    Ok(batch.iter().map(|new| known.get(&name_of(new)).cloned().flatten()).collect())
 }
 
-fn resolve(conn: &mut Conn, (scope, kind, name, version): Name<'_>) -> StoreResult<Option<i32>> {
+pub(crate) fn resolve(
+    conn: &mut Conn,
+    (scope, kind, name, version): Name<'_>,
+) -> StoreResult<Option<Resolved>> {
     if builtin(kind, name).is_some() {
-        return Ok(Some(1).filter(|only| version.is_none_or(|wanted| wanted == *only)));
+        let only = Resolved { version: 1, refers: None };
+        return Ok(Some(only).filter(|only| version.is_none_or(|wanted| wanted == only.version)));
     }
     let found = conn.row(
-        "SELECT d.version FROM definition_heads h JOIN definitions d
+        "SELECT d.version, d.refers FROM definition_heads h JOIN definitions d
            ON d.tenant = h.tenant AND d.project = h.project AND d.kind = h.kind AND d.name = h.name
          WHERE h.tenant = ? AND h.project = ? AND h.kind = ? AND h.name = ? AND h.deleted_at IS NULL
            AND d.version = coalesce(?, h.version)",
         &binds![&*scope.tenant, &*scope.project, kind.as_str(), name, version],
     )?;
-    found.map(|mut row| row.int()).transpose()
+    found.map(|mut row| Ok(Resolved { version: row.int()?, refers: row.opt_text()? })).transpose()
 }
 
 const INSERT_INFO: &str = "
@@ -90,13 +104,17 @@ fn insert_infos(
     conn: &mut Conn,
     batch: &[NewExecution],
     versions: &[Option<i32>],
+    pins: &HashMap<usize, String>,
 ) -> StoreResult<HashMap<usize, Timestamp>> {
     // Two batches that take the same keys take them in the same order.
     let mut order: Vec<usize> = (0..batch.len()).filter(|at| versions[*at].is_some()).collect();
     order.sort_by_key(|at| (&batch[*at].key.scope, idempotency_key(&batch[*at]), batch[*at].key.id));
     let mut ids = HashSet::new();
     order.retain(|at| ids.insert(&batch[*at].key));
-    let rows: Vec<_> = order.iter().map(|at| info_row(&batch[*at], versions[*at].unwrap_or(1))).collect();
+    let rows: Vec<_> = order
+        .iter()
+        .map(|at| info_row(&batch[*at], versions[*at].unwrap_or(1), pins.contains_key(at)))
+        .collect();
     let mut times = HashMap::with_capacity(rows.len());
     for mut row in conn.each(INSERT_INFO, &rows, &[])? {
         times.insert(row.key()?, row.time()?);
@@ -104,7 +122,7 @@ fn insert_infos(
     Ok(order.iter().filter_map(|at| Some((*at, *times.get(&batch[*at].key)?))).collect())
 }
 
-fn info_row(new: &NewExecution, version: i32) -> [crate::sql::Bind<'_>; 16] {
+fn info_row(new: &NewExecution, version: i32, pinned: bool) -> [crate::sql::Bind<'_>; 16] {
     let conversation = match &new.conversation {
         Conversation::None => None,
         Conversation::Made(id) | Conversation::Named(id) => Some(id.as_str()),
@@ -125,7 +143,7 @@ fn info_row(new: &NewExecution, version: i32) -> [crate::sql::Bind<'_>; 16] {
         new.messages.as_deref(),
         &new.metadata,
         &new.created_by,
-        new.extras.is_kept(),
+        pinned || new.extras.is_kept(),
     ]
 }
 

@@ -21,7 +21,9 @@ const SELECT: &str = "
       i.error_type, i.error_message, i.input_tokens, i.output_tokens, i.cost_micros, i.metadata, i.created_at,
       e.started_at, e.updated_at, i.finished_at,
       (SELECT count(*) FROM approvals a WHERE a.tenant = e.tenant AND a.project = e.project
-         AND a.execution = e.id AND CASE WHEN a.status = 'pending' THEN a.expires_at END > (SELECT hp_now()))
+         AND a.execution = e.id AND CASE WHEN a.status = 'pending' THEN a.expires_at END > (SELECT hp_now())),
+      CASE WHEN i.extras THEN (SELECT x.parent FROM execution_extras x
+         WHERE x.tenant = e.tenant AND x.project = e.project AND x.id = e.id) END
     FROM";
 const JOINED: &str = " i JOIN executions e ON e.tenant = i.tenant AND e.project = i.project AND e.id = i.id";
 
@@ -83,6 +85,7 @@ fn read_execution(mut row: Row) -> StoreResult<ExecutionRow> {
         updated_at: row.time()?,
         finished_at: row.opt_time()?,
         pending_approvals: row.big()?,
+        parent: row.opt_id()?.map(ExecutionId),
     })
 }
 

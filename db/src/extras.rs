@@ -7,15 +7,17 @@ use holdpoint_engine::wire::ExecutionKey;
 
 use crate::conn::Conn;
 use crate::execution_claim::key_row;
+use crate::outgoing;
 use crate::row::Row;
 use crate::sql::{Bind, binds};
 use crate::store::StoreResult;
-use crate::types::{ClientTime, CommandKey, Extras, NewExecution, Parent, ReplyTo};
+use crate::types::{ClientTime, CommandKey, Extras, NewExecution, Parent, ReplyTo, StoreError};
 
 impl Extras {
     /// Whether there is anything to keep with the execution.
     pub(crate) fn is_kept(&self) -> bool {
-        self.client_time.is_some()
+        self.pins.is_some()
+            || self.client_time.is_some()
             || self.sealed_headers.is_some()
             || self.parent.is_some()
             || self.command.is_some()
@@ -24,21 +26,26 @@ impl Extras {
 }
 
 const INSERT: &str = "
-    WITH u(t, p, x, ct, cz, sh, pa, ps, pc, cs, ci, rq, rc) AS (@u)
+    WITH u(t, p, x, ct, cz, sh, pa, ps, pc, cs, ci, rq, rc, pd, pi) AS (@u)
     INSERT INTO execution_extras (tenant, project, id, client_timestamp, client_timezone, sealed_headers, parent,
-      parent_step, parent_call, command_source, command_id, reply_queue, reply_correlation)
-    SELECT t, p, x, ct, cz, sh, pa, ps, pc, cs, ci, rq, rc FROM u";
+      parent_step, parent_call, command_source, command_id, reply_queue, reply_correlation, parent_depth,
+      pins)
+    SELECT t, p, x, ct, cz, sh, pa, ps, pc, cs, ci, rq, rc, pd, pi FROM u";
 
-/// Inserts those of new executions.
-pub(crate) fn insert<'a>(conn: &mut Conn, new: impl Iterator<Item = &'a NewExecution>) -> StoreResult<()> {
-    let rows: Vec<_> = new.filter(|new| new.extras.is_kept()).map(row_of).collect();
+/// Inserts those of new executions, each with its pins.
+pub(crate) fn insert<'a>(
+    conn: &mut Conn,
+    new: impl Iterator<Item = (&'a NewExecution, Option<&'a str>)>,
+) -> StoreResult<()> {
+    let kept = new.filter(|(new, pins)| pins.is_some() || new.extras.is_kept());
+    let rows: Vec<_> = kept.map(|(new, pins)| row_of(new, pins)).collect();
     conn.each(INSERT, &rows, &[]).map(drop)
 }
 
-fn row_of(new: &NewExecution) -> [Bind<'_>; 13] {
+fn row_of<'a>(new: &'a NewExecution, pins: Option<&'a str>) -> [Bind<'a>; 15] {
     let [tenant, project, id] = key_row(&new.key);
     let Extras { client_time, sealed_headers, parent, command, reply, .. } = &new.extras;
-    let [ct, cz, sh, pa, ps, pc, cs, ci, rq, rc] = binds![
+    let [ct, cz, sh, pa, ps, pc, cs, ci, rq, rc, pd, pi] = binds![
         client_time.as_ref().map(|time| time.timestamp.as_str()),
         client_time.as_ref().map(|time| time.timezone.as_str()),
         sealed_headers.as_deref(),
@@ -49,14 +56,20 @@ fn row_of(new: &NewExecution) -> [Bind<'_>; 13] {
         command.as_ref().map(|command| command.id.as_str()),
         reply.as_ref().map(|reply| reply.queue.as_str()),
         reply.as_ref().and_then(|reply| reply.correlation_id.as_deref()),
+        parent.as_ref().map(|parent| parent.depth),
+        pins,
     ];
-    [tenant, project, id, ct, cz, sh, pa, ps, pc, cs, ci, rq, rc]
+    [tenant, project, id, ct, cz, sh, pa, ps, pc, cs, ci, rq, rc, pd, pi]
 }
 
 const SELECT: &str = "
     WITH u(t, p, x) AS (@u)
     SELECT e.tenant, e.project, e.id, e.client_timestamp, e.client_timezone, e.sealed_headers, e.parent,
-      e.parent_step, e.parent_call, e.command_source, e.command_id, e.reply_queue, e.reply_correlation
+      e.parent_step, e.parent_call, e.command_source, e.command_id, e.reply_queue, e.reply_correlation,
+      e.parent_depth, e.pins,
+      CASE WHEN e.pins IS NOT NULL THEN (SELECT c.active_agent FROM execution_info i
+        JOIN conversations c ON c.tenant = i.tenant AND c.project = i.project AND c.id = i.conversation_id
+        WHERE i.tenant = e.tenant AND i.project = e.project AND i.id = e.id AND c.agent = i.name) END
     FROM u JOIN execution_extras e ON e.tenant = u.t AND e.project = u.p AND e.id = u.x";
 
 /// Reads those of these executions.
@@ -75,11 +88,17 @@ fn read_row(mut row: Row) -> StoreResult<(ExecutionKey, Extras)> {
         execution: ExecutionId(parent),
         step,
         tool_call_id,
+        depth: 1,
     });
     let command = both(row.opt_text()?, row.opt_text()?).map(|(source, id)| CommandKey { source, id });
     let (queue, correlation_id) = (row.opt_text()?, row.opt_text()?);
     let reply = queue.map(|queue| ReplyTo { queue, correlation_id });
-    Ok((key, Extras { client_time, sealed_headers, parent, command, reply, ..Extras::default() }))
+    let (depth, pins, active_agent) = (row.opt_int()?, row.opt_text()?, row.opt_text()?);
+    let parent = parent.map(|parent| Parent { depth: depth.unwrap_or(1), ..parent });
+    let pins = pins.map(|pins| serde_json::from_str(&pins)).transpose();
+    let pins = pins.map_err(|error| StoreError::Corrupt(format!("pins of {}: {error}", key.id)))?;
+    let message_ids = Vec::new();
+    Ok((key, Extras { message_ids, client_time, sealed_headers, parent, command, reply, pins, active_agent }))
 }
 
 fn both<A, B>(a: Option<A>, b: Option<B>) -> Option<(A, B)> {
@@ -91,8 +110,29 @@ const REMOVE_SEALED: &str = "
     UPDATE execution_extras AS e SET sealed_headers = NULL
     FROM u WHERE e.tenant = u.t AND e.project = u.p AND e.id = u.x AND e.sealed_headers IS NOT NULL";
 
-/// In the transaction that ends these executions: what was only theirs while they ran goes.
+/// In the transaction that ends these executions: what was only theirs while they ran goes,
+/// and whoever asked for their end is to be told.
 pub(crate) fn end(conn: &mut Conn, ended: &[ExecutionKey]) -> StoreResult<()> {
     let rows: Vec<_> = ended.iter().map(key_row).collect();
-    conn.each(REMOVE_SEALED, &rows, &[]).map(drop)
+    conn.each(REMOVE_SEALED, &rows, &[])?;
+    outgoing::insert_replies(conn, ended)
+}
+
+const REMEMBER: &str = "
+    WITH u(t, p, x, ag) AS (@u)
+    UPDATE conversations AS c SET agent = i.name, active_agent = nullif(u.ag, i.name)
+    FROM u JOIN execution_info i ON i.tenant = u.t AND i.project = u.p AND i.id = u.x
+    WHERE c.tenant = i.tenant AND c.project = i.project AND c.id = i.conversation_id";
+
+/// In the transaction that ends these executions: their conversations go on with the agent
+/// that spoke last.
+pub(crate) fn remember(conn: &mut Conn, ended: &[(ExecutionKey, &str)]) -> StoreResult<()> {
+    let rows: Vec<_> = ended
+        .iter()
+        .map(|(key, agent)| {
+            let [tenant, project, id] = key_row(key);
+            [tenant, project, id, Bind::from(*agent)]
+        })
+        .collect();
+    conn.each(REMEMBER, &rows, &[]).map(drop)
 }

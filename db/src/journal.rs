@@ -9,6 +9,7 @@ use holdpoint_engine::wire::ExecutionKey;
 
 use crate::conn::Conn;
 use crate::execution_claim::{journals, key_row, read_line};
+use crate::outgoing;
 use crate::sql::binds;
 use crate::store::StoreResult;
 use crate::types::{EventsHead, EventsPage, EventsRequest};
@@ -18,10 +19,11 @@ const INSERT: &str = "
     INSERT INTO journal (tenant, project, execution, seq, event, kind, step, at, payload)
     SELECT t, p, x, seq, ev, ki, st, at, pl FROM u";
 
-/// Appends lines; a number that is taken is an error.
+/// Appends lines; a number that is taken is an error. Where somebody outside wants to be told
+/// of them, that is noted in the same transaction.
 pub(crate) fn insert_lines<'a>(
     conn: &mut Conn,
-    lines: impl Iterator<Item = (&'a ExecutionKey, &'a Line)>,
+    lines: impl Iterator<Item = (&'a ExecutionKey, &'a Line)> + Clone,
 ) -> StoreResult<()> {
     let row = |(key, line): (&'a ExecutionKey, &'a Line)| {
         let [tenant, project, id] = key_row(key);
@@ -29,8 +31,9 @@ pub(crate) fn insert_lines<'a>(
             binds![line.seq, line.event, &line.kind, line.step, line.at, &line.payload];
         [tenant, project, id, seq, event, kind, step, at, payload]
     };
-    let rows: Vec<_> = lines.map(row).collect();
-    conn.each(INSERT, &rows, &[]).map(drop)
+    let rows: Vec<_> = lines.clone().map(row).collect();
+    conn.each(INSERT, &rows, &[])?;
+    outgoing::insert_events(conn, lines)
 }
 
 /// All lines after `seq`, deltas too, in order.

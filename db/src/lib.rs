@@ -7,12 +7,15 @@
 
 mod approval_decide;
 mod approvals;
+mod children;
 mod commands;
 mod commit_approvals;
 mod conn;
 mod conversations;
 pub mod db;
 mod definitions;
+pub mod event_store;
+pub mod event_types;
 mod examine;
 mod execution_act;
 mod execution_claim;
@@ -27,8 +30,10 @@ mod keys;
 mod lease_reclaim;
 mod messages;
 mod metrics;
+mod outgoing;
 mod outside;
 mod parked;
+mod pin;
 #[cfg(test)]
 mod plans;
 mod pool;
@@ -36,6 +41,7 @@ mod postgres;
 mod row;
 mod session;
 mod sql;
+mod sql_events;
 mod sql_store;
 mod sqlite;
 mod stale_expire;
@@ -43,11 +49,18 @@ mod stats;
 pub mod store;
 mod sweeps;
 pub mod types;
+mod webhook_deliveries;
+pub mod webhook_types;
+mod webhooks;
 
 pub use db::{Db, Hooks};
+pub use event_store::{EventStore, SUBSCRIPTIONS_AGE};
+pub use event_types::*;
 pub use examine::{AgentDocument, Connections, Examination, examine};
 pub use store::{Store, StoreResult};
 pub use types::*;
+pub use webhook_types::*;
+pub use webhooks::MAX_WEBHOOKS;
 
 use serde::Deserialize;
 

@@ -35,12 +35,14 @@ pub(crate) struct Locked {
     pub(crate) lost: i32,
     pub(crate) ready_at: Option<Timestamp>,
     pub(crate) end_user: Option<String>,
+    /// Whether there is more to it than most executions have: a parent or children, perhaps.
+    pub(crate) extras: bool,
     /// The database's time, once the lock was there.
     pub(crate) now: Timestamp,
 }
 
 const LOCK: &str = "
-    SELECT e.status, e.reason, e.owner, e.wake, e.last_seq, e.last_event, e.lost, e.ready_at, i.end_user
+    SELECT e.status, e.reason, e.owner, e.wake, e.last_seq, e.last_event, e.lost, e.ready_at, i.end_user, i.extras
     FROM executions e JOIN execution_info i ON i.tenant = e.tenant AND i.project = e.project AND i.id = e.id
     WHERE e.tenant = ? AND e.project = ? AND e.id = ?";
 
@@ -67,6 +69,7 @@ fn lock_by(conn: &mut Conn, key: &ExecutionKey, how: &str) -> StoreResult<Option
         lost: row.int()?,
         ready_at: row.opt_time()?,
         end_user: row.opt_text()?,
+        extras: row.bool()?,
         now: session::now(conn)?,
     }))
 }
@@ -89,7 +92,7 @@ pub(crate) fn tell_holder(
         "INSERT INTO inbox (tenant, project, execution, n, act) VALUES (?, ?, ?, ?, ?)",
         &[tenant, project, id, n, Bind::from(&act)],
     )?;
-    Ok(Acted { status: locked.status, new_event: None, tell: Tell::Holder(holder) })
+    Ok(Acted { status: locked.status, new_event: None, tell: Tell::Holder(holder), related: locked.extras })
 }
 
 /// An execution that nobody holds, with its journal folded.
@@ -98,6 +101,8 @@ pub(crate) struct Opened {
     pub(crate) run: Run,
     entries: Vec<Entry>,
     had_acts: bool,
+    /// Nothing of what came makes it go on.
+    stays: bool,
 }
 
 impl Opened {
@@ -108,7 +113,7 @@ impl Opened {
         let run = Run::fold(&lines, locked.last_seq, locked.last_event)
             .map_err(|error| StoreError::Corrupt(format!("{}: {error}", locked.key.id)))?;
         let acts = if locked.wake > 0 { inboxes(conn, key)?.remove(&locked.key) } else { None };
-        let mut opened = Self { locked, run, entries: Vec::new(), had_acts: acts.is_some() };
+        let mut opened = Self { locked, run, entries: Vec::new(), had_acts: acts.is_some(), stays: false };
         for (_, act) in acts.unwrap_or_default() {
             opened.act(&act);
         }
@@ -129,6 +134,20 @@ impl Opened {
         }
     }
 
+    /// What came is for readers: it stays where it is, and says so where that looks otherwise.
+    pub(crate) fn leave_suspended(&mut self) {
+        self.stays = !self.had_acts;
+        let waits = matches!(self.locked.reason, Some(Reason::Signal | Reason::Approval));
+        if !waits || self.run.asking().next().is_some() {
+            return;
+        }
+        let suspended = outside::suspend_for_children(&self.run);
+        if self.locked.reason != Some(suspended.reason) {
+            self.locked.reason = Some(suspended.reason);
+            self.push(vec![Entry::ExecutionSuspended(suspended)]);
+        }
+    }
+
     fn push(&mut self, entries: Vec<Entry>) {
         for entry in &entries {
             self.run.apply(entry);
@@ -139,7 +158,8 @@ impl Opened {
     /// Writes what came of it: ended, held by a pause, or ready.
     pub(crate) fn write(mut self, conn: &mut Conn) -> StoreResult<Acted> {
         if self.entries.is_empty() && !self.had_acts {
-            return Ok(Acted { status: self.locked.status, new_event: None, tell: Tell::Nobody });
+            let related = self.locked.extras;
+            return Ok(Acted { status: self.locked.status, new_event: None, tell: Tell::Nobody, related });
         }
         if self.run.ended.is_none() && self.run.paused && self.run.suspended != Some(Reason::Paused) {
             self.push(vec![outside::suspend_paused()]);
@@ -157,7 +177,7 @@ impl Opened {
             self.write_end(conn)?;
         }
         let tell = if ready_at.is_some() { Tell::Workers } else { Tell::Nobody };
-        Ok(Acted { status, new_event: last_event(&lines), tell })
+        Ok(Acted { status, new_event: last_event(&lines), tell, related: self.locked.extras })
     }
 
     fn after(&self) -> (Status, Option<Reason>, Option<Timestamp>) {
@@ -166,6 +186,9 @@ impl Opened {
         }
         if self.run.paused {
             return (Status::Suspended, Some(Reason::Paused), None);
+        }
+        if self.stays {
+            return (self.locked.status, self.locked.reason, self.locked.ready_at);
         }
         let reason = self.locked.reason.filter(|reason| *reason != Reason::Paused);
         (self.locked.status, reason, Some(self.locked.now))
@@ -185,7 +208,7 @@ impl Opened {
     fn close_approvals(&self, conn: &mut Conn) -> StoreResult<()> {
         let key = &self.locked.key;
         let closed = self.entries.iter().filter_map(|entry| match entry {
-            Entry::ApprovalClosed(closed) => {
+            Entry::ApprovalClosed(closed) if closed.delegated_by.is_none() => {
                 Some(commit_approvals::close_row(key, &closed.tool_call_id, closed.status))
             }
             _ => None,
@@ -243,6 +266,9 @@ impl Opened {
             let (key, conversation, extras) = (row.key()?, row.opt_text()?, row.bool()?);
             if extras {
                 extras::end(conn, std::slice::from_ref(&key))?;
+                if let Some(speaker) = &self.run.speaker {
+                    extras::remember(conn, &[(key.clone(), &speaker.agent)])?;
+                }
             }
             if let Some(conversation) = conversation {
                 conversations::leave(conn, vec![Leaving { key, conversation, messages: &messages }])?;

@@ -8,8 +8,8 @@ use crate::conn::Conn;
 use crate::pool::Pool;
 use crate::sql::{Bind, binds};
 use crate::{
-    Settings, approvals, commands, execution_claim, execution_commit, executions, journal, messages,
-    postgres, session,
+    Settings, approvals, children, commands, execution_claim, execution_commit, executions, journal,
+    messages, postgres, session,
 };
 
 /// The hot pool on a schema of its own; the schema's name.
@@ -95,6 +95,21 @@ fn hot_statements_reach_their_rows_by_their_keys() {
         let seen = explain(conn, commands::SEEN, &[named], &[]);
         for index in ["commands_seen_pkey", "executions_pkey", "execution_info_pkey"] {
             assert_by_key(&seen, index);
+        }
+
+        let link = explain(conn, children::LINK, &[], &key);
+        assert!(link.contains("using children_pkey ") && !link.contains("Seq Scan"), "{link}");
+        assert_by_key(&link, "executions_pkey");
+        let news = [key.as_slice(), &binds![0_i64, 10_i64]].concat();
+        assert_by_key(&explain(conn, children::NEWS, &[], &news), "journal_pkey");
+        let below = explain(conn, children::OF_PARENT, &[], &key);
+        assert!(below.contains("using children_parent ") && !below.contains("Seq Scan"), "{below}");
+        let parents = explain(conn, children::PARENTS_IN, &[], &binds![text, text, text]);
+        assert!(parents.contains("using children_parent ") && !parents.contains("Seq Scan"), "{parents}");
+        for sweep in [children::UNRELAYED, children::ORPHANS] {
+            let swept = explain(conn, sweep, &[], &binds![10_i64]);
+            assert_by_key(&swept, "executions_pkey");
+            assert!(swept.contains("children_open"), "{swept}");
         }
 
         let held = [key.as_slice(), &binds![1_i64, id]].concat();

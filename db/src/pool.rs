@@ -11,6 +11,7 @@ use std::time::Duration;
 use r2d2::{ManageConnection, NopErrorHandler, PooledConnection};
 
 use crate::conn::{Conn, Fault, Link};
+use crate::outgoing::Subscribed;
 use crate::store::StoreResult;
 use crate::types::StoreError;
 
@@ -21,6 +22,7 @@ pub(crate) type Opener = Box<dyn Fn() -> Result<Link, diesel::ConnectionError> +
 pub(crate) struct Manager {
     open: Opener,
     generation: Arc<AtomicU64>,
+    subscribed: Arc<Subscribed>,
 }
 
 impl ManageConnection for Manager {
@@ -29,7 +31,7 @@ impl ManageConnection for Manager {
 
     fn connect(&self) -> Result<Conn, Self::Error> {
         let born = self.generation.load(Ordering::SeqCst);
-        Ok(Conn::new((self.open)()?, born))
+        Ok(Conn { subscribed: Arc::clone(&self.subscribed), ..Conn::new((self.open)()?, born) })
     }
 
     fn is_valid(&self, _conn: &mut Conn) -> Result<(), Self::Error> {
@@ -45,6 +47,8 @@ impl ManageConnection for Manager {
 pub(crate) struct Pool {
     inner: r2d2::Pool<Manager>,
     generation: Arc<AtomicU64>,
+    /// Who wants events, as its connections last read it.
+    pub(crate) subscribed: Arc<Subscribed>,
 }
 
 /// How often work is done again after a conflict or a lost connection.
@@ -53,7 +57,9 @@ const TRIES: u32 = 3;
 impl Pool {
     pub(crate) fn new(size: u32, wait: Duration, open: Opener) -> Self {
         let generation = Arc::new(AtomicU64::new(0));
-        let manager = Manager { open, generation: Arc::clone(&generation) };
+        let subscribed = Arc::new(Subscribed::default());
+        let manager =
+            Manager { open, generation: Arc::clone(&generation), subscribed: Arc::clone(&subscribed) };
         let inner = r2d2::Pool::builder()
             .max_size(size.max(1))
             .min_idle(Some(0))
@@ -63,7 +69,7 @@ impl Pool {
             .idle_timeout(Some(Duration::from_secs(600)))
             .error_handler(Box::new(NopErrorHandler))
             .build_unchecked(manager);
-        Self { inner, generation }
+        Self { inner, generation, subscribed }
     }
 
     /// Connections that are in use, and that are idle.

@@ -23,7 +23,7 @@ use crate::stale_expire::stale_expire_in_txn;
 use crate::store::{Store, StoreResult};
 use crate::types::*;
 use crate::{
-    Settings, approvals, commands, conversations, definitions, execution_commit, execution_create,
+    Settings, approvals, children, commands, conversations, definitions, execution_commit, execution_create,
     execution_standing, executions, journal, keys, messages, parked, postgres, session, stats, sweeps,
 };
 
@@ -36,8 +36,8 @@ enum Home {
 /// The store.
 pub(crate) struct SqlStore {
     home: Home,
-    hot: Arc<Pool>,
-    read: Arc<Pool>,
+    pub(crate) hot: Arc<Pool>,
+    pub(crate) read: Arc<Pool>,
     metrics: Metrics,
 }
 
@@ -178,6 +178,15 @@ impl Store for SqlStore {
     ) -> Result<Acted, ActError> {
         let key = ExecutionKey { scope: scope.clone(), id };
         self.hot.write(|conn| execution_act_in_txn(conn, &key, act, by, end_user))
+    }
+
+    fn child_relay(&self, child: &ExecutionKey) -> StoreResult<Option<Relayed>> {
+        failpoint::hit("db.relay.before");
+        self.hot.write(|conn| children::child_relay_in_txn(conn, child))
+    }
+
+    fn children_open(&self, parent: &ExecutionKey) -> StoreResult<Vec<ExecutionKey>> {
+        self.hot.with(|conn| children::children_open(conn, parent))
     }
 
     fn inbox_read(&self, keys: &[ExecutionKey]) -> StoreResult<Vec<Inbox>> {

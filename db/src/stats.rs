@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use holdpoint_engine::status::{DefinitionKind, Status};
 
 use crate::conn::Conn;
+use crate::outgoing::outgoing_backlog;
 use crate::session::now;
 use crate::store::StoreResult;
 use crate::types::{Stats, StoreError};
@@ -37,6 +38,7 @@ pub(crate) fn stats(conn: &mut Conn) -> StoreResult<Stats> {
         ready: count(conn, ready)?,
         leased: count(conn, "SELECT count(*) FROM executions WHERE owner IS NOT NULL")?,
         parked: count(conn, "SELECT count(*) FROM parked_messages")?,
+        outgoing: outgoing_backlog(conn)?,
         now: now(conn)?,
     })
 }

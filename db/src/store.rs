@@ -9,6 +9,7 @@ use holdpoint_engine::status::DefinitionKind;
 use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::wire::{ExecutionKey, SweepKind};
 
+use crate::event_store::EventStore;
 use crate::types::*;
 
 /// What every method answers, unless it says more.
@@ -16,7 +17,7 @@ pub type StoreResult<T> = Result<T, StoreError>;
 
 /// Whole transactions. Every change of an execution locks its row first, or is one guarded
 /// statement on it. Batches answer item by item, in the order given.
-pub trait Store: Send + Sync + 'static {
+pub trait Store: EventStore {
     /// The database's time; also the check that it answers.
     fn now(&self) -> StoreResult<Timestamp>;
     /// Brings the schema up to date; the names of the migrations that ran.
@@ -55,6 +56,11 @@ pub trait Store: Send + Sync + 'static {
         by: &str,
         end_user: Option<&str>,
     ) -> Result<Acted, ActError>;
+    /// Tells a child's parent what it was not told yet: questions, answers, the end. `None`
+    /// where there is nothing to tell, or no parent.
+    fn child_relay(&self, child: &ExecutionKey) -> StoreResult<Option<Relayed>>;
+    /// The children whose end their parent was not told.
+    fn children_open(&self, parent: &ExecutionKey) -> StoreResult<Vec<ExecutionKey>>;
     /// The acts on held executions that are not journaled yet.
     fn inbox_read(&self, keys: &[ExecutionKey]) -> StoreResult<Vec<Inbox>>;
 

@@ -7,6 +7,7 @@ use holdpoint_engine::scope::Scope;
 use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::wire::{ExecutionKey, SweepKind};
 
+use crate::children;
 use crate::conn::Conn;
 use crate::row::Row;
 use crate::session::micros;
@@ -129,6 +130,8 @@ pub(crate) fn sweep_select(
              ORDER BY s.expires_at, e.updated_at LIMIT ?",
             &binds![limit],
         )?,
+        SweepSelect::Unrelayed => conn.rows(children::UNRELAYED, &binds![limit])?,
+        SweepSelect::Orphans => conn.rows(children::ORPHANS, &binds![limit])?,
         SweepSelect::Unclaimed { since, of } => {
             let which = match of {
                 Unclaimed::Any => "",

@@ -4,15 +4,19 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use holdpoint_engine::advance::Gate;
+use holdpoint_engine::digest::call_digest;
 use holdpoint_engine::effect::Act;
-use holdpoint_engine::entry::{ApprovalRequested, Line, Usage};
+use holdpoint_engine::entry::{ApprovalRequested, DelegatedBy, Line, Usage};
 use holdpoint_engine::ids::{ApprovalId, ExecutionId, KeyId, ParkedId, SessionId, SweepId};
 use holdpoint_engine::limits::Limits;
 use holdpoint_engine::outside::Refusal;
 use holdpoint_engine::scope::Scope;
 use holdpoint_engine::status::{ApprovalStatus, DefinitionKind, Failure, Outcome, Reason, RunType, Status};
+use holdpoint_engine::team::Pins;
 use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::wire::{ExecutionKey, SweepKind};
+
+use crate::event_types::Backlog;
 
 /// Why the store did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +89,11 @@ pub struct Extras {
     pub command: Option<CommandKey>,
     /// Where its end is told, if the command asked for that.
     pub reply: Option<ReplyTo>,
+    /// What agents' names mean in it. A start brings them only where it has them from its
+    /// parent; else the store finds them out.
+    pub pins: Option<Pins>,
+    /// The agent that its conversation was with last, if that was another one; read only.
+    pub active_agent: Option<String>,
 }
 
 /// When and where the user is, as their client says.
@@ -105,6 +114,8 @@ pub struct Parent {
     pub step: i32,
     /// Its call.
     pub tool_call_id: String,
+    /// How deep this one is: 1 for a child, 2 for a child's child.
+    pub depth: i32,
 }
 
 /// What makes two messages the same command, within a scope.
@@ -273,6 +284,9 @@ pub struct Ending {
     pub output: Option<String>,
     /// What the agent said and was told, as JSON, for its conversation.
     pub messages: Vec<String>,
+    /// The agent that spoke last, where it was ever transferred; its conversation goes on
+    /// with it.
+    pub active_agent: Option<String>,
 }
 
 /// Where a transition leads.
@@ -420,6 +434,17 @@ pub struct Acted {
     pub new_event: Option<i64>,
     /// Whom to tell.
     pub tell: Tell,
+    /// Whether it may have a parent or children that must hear of it.
+    pub related: bool,
+}
+
+/// News of a child, as its parent took them.
+#[derive(Debug, Clone)]
+pub struct Relayed {
+    /// The parent.
+    pub parent: ExecutionKey,
+    /// What became of it.
+    pub acted: Acted,
 }
 
 /// Why an act was not taken.
@@ -525,6 +550,17 @@ pub struct ApprovalRow {
     pub used_at: Option<Timestamp>,
     /// The execution's conversation.
     pub conversation_id: Option<String>,
+    /// The child's call that it is about, where it is shown through the parent.
+    pub delegated_by: Option<DelegatedBy>,
+    /// For a tool of an MCP server: of the list that the call was asked for under.
+    pub list_digest: Option<String>,
+}
+
+impl ApprovalRow {
+    /// The digest of these arguments, sent by this call.
+    pub fn digest_of(&self, arguments: &str) -> String {
+        call_digest(&self.tool, self.version, arguments, self.list_digest.as_deref())
+    }
 }
 
 /// One execution as callers see it.
@@ -578,6 +614,8 @@ pub struct ExecutionRow {
     pub finished_at: Option<Timestamp>,
     /// Undecided approvals that are open.
     pub pending_approvals: i64,
+    /// The execution that delegated it.
+    pub parent: Option<ExecutionId>,
 }
 
 /// Everything that says what an execution waits for, or who holds it, as of one moment.
@@ -837,6 +875,10 @@ pub enum SweepSelect {
     },
     /// Held by a session that has expired.
     LeaseLost,
+    /// Children whose news their parent was not told.
+    Unrelayed,
+    /// Children that go on although their parent is over.
+    Orphans,
     /// Ready since at least this long, unclaimed; `of` narrows to delayed starts and waits, or to repeats.
     Unclaimed {
         /// Ready for at least so long.
@@ -928,6 +970,8 @@ pub struct Stats {
     pub leased: i64,
     /// Parked messages.
     pub parked: i64,
+    /// Events and replies that are still to be sent.
+    pub outgoing: Vec<Backlog>,
     /// The database's time.
     pub now: Timestamp,
 }

@@ -5,21 +5,27 @@
 //! The story of one call: take in what came, begin or resume, go on as far as possible,
 //! say what to wait for.
 
+mod mcp;
+
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::client_time::ClientTime;
 use crate::definition::APPROVAL_EXPIRY;
-use crate::definition::{CompiledAgent, CompiledTool, Definition, Retry, ToolKind};
+use crate::definition::{
+    AgentTool, CompiledAgent, CompiledTool, Definition, HttpTool, Reference, Retry, Tool, ToolKind, Transfer,
+};
 use crate::digest;
-use crate::effect::{Act, AskedCall, Certainty, Effect, HttpEffect, Input, ModelAnswer, ModelEffect};
+use crate::effect::{
+    Act, AskedCall, Certainty, DelegateEffect, Effect, HttpEffect, Input, ModelAnswer, ModelEffect,
+};
 use crate::entropy::Entropy;
 use crate::entry::{
-    ApprovalClosed, ApprovalRequested, AttemptFailed, AttemptInterrupted, Entry, ExecutionCompleted,
-    ExecutionFailed, ExecutionResumed, ExecutionStarted, ExecutionSuspended, Json, MessageCompleted,
-    MessageDelta, ModelCalled, ModelRestarted, OutcomeUnknown, StepCompleted, ToolCall, ToolCalled,
-    ToolCompleted, ToolDenied, ToolFailed, Usage, may_repeat,
+    ApprovalClosed, ApprovalRequested, AttemptFailed, AttemptInterrupted, Delegated, Entry,
+    ExecutionCompleted, ExecutionFailed, ExecutionResumed, ExecutionStarted, ExecutionSuspended, Json,
+    MessageCompleted, MessageDelta, ModelCalled, ModelRestarted, OutcomeUnknown, StepCompleted, ToolCall,
+    ToolCalled, ToolCompleted, ToolDenied, ToolFailed, Usage, may_repeat,
 };
 use crate::ids::{ApprovalId, ExecutionId};
 use crate::limits::{Limits, MAX_INTERRUPTIONS};
@@ -27,8 +33,10 @@ use crate::outside;
 use crate::retry;
 use crate::run::{Run, Step, StepState, ToolWork, Work};
 use crate::status::{ApprovalStatus, DefinitionKind, EffectClass, ErrorType, Failure, Reason};
+use crate::team::{MAX_DEPTH, Member, Team};
 use crate::time::Timestamp;
 use crate::transcript;
+use mcp::of_listing;
 
 /// A retry that is due within this is waited for without giving the lease back.
 const HOLD_FOR_RETRY: Duration = Duration::from_secs(2);
@@ -48,10 +56,37 @@ pub struct Pinned {
     pub version: i32,
     /// The definition.
     pub definition: std::sync::Arc<Definition>,
+    /// The agents that it may name.
+    pub team: Team,
+    /// The agent that its conversation was with last, if that was not the one that began it.
+    pub active_agent: Option<String>,
+    /// How deep it was delegated: 0 for one that was not.
+    pub depth: i32,
     /// The messages that it was started with.
     pub messages: Vec<Value>,
     /// The user's own time, which the model is told.
     pub client_time: Option<ClientTime>,
+}
+
+impl Pinned {
+    /// Whom a list of a server's tools belongs to; the agent that the execution began with is
+    /// always `None`.
+    pub fn listed_for(&self, member: Option<&Member>) -> Option<Member> {
+        member.filter(|member| member.agent != self.name || member.version != self.version).cloned()
+    }
+
+    /// The agent of that version; `None` stands for the one that the execution began with.
+    pub fn agent(&self, member: Option<&Member>) -> Option<&CompiledAgent> {
+        let own = |member: &&Member| member.agent != self.name || member.version != self.version;
+        let definition = match member.filter(own) {
+            Some(member) => self.team.members.get(member)?,
+            None => &self.definition,
+        };
+        match definition.as_ref() {
+            Definition::Agent(agent) => Some(agent),
+            Definition::Noop { .. } => None,
+        }
+    }
 }
 
 /// What deciding needs from outside.
@@ -152,7 +187,7 @@ struct Turn<'a> {
     again: bool,
 }
 
-impl Turn<'_> {
+impl<'a> Turn<'a> {
     fn push(&mut self, entry: Entry) {
         self.run.apply(&entry);
         self.entries.push(entry);
@@ -179,6 +214,7 @@ impl Turn<'_> {
                 kind: self.pinned.kind,
                 name: self.pinned.name.clone(),
                 version: self.pinned.version,
+                active: self.pinned.active_agent.as_ref().and_then(|agent| self.pinned.team.named(agent)),
             }));
         }
         if let Some(reason) = self.run.suspended {
@@ -203,6 +239,8 @@ impl Turn<'_> {
             }
             Input::Answered { step, answer } => self.model_answered(step, answer),
             Input::Returned { step, output } => self.tool_returned(step, output),
+            Input::Listed { step, tools } => self.listed(step, tools),
+            Input::Delegated { step, child } => self.delegated(step, child),
             Input::Failed { step, failure, retry_after, certainty } => {
                 self.attempt_failed(step, failure, retry_after, certainty);
             }
@@ -248,15 +286,14 @@ impl Turn<'_> {
         }
     }
 
-    fn agent(&self) -> Option<&CompiledAgent> {
-        match self.pinned.definition.as_ref() {
-            Definition::Agent(agent) => Some(agent),
-            Definition::Noop { .. } => None,
-        }
+    /// The agent that speaks.
+    fn agent(&self) -> Option<&'a CompiledAgent> {
+        self.pinned.agent(self.run.speaker.as_ref())
     }
 
-    fn tool_of(&self, work: &ToolWork) -> Option<&CompiledTool> {
-        self.agent()?.tool(&work.tool)
+    /// The tool as the agent has it that asked for the call: others may speak by now.
+    fn tool_of(&self, work: &ToolWork) -> Option<&'a CompiledTool> {
+        self.pinned.agent(work.asker.as_ref())?.tool(&work.tool)
     }
 
     fn model_answered(&mut self, step: i32, answer: ModelAnswer) {
@@ -287,9 +324,7 @@ impl Turn<'_> {
         } else if tool_calls.is_empty() {
             self.push(Entry::ExecutionCompleted(ExecutionCompleted { output }));
         } else {
-            for call in tool_calls {
-                self.open_call(&call);
-            }
+            self.open_calls(&tool_calls);
         }
     }
 
@@ -320,43 +355,105 @@ impl Turn<'_> {
         (self.run.next_step()..).zip(asked).map(|(step, call)| number(step, call)).collect()
     }
 
+    /// The calls are those of the agent that speaks now; after them another may.
+    fn open_calls(&mut self, calls: &[ToolCall]) {
+        let asker = self.agent();
+        let before = self.run.transfers;
+        for call in calls {
+            match asker.and_then(|agent| agent.transfer(&call.name)) {
+                Some(_) if self.run.transfers > before => {
+                    let agent = self.run.speaker.as_ref().map_or("", |member| &member.agent);
+                    let message = format!("the agent `{agent}` goes on already");
+                    self.refuse_call(call, message);
+                }
+                Some(transfer) => self.transfer(call, transfer),
+                None => self.open_call(asker, call),
+            }
+            if self.ended() {
+                return;
+            }
+        }
+    }
+
+    fn transfer(&mut self, call: &ToolCall, transfer: &Transfer) {
+        let reference = Reference { agent: transfer.agent.clone(), version: transfer.version };
+        let to = self.pinned.team.resolve(&reference);
+        let Some(to) = to.filter(|to| self.pinned.agent(Some(to)).is_some()) else {
+            let message =
+                format!("the agent `{}` was not in use when this execution started", transfer.agent);
+            return self.refuse_call(call, message);
+        };
+        let most = self.pinned.agent(None).map_or(0, |agent| agent.agent.max_transfers);
+        if self.run.transfers >= most {
+            let message = format!("the limit max_transfers is {most}");
+            let entries = outside::fail(self.run, Reason::TransferLimit, message);
+            return self.push_all(entries);
+        }
+        let from = self.run.speaker.as_ref().map_or(&self.pinned.name, |member| &member.agent).clone();
+        let (step, tool_call_id) = (call.step, call.id.clone());
+        self.push(Entry::Transfer(crate::entry::Transfer {
+            step,
+            tool_call_id,
+            from,
+            to: to.agent,
+            version: to.version,
+        }));
+    }
+
+    fn refuse_call(&mut self, call: &ToolCall, message: String) {
+        self.push(Entry::ToolFailed(ToolFailed {
+            step: call.step,
+            tool_call_id: call.id.clone(),
+            tool: call.name.clone(),
+            error: Failure::new(ErrorType::Logic, message),
+        }));
+    }
+
     /// A call that cannot be made is told to the model; one that needs a decision is asked.
-    fn open_call(&mut self, call: &ToolCall) {
-        let checked = match self.agent().and_then(|agent| agent.tool(&call.name)) {
+    fn open_call(&mut self, asker: Option<&CompiledAgent>, call: &ToolCall) {
+        let checked = match asker.and_then(|agent| agent.tool(&call.name)) {
             None => Err(format!("there is no tool `{}`", call.name.chars().take(64).collect::<String>())),
             Some(_) if call.arguments.len() > self.limits.value_bytes => Err(format!(
                 "arguments have {} bytes; the limit value_bytes is {}",
                 call.arguments.len(),
                 self.limits.value_bytes
             )),
-            Some(tool) => tool.check_arguments(&call.arguments).map(|()| tool.tool.approval),
+            Some(tool) => tool
+                .check_arguments(&call.arguments)
+                .and_then(|()| self.check_listed_call(&tool.tool, call))
+                .map(|()| {
+                    let asker = self.run.speaker.as_ref();
+                    (self.must_ask(&tool.tool, asker), tool.tool.approval.named_expiry())
+                }),
         };
         match checked {
-            Err(message) => self.push(Entry::ToolFailed(ToolFailed {
-                step: call.step,
-                tool_call_id: call.id.clone(),
-                tool: call.name.clone(),
-                error: Failure::new(ErrorType::Logic, message),
-            })),
-            Ok(approval) if approval.is_needed() => {
-                self.ask(call.step, &call.id, &call.name, &call.arguments, approval.named_expiry());
-            }
-            Ok(_) => {}
+            Err(message) => self.refuse_call(call, message),
+            Ok((true, expiry)) => self.ask(call.step, expiry),
+            Ok((false, _)) => {}
         }
     }
 
-    fn ask(&mut self, step: i32, call_id: &str, tool: &str, arguments: &str, expiry: Option<Duration>) {
+    /// The digest names the version of the agent whose call it is.
+    fn ask(&mut self, step: i32, expiry: Option<Duration>) {
+        let Some(work) = self.run.steps.get(&step).and_then(|step| step.tool()).cloned() else {
+            return;
+        };
+        let version = work.asker.as_ref().map_or(self.pinned.definition.version(), |asker| asker.version);
+        let list_digest = self.list_digest(&work);
         let entry = Entry::ApprovalRequested(ApprovalRequested {
             approval_id: ApprovalId::new(self.now, self.entropy),
             step,
-            tool_call_id: call_id.to_owned(),
-            tool: tool.to_owned(),
-            arguments: raw(arguments),
-            arguments_text: arguments.to_owned(),
-            digest: digest::arguments_digest(tool, self.pinned.definition.version(), arguments),
+            arguments: raw(&work.arguments),
+            digest: digest::call_digest(&work.tool, version, &work.arguments, list_digest.as_deref()),
+            list_digest,
+            tool_call_id: work.call_id,
+            tool: work.tool,
+            arguments_text: work.arguments,
             requested_at: self.now,
             expires_at: self.now.plus(expiry.unwrap_or(APPROVAL_EXPIRY.0)),
             expiry_named: expiry.is_some(),
+            asked_by: work.asker,
+            delegated_by: None,
         });
         self.push(entry);
     }
@@ -372,8 +469,9 @@ impl Turn<'_> {
             tool_call_id: work.call_id.clone(),
             tool: work.tool.clone(),
             status: ApprovalStatus::DigestMismatch,
+            delegated_by: None,
         }));
-        self.ask(step, &work.call_id, &work.tool, &work.arguments, expiry);
+        self.ask(step, expiry);
     }
 
     fn tool_returned(&mut self, step: i32, output: Json) {
@@ -394,6 +492,13 @@ impl Turn<'_> {
             tool: work.tool,
             output,
         }));
+    }
+
+    /// A child that ended before this line could be written has brought the result already.
+    fn delegated(&mut self, step: i32, child: ExecutionId) {
+        if let Some(work) = self.calling_tool(step) {
+            self.push(Entry::Delegated(Delegated { step, tool_call_id: work.call_id, child }));
+        }
     }
 
     fn calling_tool(&self, step: i32) -> Option<ToolWork> {
@@ -437,7 +542,8 @@ impl Turn<'_> {
                 retry_at: self.now.plus(wait),
             })),
             (None, Work::Tool(work)) => self.tool_failed(number, work, failure),
-            (None, _) => {
+            (None, work) => {
+                let failure = of_listing(failure, &work);
                 let mut entries = outside::close_approvals(self.run, ApprovalStatus::Cancelled);
                 entries.push(Entry::ExecutionFailed(ExecutionFailed {
                     reason: failure.kind.reason(),
@@ -449,7 +555,13 @@ impl Turn<'_> {
     }
 
     fn class_and_retry(&self, step: &Step) -> (EffectClass, Retry) {
-        let tool = step.tool().and_then(|work| self.tool_of(work));
+        let tool = match &step.work {
+            Work::Listing { agent, tool } => {
+                return (EffectClass::Idempotent, self.listing_retry(agent.as_ref(), tool));
+            }
+            Work::Tool(work) => self.tool_of(work),
+            Work::Model | Work::Noop => None,
+        };
         match (tool, self.agent()) {
             (Some(tool), _) => (tool.tool.class(), tool.tool.retry),
             (None, Some(agent)) => (EffectClass::Idempotent, agent.agent.model.retry),
@@ -482,9 +594,9 @@ impl Turn<'_> {
         }
         match self.pinned.definition.as_ref() {
             Definition::Noop { steps } => self.noop(*steps),
-            Definition::Agent(agent) => {
-                self.perform_due(agent);
-                self.next_turn(agent);
+            Definition::Agent(_) => {
+                self.perform_due();
+                self.next_turn();
             }
         }
     }
@@ -502,7 +614,7 @@ impl Turn<'_> {
         }
     }
 
-    fn perform_due(&mut self, agent: &CompiledAgent) {
+    fn perform_due(&mut self) {
         let due: Vec<(i32, Step)> = self
             .run
             .steps
@@ -524,28 +636,43 @@ impl Turn<'_> {
                         reason,
                     }))
                 }
-                (_, Work::Tool(work)) => self.call_tool(agent, number, step.attempt + 1, work),
-                (_, Work::Model) => self.call_model(agent, number, step.attempt + 1),
+                (_, Work::Tool(work)) => self.call_tool(number, step.attempt + 1, work),
+                (_, Work::Model) => self.call_model(number, step.attempt + 1),
+                (_, Work::Listing { agent, tool }) => {
+                    self.begin_listing(number, step.attempt + 1, agent, &tool);
+                }
                 (_, Work::Noop) => {}
+            }
+            if self.ended() {
+                return;
             }
         }
     }
 
     /// The next turn begins when everything that the last answer asked for is over.
-    fn next_turn(&mut self, agent: &CompiledAgent) {
-        if !self.run.steps.values().all(Step::is_done) {
+    fn next_turn(&mut self) {
+        if self.ended() || !self.run.steps.values().all(Step::is_done) {
             return;
         }
-        if self.run.answers.len() >= agent.agent.max_turns as usize {
-            let message = format!("the limit max_turns is {}", agent.agent.max_turns);
+        let most = self.pinned.agent(None).map_or(0, |agent| agent.agent.max_turns);
+        if self.run.answers.len() >= most as usize {
+            let message = format!("the limit max_turns is {most}");
             let entries = outside::fail(self.run, Reason::TurnLimit, message);
             return self.push_all(entries);
         }
+        if self.list_servers() {
+            return;
+        }
         let step = self.run.next_step();
-        self.call_model(agent, step, 1);
+        self.call_model(step, 1);
     }
 
-    fn call_model(&mut self, agent: &CompiledAgent, step: i32, attempt: u32) {
+    fn call_model(&mut self, step: i32, attempt: u32) {
+        let Some(agent) = self.agent() else {
+            let message = "the agent that spoke last is not among those that were pinned";
+            let entries = outside::fail(self.run, Reason::Internal, message);
+            return self.push_all(entries);
+        };
         let body = transcript::request_body(agent, self.pinned, self.run);
         self.push(if attempt == 1 {
             Entry::ModelCalled(ModelCalled { step, attempt })
@@ -563,43 +690,93 @@ impl Turn<'_> {
     }
 
     /// A gated call goes out only with bytes that have the digest that was decided on.
-    fn call_tool(&mut self, agent: &CompiledAgent, step: i32, attempt: u32, work: ToolWork) {
+    fn call_tool(&mut self, step: i32, attempt: u32, work: ToolWork) {
+        let Some(agent) = self.pinned.agent(work.asker.as_ref()) else {
+            return;
+        };
         let Some(tool) = agent.tool(&work.tool) else {
             return;
         };
-        let Some(ToolKind::Http(http)) = tool.tool.kind() else {
-            return;
-        };
-        let digest = digest::arguments_digest(&work.tool, agent.version, &work.arguments);
+        if let Err(message) = self.check_listed(&tool.tool, &work) {
+            return self.tool_failed(step, work, Failure::new(ErrorType::Logic, message));
+        }
+        let list = self.list_digest(&work);
+        let digest = digest::call_digest(&work.tool, agent.version, &work.arguments, list.as_deref());
         match &work.gate {
             Some(decided) if *decided != digest => return self.ask_again(&work.call_id),
             None if tool.tool.approval.is_needed() => return self.ask_again(&work.call_id),
-            Some(_) => {
-                self.gates.push(Gate { tool_call_id: work.call_id.clone(), digest, first_use: attempt == 1 })
-            }
-            None => {}
+            None if self.must_ask(&tool.tool, work.asker.as_ref()) => return self.ask(step, None),
+            _ => {}
+        }
+        let gated = work.gate.is_some();
+        let effect = match tool.tool.kind() {
+            Some(ToolKind::Http(http)) => self.http_effect(&tool.tool, http, step, attempt, &work),
+            Some(ToolKind::Agent(to)) => match self.delegate_effect(to, step, attempt, &work) {
+                Some(effect) => effect,
+                None => return,
+            },
+            Some(ToolKind::Mcp(mcp)) => match self.mcp_effect(&tool.tool, mcp, (step, attempt), &work) {
+                Some(effect) => effect,
+                None => return,
+            },
+            None => return,
+        };
+        if gated {
+            let tool_call_id = work.call_id.clone();
+            self.gates.push(Gate { tool_call_id, digest, first_use: !work.gate_used });
         }
         self.push(Entry::ToolCalled(ToolCalled {
             step,
-            tool_call_id: work.call_id.clone(),
-            tool: work.tool.clone(),
+            tool_call_id: work.call_id,
+            tool: work.tool,
             arguments: raw(&work.arguments),
             attempt,
         }));
-        self.effects.push(Effect::Http(HttpEffect {
+        self.effects.push(effect);
+    }
+
+    fn http_effect(&self, tool: &Tool, http: &HttpTool, step: i32, attempt: u32, work: &ToolWork) -> Effect {
+        Effect::Http(HttpEffect {
             step,
             attempt,
-            tool_call_id: work.call_id,
-            class: tool.tool.class(),
+            tool_call_id: work.call_id.clone(),
+            class: tool.class(),
             method: http.method,
             url: http.url.clone(),
             headers: http.headers.clone(),
             secret: http.secret.clone(),
             forwarded_headers: http.forwarded_headers.clone(),
-            arguments: work.arguments,
+            arguments: work.arguments.clone(),
             key: digest::effect_key(self.pinned.first_run, step),
-            timeout: tool.tool.timeout(),
-        }));
+            timeout: tool.timeout(),
+        })
+    }
+
+    /// `None` where it cannot be delegated; then the lines that say so are there.
+    fn delegate_effect(
+        &mut self,
+        to: &AgentTool,
+        step: i32,
+        attempt: u32,
+        work: &ToolWork,
+    ) -> Option<Effect> {
+        if self.pinned.depth >= MAX_DEPTH {
+            self.fail_limit("depth", MAX_DEPTH as usize, self.pinned.depth as usize + 1);
+            return None;
+        }
+        let reference = Reference { agent: to.name.clone(), version: to.version };
+        let Some(to) = self.pinned.team.resolve(&reference) else {
+            let message = format!("the agent `{}` was not in use when this execution started", to.name);
+            self.tool_failed(step, work.clone(), Failure::new(ErrorType::Logic, message));
+            return None;
+        };
+        Some(Effect::Delegate(DelegateEffect {
+            step,
+            attempt,
+            tool_call_id: work.call_id.clone(),
+            to,
+            arguments: work.arguments.clone(),
+        }))
     }
 
     /// What to wait for, and the line that says so.
@@ -637,9 +814,11 @@ impl Turn<'_> {
         retries.min()
     }
 
-    /// An undecided approval is told before an unknown outcome, and that before a retry.
+    /// An undecided approval is told before an unknown outcome, that before a retry, and that
+    /// before the end of a child, which comes as a signal.
     fn suspend(&mut self, retry_at: Option<Timestamp>) -> Next {
-        let tool_call_ids: Vec<String> = self.run.asking().map(|(_, tool)| tool.call_id.clone()).collect();
+        let own = self.run.asking().map(|(_, tool)| tool.call_id.clone());
+        let tool_call_ids: Vec<String> = own.chain(self.run.children_ask.keys().cloned()).collect();
         let unknown = |step: &Step| matches!(step.state, StepState::Unknown { .. });
         let steps: Vec<i32> =
             self.run.steps.iter().filter(|(_, step)| unknown(step)).map(|(number, _)| *number).collect();
@@ -647,6 +826,8 @@ impl Turn<'_> {
             Reason::Approval
         } else if !steps.is_empty() {
             Reason::OutcomeUnknown
+        } else if retry_at.is_none() && self.run.children().next().is_some() {
+            Reason::Signal
         } else {
             Reason::Retry
         };

@@ -22,12 +22,35 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
 /// tool's name, the definition's version in decimal, and the exact bytes of the arguments.
 /// The lengths keep two different triples from having the same concatenation.
 pub fn arguments_digest(tool: &str, version: i32, arguments: &str) -> String {
+    call_digest(tool, version, arguments, None)
+}
+
+/// The same; for a tool of an MCP server with a fourth part, the digest of the server's list
+/// that the call was asked for under.
+pub fn call_digest(tool: &str, version: i32, arguments: &str, list: Option<&str>) -> String {
     let mut hasher = Sha256::new();
-    for part in [tool, &version.to_string(), arguments] {
+    for part in [tool, &version.to_string(), arguments].into_iter().chain(list) {
         hasher.update((part.len() as u64).to_be_bytes());
         hasher.update(part.as_bytes());
     }
     hex(&hasher.finalize())
+}
+
+/// The id of the execution that a step delegates to: made of the parent's time and of the
+/// SHA-256 over parent and step, so that it is the same for every attempt.
+pub fn child_id(parent: ExecutionId, step: i32) -> ExecutionId {
+    let mut hasher = Sha256::new();
+    hasher.update(b"holdpoint child");
+    hasher.update(parent.0.as_bytes());
+    hasher.update(step.to_be_bytes());
+    let mut bytes = *parent.0.as_bytes();
+    bytes[6..].copy_from_slice(&hasher.finalize()[..10]);
+    ExecutionId(
+        uuid::Builder::from_bytes(bytes)
+            .with_version(uuid::Version::SortRand)
+            .with_variant(uuid::Variant::RFC4122)
+            .into_uuid(),
+    )
 }
 
 /// The `Idempotency-Key` of a step's calls: the same for every attempt, and for every run
@@ -50,11 +73,27 @@ mod tests {
     }
 
     #[test]
+    fn a_child_has_one_id_for_each_step() {
+        let mut entropy = crate::entropy::Entropy::from_seed(1);
+        let at = crate::time::Timestamp::from_micros(1_800_000_000_000_000);
+        let (one, other) = (ExecutionId::new(at, &mut entropy), ExecutionId::new(at, &mut entropy));
+        assert_eq!(child_id(one, 2), child_id(one, 2));
+        let ids = [child_id(one, 2), child_id(one, 3), child_id(other, 2), one, other];
+        assert_eq!(ids.iter().collect::<std::collections::HashSet<_>>().len(), ids.len());
+        assert_eq!(child_id(one, 2).0.get_version_num(), 7);
+        assert_eq!(child_id(one, 2).0.as_bytes()[..6], one.0.as_bytes()[..6]);
+    }
+
+    #[test]
     fn every_part_counts() {
         let digest = arguments_digest("refund", 1, "{\"amount\":1}");
         assert_ne!(digest, arguments_digest("refund", 2, "{\"amount\":1}"));
         assert_ne!(digest, arguments_digest("refunds", 1, "{\"amount\":1}"));
         assert_ne!(digest, arguments_digest("refund", 1, "{\"amount\": 1}"));
         assert_ne!(arguments_digest("ab", 1, "c"), arguments_digest("a", 1, "bc"));
+        let of_list = |list| call_digest("refund", 1, "{\"amount\":1}", list);
+        assert_eq!(of_list(None), digest);
+        assert_ne!(of_list(Some("a")), digest);
+        assert_ne!(of_list(Some("a")), of_list(Some("b")));
     }
 }

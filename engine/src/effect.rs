@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::definition::Method;
-use crate::entry::{ApprovalDecided, Json, OutcomeResolved};
+use crate::entry::{ApprovalClosed, ApprovalDecided, ApprovalRequested, Json, OutcomeResolved};
+use crate::ids::ExecutionId;
+use crate::mcp::ListedTool;
 use crate::status::{EffectClass, Failure};
+use crate::team::Member;
 
 /// One thing to perform, after its intent was committed.
 #[derive(Debug, Clone)]
@@ -14,6 +17,12 @@ pub enum Effect {
     Model(ModelEffect),
     /// Call a tool by HTTP.
     Http(HttpEffect),
+    /// List the tools of an MCP server.
+    List(ListEffect),
+    /// Call a tool of an MCP server.
+    Mcp(McpEffect),
+    /// Start an execution of another agent.
+    Delegate(DelegateEffect),
 }
 
 impl Effect {
@@ -22,6 +31,9 @@ impl Effect {
         match self {
             Effect::Model(effect) => effect.step,
             Effect::Http(effect) => effect.step,
+            Effect::List(effect) => effect.step,
+            Effect::Mcp(effect) => effect.step,
+            Effect::Delegate(effect) => effect.step,
         }
     }
 }
@@ -70,6 +82,75 @@ pub struct HttpEffect {
     pub key: String,
     /// How long it may take.
     pub timeout: Duration,
+}
+
+/// Where an MCP server is, and how it is spoken to.
+#[derive(Debug, Clone)]
+pub struct McpServer {
+    /// Its endpoint.
+    pub url: String,
+    /// Sent along.
+    pub headers: BTreeMap<String, String>,
+    /// The name of the bearer token.
+    pub secret: Option<String>,
+    /// The caller's headers that go along, by name.
+    pub forwarded_headers: Vec<String>,
+    /// Only these of its tools; all of them if `None`.
+    pub only: Option<Vec<String>>,
+}
+
+/// A server's list to ask for.
+#[derive(Debug, Clone)]
+pub struct ListEffect {
+    /// The step.
+    pub step: i32,
+    /// The attempt.
+    pub attempt: u32,
+    /// Which server.
+    pub server: McpServer,
+    /// How long it may take.
+    pub timeout: Duration,
+}
+
+/// A call of a server's tool: made only while the server lists what the digest is over.
+#[derive(Debug, Clone)]
+pub struct McpEffect {
+    /// The step.
+    pub step: i32,
+    /// The attempt.
+    pub attempt: u32,
+    /// The call.
+    pub tool_call_id: String,
+    /// What an unknown outcome means.
+    pub class: EffectClass,
+    /// Which server.
+    pub server: McpServer,
+    /// The tool as the server calls it.
+    pub name: String,
+    /// The arguments, byte for byte.
+    pub arguments: String,
+    /// The `Idempotency-Key`, the same for each attempt.
+    pub key: String,
+    /// The digest of the list that the call was asked for under.
+    pub expected: String,
+    /// How long it may take.
+    pub timeout: Duration,
+}
+
+/// An execution to start for a call. Its id follows from the parent's and the step, so that
+/// starting it twice is starting it once.
+#[derive(Debug, Clone)]
+pub struct DelegateEffect {
+    /// The step.
+    pub step: i32,
+    /// The attempt.
+    pub attempt: u32,
+    /// The call.
+    pub tool_call_id: String,
+    /// Whom it is delegated to.
+    pub to: Member,
+    /// The call's arguments.
+    pub arguments: String,
 }
 
 /// What a model said in one call.
@@ -130,6 +211,27 @@ pub enum Act {
     },
     /// Answer an unknown outcome.
     Resolve(OutcomeResolved),
+    /// A child asks a person.
+    ChildAsked(Box<ApprovalRequested>),
+    /// A person answered a child.
+    ChildDecided(ApprovalDecided),
+    /// A child's question fell away.
+    ChildClosed(ApprovalClosed),
+    /// A child is over.
+    ChildEnded(ChildEnded),
+}
+
+/// How a child ended, as its parent's step takes it.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct ChildEnded {
+    /// The parent's step.
+    pub step: i32,
+    /// What the child completed with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Json>,
+    /// Why it did not complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Failure>,
 }
 
 /// What reaches an execution that a worker holds.
@@ -159,6 +261,21 @@ pub enum Input {
         step: i32,
         /// JSON as it came, other text as a string.
         output: Json,
+    },
+    /// A server listed its tools: as it was asked to, or, for a call, in place of carrying it
+    /// out, because the list is another than the one that the call was asked for under.
+    Listed {
+        /// Its step.
+        step: i32,
+        /// Those that the definition wants, in order of their names.
+        tools: Vec<ListedTool>,
+    },
+    /// A call has an execution of its own.
+    Delegated {
+        /// Its step.
+        step: i32,
+        /// The execution.
+        child: ExecutionId,
     },
     /// An attempt failed.
     Failed {

@@ -5,8 +5,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::ids::ApprovalId;
+use crate::ids::{ApprovalId, ExecutionId};
+use crate::mcp::{ListedTool, SkippedTool};
 use crate::status::{ApprovalStatus, DefinitionKind, EffectClass, Failure, Outcome, Reason};
+use crate::team::Member;
 use crate::time::Timestamp;
 
 /// Raw JSON that is carried, not read.
@@ -123,6 +125,14 @@ entries! {
     PauseChanged("pause.changed", false),
     /// A pure step's result.
     StepCompleted("step.completed", true),
+    /// Another agent goes on.
+    Transfer("transfer", true),
+    /// A call has an execution of its own; its end is awaited.
+    Delegated("delegated", false),
+    /// The intent of asking an MCP server for its tools.
+    ToolsListing("tools.listing", false),
+    /// What the server listed, as it was asked to or in place of carrying out a call.
+    ToolsListed("tools.listed", false),
 }
 
 /// Payload of `execution.started`.
@@ -134,6 +144,9 @@ pub struct ExecutionStarted {
     pub name: String,
     /// Which version of it.
     pub version: i32,
+    /// The agent that speaks first, where the conversation was with another one last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active: Option<Member>,
 }
 
 /// Payload of `execution.suspended`.
@@ -387,6 +400,9 @@ pub struct ApprovalRequested {
     pub arguments_text: String,
     /// What a decision binds to.
     pub digest: String,
+    /// For a tool of an MCP server: of the server's list; a part of the digest above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub list_digest: Option<String>,
     /// When it was opened.
     pub requested_at: Timestamp,
     /// Undecided then, it expires.
@@ -394,6 +410,22 @@ pub struct ApprovalRequested {
     /// Whether the definition names the expiry.
     #[serde(default)]
     pub expiry_named: bool,
+    /// The agent whose call it is, where that is not the one that the execution began with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_by: Option<Member>,
+    /// The child's call that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delegated_by: Option<DelegatedBy>,
+}
+
+/// The call of a child execution that an approval is about. Its parent shows it under an id
+/// of its own: the delegating call's id, `:`, the child's call id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct DelegatedBy {
+    /// The execution that waits for the decision.
+    pub execution_id: ExecutionId,
+    /// Its call.
+    pub tool_call_id: String,
 }
 
 /// Payload of `approval.decided`.
@@ -419,6 +451,9 @@ pub struct ApprovalDecided {
     pub decided_by: String,
     /// When.
     pub decided_at: Timestamp,
+    /// The child's call that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delegated_by: Option<DelegatedBy>,
 }
 
 /// Payload of `approval.closed`.
@@ -432,6 +467,9 @@ pub struct ApprovalClosed {
     pub tool: String,
     /// `expired`, `cancelled` or `digest_mismatch`.
     pub status: ApprovalStatus,
+    /// The child's call that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delegated_by: Option<DelegatedBy>,
 }
 
 /// Payload of `pause.changed`.
@@ -450,6 +488,65 @@ pub struct StepCompleted {
     pub step: i32,
     /// Its result.
     pub output: Json,
+}
+
+/// Payload of `transfer`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Transfer {
+    /// The step.
+    pub step: i32,
+    /// The call by which the model asked for it.
+    pub tool_call_id: String,
+    /// Who spoke.
+    pub from: String,
+    /// Who goes on.
+    pub to: String,
+    /// That agent's version.
+    pub version: i32,
+}
+
+/// Payload of `delegated`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Delegated {
+    /// The step.
+    pub step: i32,
+    /// The call.
+    pub tool_call_id: String,
+    /// The execution that carries it out.
+    pub child: ExecutionId,
+}
+
+/// Payload of `tools.listing`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ToolsListing {
+    /// The step.
+    pub step: i32,
+    /// Whose server it is; `None` for the agent that the execution began with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<Member>,
+    /// The server's name in the definition.
+    pub tool: String,
+    /// 1 and up.
+    pub attempt: u32,
+}
+
+/// Payload of `tools.listed`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ToolsListed {
+    /// The step: a listing's, or that of a call that was not made.
+    pub step: i32,
+    /// Whose server it is; `None` for the agent that the execution began with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<Member>,
+    /// The server's name in the definition.
+    pub tool: String,
+    /// Of the tools.
+    pub digest: String,
+    /// Those that the definition wants, in order of their names.
+    pub tools: Vec<ListedTool>,
+    /// Those that the model is not shown.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<SkippedTool>,
 }
 
 /// What a step's class lets us do with an attempt that was cut short.
@@ -482,8 +579,12 @@ impl Entry {
             Entry::OutcomeResolved(body) => body.step,
             Entry::ApprovalRequested(body) => body.step,
             Entry::ApprovalDecided(body) => body.step,
+            Entry::Transfer(body) => body.step,
+            Entry::Delegated(body) => body.step,
             Entry::ApprovalClosed(body) => body.step,
             Entry::StepCompleted(body) => body.step,
+            Entry::ToolsListing(body) => body.step,
+            Entry::ToolsListed(body) => body.step,
         }
     }
 }

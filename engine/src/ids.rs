@@ -146,6 +146,16 @@ typed_id!(
     SessionId,
     "ses"
 );
+typed_id!(
+    /// One event as it is told outside.
+    EventId,
+    "evt"
+);
+typed_id!(
+    /// One webhook.
+    WebhookId,
+    "whk"
+);
 
 impl ParkedId {
     /// The id of the message with this SHA-256 in hex: parked twice, it is the same one.

@@ -1,10 +1,10 @@
 //! What callers and sweeps do to an execution, as journal lines. The same functions serve
 //! the worker that holds it and the transaction that finds it unheld.
 
-use crate::effect::Act;
+use crate::effect::{Act, ChildEnded};
 use crate::entry::{
-    ApprovalClosed, Entry, ExecutionCancelled, ExecutionFailed, ExecutionSuspended, OutcomeResolved,
-    PauseChanged, ToolCompleted,
+    ApprovalClosed, ApprovalRequested, Entry, ExecutionCancelled, ExecutionFailed, ExecutionSuspended,
+    OutcomeResolved, PauseChanged, ToolCompleted, ToolFailed,
 };
 use crate::run::{Run, StepState};
 use crate::status::{ApprovalStatus, Failure, Outcome, Reason};
@@ -55,7 +55,41 @@ pub fn act(run: &Run, act: &Act) -> Vec<Entry> {
         Act::Pause { by } => pause_changed(run, true, by),
         Act::Resume { by } => pause_changed(run, false, by),
         Act::Resolve(resolved) => resolve(run, resolved),
+        Act::ChildAsked(asked) if awaits_child(run, asked.step) => {
+            vec![Entry::ApprovalRequested(ApprovalRequested::clone(asked))]
+        }
+        Act::ChildDecided(decided) if run.children_ask.contains_key(&decided.tool_call_id) => {
+            vec![Entry::ApprovalDecided(decided.clone())]
+        }
+        Act::ChildClosed(closed) if run.children_ask.contains_key(&closed.tool_call_id) => {
+            vec![Entry::ApprovalClosed(closed.clone())]
+        }
+        Act::ChildEnded(ended) => child_ended(run, ended),
+        Act::ChildAsked(_) | Act::ChildDecided(_) | Act::ChildClosed(_) => Vec::new(),
     }
+}
+
+/// A child may be quicker than the line that names it, and its news may find the attempt
+/// that started it cut short.
+fn awaits_child(run: &Run, step: i32) -> bool {
+    run.steps.get(&step).is_some_and(|step| step.attempt > 0 && !step.is_done())
+}
+
+/// The child's end is its parent's result.
+fn child_ended(run: &Run, ended: &ChildEnded) -> Vec<Entry> {
+    let step = ended.step;
+    let tool = run.steps.get(&step).and_then(|found| found.tool());
+    let Some(tool) = tool.filter(|_| awaits_child(run, step)) else {
+        return Vec::new();
+    };
+    let (tool_call_id, tool) = (tool.call_id.clone(), tool.tool.clone());
+    vec![match &ended.error {
+        Some(error) => Entry::ToolFailed(ToolFailed { step, tool_call_id, tool, error: error.clone() }),
+        None => {
+            let output = ended.output.clone().unwrap_or_else(|| crate::json(&serde_json::Value::Null));
+            Entry::ToolCompleted(ToolCompleted { step, tool_call_id, tool, output })
+        }
+    }]
 }
 
 /// The lines of a pause that takes effect at once, because nothing is under way.
@@ -66,6 +100,18 @@ pub fn suspend_paused() -> Entry {
         tool_call_ids: Vec::new(),
         steps: Vec::new(),
     })
+}
+
+/// What an execution waits for while only its children are at work, told anew when they ask
+/// or were answered.
+pub fn suspend_for_children(run: &Run) -> ExecutionSuspended {
+    let asked = !run.children_ask.is_empty();
+    ExecutionSuspended {
+        reason: if asked { Reason::Approval } else { Reason::Signal },
+        until: None,
+        tool_call_ids: run.children_ask.keys().cloned().collect(),
+        steps: run.children().map(|(step, _)| step).collect(),
+    }
 }
 
 fn pause_changed(run: &Run, paused: bool, by: &str) -> Vec<Entry> {
@@ -106,16 +152,21 @@ fn resolve(run: &Run, resolved: &OutcomeResolved) -> Vec<Entry> {
 
 /// The undecided approvals of an execution that ends are closed with it.
 pub fn close_approvals(run: &Run, status: ApprovalStatus) -> Vec<Entry> {
-    run.asking()
-        .map(|(step, tool)| {
-            Entry::ApprovalClosed(ApprovalClosed {
-                step,
-                tool_call_id: tool.call_id.clone(),
-                tool: tool.tool.clone(),
-                status,
-            })
-        })
-        .collect()
+    let own = run.asking().map(|(step, tool)| ApprovalClosed {
+        step,
+        tool_call_id: tool.call_id.clone(),
+        tool: tool.tool.clone(),
+        status,
+        delegated_by: None,
+    });
+    let of_children = run.children_ask.iter().map(|(call, asks)| ApprovalClosed {
+        step: asks.step,
+        tool_call_id: call.clone(),
+        tool: asks.tool.clone(),
+        status,
+        delegated_by: Some(asks.by.clone()),
+    });
+    own.chain(of_children).map(Entry::ApprovalClosed).collect()
 }
 
 /// The end of an execution with an error, its approvals closed before.

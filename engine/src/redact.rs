@@ -38,6 +38,14 @@ pub fn keys_out_of(text: &str) -> String {
     String::from_utf8_lossy(&keys_out(text.as_bytes())).into_owned()
 }
 
+/// The member of a start whose values are for tools alone, and are kept nowhere but sealed.
+pub const FORWARDED: &str = "forwarded_headers";
+
+/// How often these bytes name that member.
+pub fn forwarded_in(bytes: &[u8]) -> usize {
+    bytes.windows(FORWARDED.len()).filter(|window| *window == FORWARDED.as_bytes()).count()
+}
+
 /// The id and the whole length of a key that begins here.
 fn key_at(bytes: &[u8]) -> Option<(&[u8], usize)> {
     let rest = bytes.strip_prefix(b"hp_")?;
@@ -67,6 +75,13 @@ mod tests {
             assert_eq!(kept, format!("{before}key_{id}{after}"));
         }
         assert_eq!(keys_out_of(&format!("{key}{key}")), format!("key_{id}key_{id}"));
+    }
+
+    #[test]
+    fn forwarded_headers_are_seen_wherever_they_stand() {
+        assert_eq!(forwarded_in(b"{\"forwarded_headers\":{}"), 1);
+        assert_eq!(forwarded_in(b"\xffforwarded_headersforwarded_headers"), 2);
+        assert_eq!(forwarded_in(b"forwarded"), 0);
     }
 
     #[test]

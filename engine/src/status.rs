@@ -297,6 +297,34 @@ words!(
     }
 );
 
+words!(
+    /// Why a webhook is called no more.
+    DisabledFor,
+    "reason for which a webhook is disabled",
+    {
+        /// Nothing but failures for a week.
+        Failing = "failing",
+        /// It answered 410.
+        Gone = "gone",
+        /// Somebody asked for it.
+        Asked = "asked",
+    }
+);
+
+words!(
+    /// Where a delivery stands.
+    DeliveryStatus,
+    "status of a delivery",
+    {
+        /// It will be tried (again).
+        Pending = "pending",
+        /// The receiver answered 2xx.
+        Delivered = "delivered",
+        /// It will not be tried any more.
+        GivenUp = "given_up",
+    }
+);
+
 /// A failure as callers see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Failure {

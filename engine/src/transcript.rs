@@ -1,5 +1,7 @@
 //! The body of a model request, written from the definition, the input and the journal.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -7,21 +9,50 @@ use serde_json::{Map, Value};
 use crate::advance::Pinned;
 use crate::definition::CompiledAgent;
 use crate::entry::ToolCall;
+use crate::mcp::function_name;
 use crate::run::{Answer, Run, Step, StepState};
 
 /// The chat completion request of the next turn. The messages that the execution was started
 /// with stand in it as they came; the user's time, where it is known, is the instructions' last
 /// part, so that it is the same in each turn.
 pub fn request_body(agent: &CompiledAgent, pinned: &Pinned, run: &Run) -> String {
+    let tools = tools(agent, pinned, run);
     let request = Request {
         model: &agent.agent.model.name,
         messages: messages(agent, pinned, run),
-        tools: agent.tools_json.as_deref(),
+        tools: tools.as_deref(),
         stream: true,
         stream_options: StreamOptions { include_usage: true },
         parameters: &agent.agent.model.parameters,
     };
     serde_json::to_string(&request).unwrap_or_default()
+}
+
+/// The definition's own functions, then those that servers list.
+fn tools<'a>(agent: &'a CompiledAgent, pinned: &Pinned, run: &Run) -> Option<Cow<'a, RawValue>> {
+    let speaker = pinned.listed_for(run.speaker.as_ref());
+    let listed: Vec<Value> = agent
+        .servers()
+        .filter_map(|(server, mcp)| {
+            Some((server, mcp, run.lists.get(&(speaker.clone(), server.name.clone()))?))
+        })
+        .flat_map(|(server, mcp, list)| {
+            let shown = list.offered(&server.name, mcp).0.into_iter();
+            shown.map(|tool| {
+                serde_json::json!({"type": "function", "function": {
+                    "name": function_name(&server.name, &tool.name),
+                    "description": tool.description, "parameters": tool.input_schema,
+                }})
+            })
+        })
+        .collect();
+    let own = agent.tools_json.as_deref();
+    if listed.is_empty() {
+        return own.map(Cow::Borrowed);
+    }
+    let mut all: Vec<Value> = own.and_then(|own| serde_json::from_str(own.get()).ok()).unwrap_or_default();
+    all.extend(listed);
+    serde_json::value::to_raw_value(&all).ok().map(Cow::Owned)
 }
 
 #[derive(Serialize)]

@@ -60,6 +60,9 @@ impl Table {
             version: 1,
             definition: Arc::new(definition),
             messages: vec![serde_json::json!({"role": "user", "content": "hello"})],
+            team: Default::default(),
+            active_agent: None,
+            depth: 0,
             client_time: None,
         };
         Self {
@@ -112,6 +115,7 @@ impl Table {
             tool: tool.tool,
             decided_by: "key_1".to_owned(),
             decided_at: self.now,
+            delegated_by: None,
         }))
     }
 
@@ -157,7 +161,7 @@ fn failed(step: i32, kind: ErrorType, certainty: Certainty) -> Input {
 fn model_body(decided: &Advance) -> String {
     let body = decided.effects.iter().find_map(|effect| match effect {
         Effect::Model(model) => Some(model.body.clone()),
-        Effect::Http(_) => None,
+        _ => None,
     });
     body.expect("a model call")
 }
@@ -571,7 +575,7 @@ fn life_of(effect: &Effect, dice: &mut Entropy) -> Input {
         }
         Effect::Http(_) if roll < 2 => failed(step, ErrorType::Timeout, Certainty::Unknown),
         Effect::Http(_) if roll < 3 => failed(step, ErrorType::Permission, Certainty::Definite),
-        Effect::Http(_) => returned(step, "{\"ok\":true}"),
+        _ => returned(step, "{\"ok\":true}"),
     }
 }
 

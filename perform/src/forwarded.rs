@@ -92,29 +92,41 @@ impl Seals {
     }
 
     fn seal(&self, key: &ExecutionKey, headers: &ForwardedHeaders) -> Result<Vec<u8>, SealError> {
+        self.seal_bytes(PURPOSE, &bound(key), serde_json::to_vec(headers).unwrap_or_default())
+    }
+
+    fn open(&self, key: &ExecutionKey, sealed: &[u8]) -> Option<ForwardedHeaders> {
+        serde_json::from_slice(&self.open_bytes(PURPOSE, &bound(key), sealed)?).ok()
+    }
+
+    /// Seals for one purpose and one row: it opens for no other.
+    pub(crate) fn seal_bytes(
+        &self,
+        purpose: &[u8],
+        bound: &[u8],
+        mut text: Vec<u8>,
+    ) -> Result<Vec<u8>, SealError> {
         let Some(first) = self.keys.first() else { return Err(SealError::NoKey) };
         let mut nonce = [0; NONCE_LEN];
         self.random.fill(&mut nonce).map_err(|_| SealError::NoRandomness)?;
-        let bound = bound(key);
-        let mut text = serde_json::to_vec(headers).unwrap_or_default();
-        let tag = derived(first, &bound)
+        let tag = derived(first, purpose, bound)
             .and_then(|key| {
                 let nonce = Nonce::assume_unique_for_key(nonce);
-                key.seal_in_place_separate_tag(nonce, Aad::from(&bound), &mut text).ok()
+                key.seal_in_place_separate_tag(nonce, Aad::from(bound), &mut text).ok()
             })
             .ok_or(SealError::NoRandomness)?;
         Ok([&[VERSION][..], &nonce, &text, tag.as_ref()].concat())
     }
 
-    fn open(&self, key: &ExecutionKey, sealed: &[u8]) -> Option<ForwardedHeaders> {
+    /// Opens what [`Seals::seal_bytes`] sealed for the same purpose and row.
+    pub(crate) fn open_bytes(&self, purpose: &[u8], bound: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
         let (version, rest) = sealed.split_first()?;
         let (nonce, text) = rest.split_at_checked(NONCE_LEN)?;
-        let bound = bound(key);
         let with = |configured: &Prk| {
             let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
             let mut text = text.to_vec();
-            let opened = derived(configured, &bound)?.open_in_place(nonce, Aad::from(&bound), &mut text);
-            serde_json::from_slice(opened.ok()?).ok()
+            let key = derived(configured, purpose, bound)?;
+            Some(key.open_in_place(nonce, Aad::from(bound), &mut text).ok()?.to_vec())
         };
         (*version == VERSION).then(|| self.keys.iter().find_map(with))?
     }
@@ -129,9 +141,9 @@ fn bound(key: &ExecutionKey) -> Vec<u8> {
         .collect()
 }
 
-/// The execution's own key: no nonce can be used twice by two executions.
-fn derived(configured: &Prk, bound: &[u8]) -> Option<LessSafeKey> {
-    let info = [PURPOSE, bound];
+/// The row's own key: no nonce can be used twice by two of them.
+fn derived(configured: &Prk, purpose: &[u8], bound: &[u8]) -> Option<LessSafeKey> {
+    let info = [purpose, bound];
     let key = configured.expand(&info, &AES_256_GCM).ok()?;
     Some(LessSafeKey::new(UnboundKey::from(key)))
 }
@@ -140,6 +152,13 @@ impl Performer {
     /// Seals headers for this execution.
     pub fn seal(&self, key: &ExecutionKey, headers: &ForwardedHeaders) -> Result<Vec<u8>, SealError> {
         self.seals.seal(key, headers)
+    }
+
+    /// The same headers, sealed for another execution: a child has its parent's. `None` where no
+    /// key opens them.
+    pub fn seal_again(&self, from: &ExecutionKey, to: &ExecutionKey, sealed: &[u8]) -> Option<Vec<u8>> {
+        let headers = self.seals.open(from, sealed)?;
+        self.seals.seal(to, &headers).ok()
     }
 
     /// The headers among `names` that the execution's caller sent.

@@ -7,8 +7,11 @@
 mod forwarded;
 mod guard;
 mod http;
+#[cfg(feature = "mcp")]
+mod mcp;
 mod model;
 mod secrets;
+mod webhook;
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
@@ -26,6 +29,7 @@ use forwarded::Seals;
 pub use forwarded::{Forwarded, ForwardedHeaders, KEY_BYTES, SealError};
 use guard::Guard;
 use secrets::Secrets;
+pub use webhook::{SECRET_BYTES, WebhookAnswer, WebhookCall, shown_secret};
 
 /// What calls to the outside may reach, and with which secrets.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -105,6 +109,9 @@ pub fn kind(effect: &Effect) -> &'static str {
     match effect {
         Effect::Model(_) => "model",
         Effect::Http(_) => "http",
+        Effect::List(_) => "mcp_list",
+        Effect::Mcp(_) => "mcp",
+        Effect::Delegate(_) => "delegate",
     }
 }
 
@@ -136,7 +143,36 @@ async fn attempt(performer: &Performer, effect: Effect, origin: &Origin) -> Resu
             })
         }
         Effect::Http(effect) => http::call(performer, effect, origin).await,
+        #[cfg(feature = "mcp")]
+        Effect::List(effect) => {
+            let timeout = effect.timeout;
+            in_time(timeout, mcp::list(performer, effect, origin)).await
+        }
+        #[cfg(feature = "mcp")]
+        Effect::Mcp(effect) => {
+            let timeout = effect.timeout;
+            in_time(timeout, mcp::call(performer, effect, origin)).await
+        }
+        #[cfg(not(feature = "mcp"))]
+        Effect::List(_) | Effect::Mcp(_) => {
+            Err(Fault::definite(ErrorType::Logic, "this build has no tools of MCP servers (feature `mcp`)"))
+        }
+        // Whoever has a journal starts it in a store; without one there is nothing to wait for.
+        Effect::Delegate(_) => {
+            Err(Fault::definite(ErrorType::Logic, "delegating to an agent needs a durable execution"))
+        }
     }
+}
+
+#[cfg(feature = "mcp")]
+async fn in_time(
+    timeout: Duration,
+    work: impl Future<Output = Result<Input, Fault>>,
+) -> Result<Input, Fault> {
+    tokio::time::timeout(timeout, work).await.unwrap_or_else(|_| {
+        let message = format!("the MCP server did not answer within {} s", timeout.as_secs_f64());
+        Err(Fault::unknown(ErrorType::Timeout, message))
+    })
 }
 
 /// The server's `Retry-After` in seconds; a date is left to our own backoff.

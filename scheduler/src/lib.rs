@@ -6,10 +6,12 @@
 //! closed it: a lost command is sent again.
 
 mod metrics;
+mod relay;
 mod settings;
 mod sweeps;
 mod ticks;
 
+pub use relay::Relay;
 pub use settings::Settings;
 pub use sweeps::{Bounds, Sweeper};
 pub use ticks::run;

@@ -21,6 +21,7 @@ pub mod producer;
 pub mod services;
 pub mod sse;
 pub mod store_builders;
+pub mod subscriber;
 pub mod system;
 pub mod tool;
 

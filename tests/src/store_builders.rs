@@ -288,7 +288,12 @@ pub fn digest() -> String {
 /// `execution.started`.
 pub fn started() -> Entry {
     let name = "holdpoint.noop".to_owned();
-    Entry::ExecutionStarted(ExecutionStarted { kind: DefinitionKind::Workflow, name, version: 1 })
+    Entry::ExecutionStarted(ExecutionStarted {
+        kind: DefinitionKind::Workflow,
+        name,
+        version: 1,
+        active: None,
+    })
 }
 
 /// `model.called`.
@@ -316,6 +321,7 @@ fn answered(calls: &[Asked<'_>]) -> Entry {
 /// `approval.requested`.
 pub fn requested(call: &Asked<'_>, step: i32) -> Entry {
     Entry::ApprovalRequested(ApprovalRequested {
+        list_digest: None,
         approval_id: ApprovalId(Uuid::now_v7()),
         step,
         tool_call_id: call.id.to_owned(),
@@ -326,6 +332,8 @@ pub fn requested(call: &Asked<'_>, step: i32) -> Entry {
         requested_at: call.requested_at,
         expires_at: call.expires_at,
         expiry_named: call.expiry_named,
+        asked_by: None,
+        delegated_by: None,
     })
 }
 
@@ -344,6 +352,7 @@ pub fn completed() -> Target {
         error: None,
         output: Some("\"done\"".to_owned()),
         messages: Vec::new(),
+        active_agent: None,
     })
 }
 

@@ -335,6 +335,12 @@ impl System {
         connection.close(200, "done".into()).await.expect("closed");
     }
 
+    /// A connection to the broker; none while it is away.
+    pub async fn try_amqp(&self) -> Option<lapin::Connection> {
+        let url = &self.env[&variable("queue.url")];
+        lapin::Connection::connect(url, lapin::ConnectionProperties::default()).await.ok()
+    }
+
     /// The broker's address.
     pub fn amqp_url(&self) -> &str {
         &self.env[&variable("queue.url")]

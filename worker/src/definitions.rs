@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use holdpoint_db::{Claimed, Db};
-use holdpoint_engine::definition::{Definition, builtin};
+use holdpoint_engine::definition::{Definition, Reference, builtin};
 use holdpoint_engine::scope::Scope;
 use holdpoint_engine::status::DefinitionKind;
+use holdpoint_engine::team::{MAX_TEAM, Member, Team};
 
 /// So many are kept; when there are more, all are dropped and read again as needed.
 const KEPT: usize = 1_000;
@@ -31,13 +32,40 @@ impl Definitions {
         Self { db, known: Mutex::default() }
     }
 
-    /// The definition that an execution is pinned to.
-    pub async fn of(&self, claimed: &Claimed) -> Result<Arc<Definition>, Missing> {
+    /// The definition that an execution is pinned to, and the agents that it may be
+    /// transferred to, however often.
+    pub async fn of(&self, claimed: &Claimed) -> Result<(Arc<Definition>, Team), Missing> {
         let key = (claimed.key.scope.clone(), claimed.kind, claimed.name.clone(), claimed.version);
+        let own = self.get(key).await?;
+        let pins = claimed.extras.as_ref().and_then(|extras| extras.pins.clone());
+        let mut team = Team { pins: pins.unwrap_or_default(), ..Team::default() };
+        let mut waiting = named_by(&own, &team);
+        while let Some(member) = waiting.pop() {
+            if team.members.contains_key(&member) || team.members.len() >= MAX_TEAM {
+                continue;
+            }
+            let key =
+                (claimed.key.scope.clone(), DefinitionKind::Agent, member.agent.clone(), member.version);
+            let definition = match self.get(key).await {
+                Ok(definition) => definition,
+                // Who would transfer to it is told.
+                Err(Missing::Unreadable(error)) => {
+                    tracing::warn!(error, "an agent to transfer to cannot be read");
+                    continue;
+                }
+                Err(unavailable) => return Err(unavailable),
+            };
+            waiting.extend(named_by(&definition, &team));
+            team.members.insert(member, definition);
+        }
+        Ok((own, team))
+    }
+
+    async fn get(&self, key: Key) -> Result<Arc<Definition>, Missing> {
         if let Some(known) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(Arc::clone(known));
         }
-        let definition = match builtin(claimed.kind, &claimed.name) {
+        let definition = match builtin(key.1, &key.2) {
             Some(definition) => Arc::new(definition),
             None => Arc::new(self.load(&key).await?),
         };
@@ -65,4 +93,15 @@ impl Definitions {
             Missing::Unreadable(format!("{kind} {name} version {version}: {}", errors.join("; ")))
         })
     }
+}
+
+/// The agents that this one may be transferred to.
+fn named_by(definition: &Definition, team: &Team) -> Vec<Member> {
+    let Definition::Agent(agent) = definition else {
+        return Vec::new();
+    };
+    let named = agent.agent.transfers.iter().filter_map(|transfer| {
+        team.resolve(&Reference { agent: transfer.agent.clone(), version: transfer.version })
+    });
+    named.collect()
 }

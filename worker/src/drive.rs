@@ -4,15 +4,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use holdpoint_db::{ApprovalChange, Claimed, Committed, Ending, Inbox, StoreError, Target, Transition};
+use holdpoint_db::{
+    ApprovalChange, Claimed, Committed, Ending, Extras, Inbox, StoreError, Target, Transition,
+};
 use holdpoint_engine::advance::{Advance, Context, Next, Pinned, advance};
 use holdpoint_engine::client_time::ClientTime;
 use holdpoint_engine::effect::{Act, Effect, Input};
 use holdpoint_engine::entropy::Entropy;
-use holdpoint_engine::entry::Entry;
+use holdpoint_engine::entry::{ApprovalClosed, ApprovalRequested, Entry};
 use holdpoint_engine::outside;
 use holdpoint_engine::run::Run;
 use holdpoint_engine::status::{Reason, Status};
+use holdpoint_engine::team::Team;
 use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::transcript;
 use holdpoint_perform::{Forwarded, Origin};
@@ -84,12 +87,14 @@ async fn take_on(
         events,
         results,
         key: claimed.key.clone(),
+        extras: claimed.extras.clone(),
         forwarded: forwarded(&claimed),
     };
     match (definition, run) {
-        (Ok(definition), Ok(run)) => {
+        (Ok((definition, team)), Ok(run)) => {
             if let Some(pinned) = Arc::get_mut(&mut drive.pinned) {
                 pinned.definition = definition;
+                pinned.team = team;
             }
             drive.run = run;
             let mut inputs = vec![Input::Claimed];
@@ -106,7 +111,12 @@ async fn take_on(
 }
 
 fn pinned(claimed: &Claimed) -> Pinned {
+    let extras = claimed.extras.as_ref();
+    let parent = extras.and_then(|extras| extras.parent.as_ref());
     Pinned {
+        team: Team::default(),
+        active_agent: extras.and_then(|extras| extras.active_agent.clone()),
+        depth: parent.map_or(0, |parent| parent.depth),
         id: claimed.key.id,
         first_run: claimed.first_run,
         kind: claimed.kind,
@@ -152,6 +162,8 @@ struct Drive<'a> {
     wake: i64,
     /// Inbox rows that were taken in and are removed by the next commit.
     acts_taken: Vec<i64>,
+    /// What only some executions have.
+    extras: Option<Extras>,
     /// Calls under way; dropped with the drive, which ends them.
     calls: JoinSet<()>,
     events: mpsc::Sender<Input>,
@@ -201,6 +213,7 @@ impl Drive<'_> {
         self.count(&decided.entries);
         match self.land(transition).await? {
             Committed::Done { wake, released } => {
+                self.tell_family(&decided.entries).await;
                 if wake != self.wake && !released {
                     // An act came meanwhile: look into the inbox without waiting for its message.
                     self.held.woken.notify_one();
@@ -209,6 +222,20 @@ impl Drive<'_> {
             }
             Committed::Fenced => Err(Left::Fenced),
             Committed::GateRefused { tool_call_id } => Ok(Outcome::Refused(tool_call_id)),
+        }
+    }
+
+    /// A parent hears of questions, answers and the end; children, of the end.
+    async fn tell_family(&self, entries: &[Entry]) {
+        let news = entries.iter().any(|entry| {
+            matches!(
+                entry,
+                Entry::ApprovalRequested(_) | Entry::ApprovalDecided(_) | Entry::ApprovalClosed(_)
+            )
+        });
+        let status = self.run.ended.unwrap_or(Status::Running);
+        if self.extras.is_some() && (news || status.is_terminal()) {
+            self.worker.relay.after(self.key.clone(), status).await;
         }
     }
 
@@ -306,9 +333,10 @@ impl Drive<'_> {
                 forwarded: self.forwarded.clone(),
             };
             let (worker, session) = (Arc::clone(self.worker), Arc::clone(self.session));
+            let extras = self.extras.clone().unwrap_or_default();
             let span = tracing::info_span!("effect", step = effect.step());
             self.calls.spawn(
-                async move { crate::perform::perform(&worker, session, effect, origin).await }
+                async move { crate::perform::perform(&worker, session, effect, extras, origin).await }
                     .instrument(span),
             );
         }
@@ -460,6 +488,9 @@ async fn fail(drive: &Drive<'_>, run: Option<Run>, row: &Claimed, message: Strin
 
 fn approval_change(entry: &Entry) -> Option<ApprovalChange> {
     match entry {
+        // A child's approvals are its own.
+        Entry::ApprovalRequested(ApprovalRequested { delegated_by: Some(_), .. })
+        | Entry::ApprovalClosed(ApprovalClosed { delegated_by: Some(_), .. }) => None,
         Entry::ApprovalRequested(body) => Some(ApprovalChange::Open(body.clone())),
         Entry::ApprovalClosed(body) => {
             Some(ApprovalChange::Close { call_id: body.tool_call_id.clone(), status: body.status })
@@ -470,6 +501,7 @@ fn approval_change(entry: &Entry) -> Option<ApprovalChange> {
 
 /// Where the row goes, told by the last line where it is an end.
 fn target(next: &Next, entries: &[Entry], run: &Run) -> Target {
+    let active_agent = run.speaker.as_ref().map(|member| member.agent.clone());
     let messages = if *next == Next::End { transcript::complete_messages(run) } else { Vec::new() };
     match (next, entries.last()) {
         (Next::Suspend { reason, ready_at }, _) => Target::Suspended { reason: *reason, ready_at: *ready_at },
@@ -479,6 +511,7 @@ fn target(next: &Next, entries: &[Entry], run: &Run) -> Target {
             error: None,
             output: Some(body.output.get().to_owned()),
             messages,
+            active_agent,
         }),
         (Next::End, Some(Entry::ExecutionFailed(body))) => Target::Ended(Ending {
             status: Status::Failed,
@@ -486,6 +519,7 @@ fn target(next: &Next, entries: &[Entry], run: &Run) -> Target {
             error: Some(body.error.clone()),
             output: None,
             messages,
+            active_agent,
         }),
         (Next::End, Some(Entry::ExecutionCancelled(body))) => Target::Ended(Ending {
             status: Status::Cancelled,
@@ -493,6 +527,7 @@ fn target(next: &Next, entries: &[Entry], run: &Run) -> Target {
             error: None,
             output: None,
             messages,
+            active_agent,
         }),
         _ => Target::Running,
     }

@@ -6,9 +6,11 @@
 
 mod commands;
 mod definitions;
+mod delegate;
 mod drive;
 mod intake;
 mod metrics;
+mod outgoing;
 mod parking;
 mod perform;
 mod session;
@@ -21,7 +23,7 @@ use holdpoint_db::Db;
 use holdpoint_engine::limits::Limits;
 use holdpoint_perform::Performer;
 use holdpoint_queue::Queue;
-use holdpoint_scheduler::Sweeper;
+use holdpoint_scheduler::{Relay, Sweeper};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -51,6 +53,7 @@ struct Worker {
     db: Db,
     queue: Arc<dyn Queue>,
     sweeper: Sweeper,
+    relay: Relay,
     settings: Settings,
     limits: Limits,
     definitions: Definitions,
@@ -74,6 +77,7 @@ pub async fn run(
         performer: parts.performer,
         metrics: Metrics::new(registry),
         definitions: Definitions::new(parts.db.clone()),
+        relay: Relay::new(parts.db.clone(), Arc::clone(&parts.queue)),
         db: parts.db,
         queue: parts.queue,
         sweeper: parts.sweeper,
@@ -84,6 +88,7 @@ pub async fn run(
     });
     let hurry = tokio::spawn(hurry_after_drain(Arc::clone(&worker)));
     let commands = tokio::spawn(commands::run(Arc::clone(&worker)));
+    let outgoing = tokio::spawn(outgoing::run(Arc::clone(&worker)));
     while let Some(session) = Session::begin(&worker).await {
         let tasks = TaskTracker::new();
         intake::run(&worker, &session, &tasks).await;
@@ -94,6 +99,9 @@ pub async fn run(
     hurry.abort();
     if commands.await.is_err() {
         tracing::error!("the task for commands ended badly");
+    }
+    if outgoing.await.is_err() {
+        tracing::error!("the task for outgoing events ended badly");
     }
     Ok(())
 }

@@ -17,6 +17,9 @@ pub(crate) struct Metrics {
     pub fenced: IntCounter,
     pub sessions_lost: IntCounter,
     pub parked: IntCounterVec,
+    pub events_sent: IntCounterVec,
+    pub webhook_attempts: IntCounterVec,
+    pub webhooks_disabled: IntCounterVec,
 }
 
 const SECONDS: &[f64] = &[
@@ -58,13 +61,28 @@ impl Metrics {
                 "Messages that could not be carried out.",
                 &["queue"],
             ),
+            events_sent: counters(
+                "holdpoint_events_sent_total",
+                "Events and replies that left, by channel.",
+                &["channel"],
+            ),
+            webhook_attempts: counters(
+                "holdpoint_webhook_attempts_total",
+                "Attempts to deliver an event to a webhook.",
+                &["outcome"],
+            ),
+            webhooks_disabled: counters(
+                "holdpoint_webhooks_disabled_total",
+                "Webhooks that are called no more, for their failures.",
+                &["reason"],
+            ),
         };
         metrics.register(registry);
         metrics
     }
 
     fn register(&self, registry: &Registry) {
-        let collectors: [Box<dyn Collector>; 11] = [
+        let collectors: [Box<dyn Collector>; 14] = [
             Box::new(self.claimed.clone()),
             Box::new(self.leases.clone()),
             Box::new(self.queue_to_claim.clone()),
@@ -76,6 +94,9 @@ impl Metrics {
             Box::new(self.fenced.clone()),
             Box::new(self.sessions_lost.clone()),
             Box::new(self.parked.clone()),
+            Box::new(self.events_sent.clone()),
+            Box::new(self.webhook_attempts.clone()),
+            Box::new(self.webhooks_disabled.clone()),
         ];
         for collector in collectors {
             if let Err(error) = registry.register(collector) {

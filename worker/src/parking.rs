@@ -5,7 +5,7 @@ use holdpoint_db::ParkedMessage;
 use holdpoint_engine::digest::sha256_hex;
 use holdpoint_engine::entropy::Entropy;
 use holdpoint_engine::ids::ParkedId;
-use holdpoint_engine::redact::{REMOVED, keys_out, keys_out_of};
+use holdpoint_engine::redact::{REMOVED, forwarded_in, keys_out, keys_out_of};
 use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::wire::MAX_BODY;
 use holdpoint_queue::Delivery;
@@ -50,7 +50,8 @@ fn parked(delivery: &Delivery, reason: String) -> ParkedMessage {
         key: None,
         properties: "{}".to_owned(),
         headers: serde_json::Value::Object(headers).to_string(),
-        body: (delivery.body.len() <= MAX_BODY).then(|| keys_out(&delivery.body)),
+        body: (delivery.body.len() <= MAX_BODY && forwarded_in(&delivery.body) == 0)
+            .then(|| keys_out(&delivery.body)),
         body_bytes: delivery.body.len() as i64,
         body_digest: sha256_hex(&delivery.body),
         parked_at: Timestamp::default(),

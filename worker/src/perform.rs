@@ -3,22 +3,32 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use holdpoint_db::failpoint;
+use holdpoint_db::{Extras, failpoint};
 use holdpoint_engine::effect::{Effect, Input};
 use holdpoint_perform::Origin;
 
 use crate::Worker;
+use crate::delegate::delegate;
 use crate::session::Session;
 
 /// Performs one attempt and sends what came of it.
-pub(crate) async fn perform(worker: &Arc<Worker>, session: Arc<Session>, effect: Effect, origin: Origin) {
+pub(crate) async fn perform(
+    worker: &Arc<Worker>,
+    session: Arc<Session>,
+    effect: Effect,
+    extras: Extras,
+    origin: Origin,
+) {
     let kind = holdpoint_perform::kind(&effect);
     if !session.is_sure().await {
         return;
     }
     failpoint::hit("worker.effect.before");
     let began = Instant::now();
-    let input = holdpoint_perform::perform(&worker.performer, effect, &origin).await;
+    let input = match effect {
+        Effect::Delegate(effect) => delegate(worker, &origin.key, extras, effect).await,
+        other => holdpoint_perform::perform(&worker.performer, other, &origin).await,
+    };
     failpoint::hit("worker.effect.after");
     let outcome = match &input {
         Input::Failed { failure, .. } => failure.kind.as_str(),

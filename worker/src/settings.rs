@@ -18,6 +18,8 @@ pub struct Settings {
     pub heartbeat_ms: u64,
     /// Milliseconds between looks without a hint.
     pub poll_ms: u64,
+    /// Milliseconds between looks for events that are due outside.
+    pub events_poll_ms: u64,
     /// Milliseconds that calls may go on after SIGTERM.
     pub drain_ms: u64,
 }
@@ -30,6 +32,7 @@ impl Default for Settings {
             lease_ms: 15_000,
             heartbeat_ms: 1_000,
             poll_ms: 1_000,
+            events_poll_ms: 250,
             drain_ms: 25_000,
         }
     }
@@ -49,6 +52,9 @@ impl Settings {
         }
         if self.poll_ms == 0 {
             return Err("worker.poll_ms is 0: it may be 1 and up".to_owned());
+        }
+        if self.events_poll_ms == 0 {
+            return Err("worker.events_poll_ms is 0: it may be 1 and up".to_owned());
         }
         Ok(())
     }
@@ -77,6 +83,7 @@ mod tests {
             (Settings { slots: 0, ..Settings::default() }, "worker.slots"),
             (Settings { heartbeat_ms: 6_000, ..Settings::default() }, "worker.heartbeat_ms"),
             (Settings { poll_ms: 0, ..Settings::default() }, "worker.poll_ms"),
+            (Settings { events_poll_ms: 0, ..Settings::default() }, "worker.events_poll_ms"),
         ] {
             assert!(settings.check().expect_err(name).contains(name));
         }

@@ -41,6 +41,8 @@ pub struct Judged {
     pub outcome: Answer<ExecutionId>,
     /// The credential in its body as it was written there, to be taken out of what is kept.
     pub written_key: Option<String>,
+    /// The same of headers for tools.
+    pub forwarded: Option<String>,
 }
 
 impl Judged {
@@ -48,7 +50,7 @@ impl Judged {
     pub fn unread(message: &Incoming) -> Self {
         let outcome = Err(Problem::internal());
         let (id, type_name) = (message.message_id.clone(), message.kind.clone());
-        Self { id, type_name, kind: None, owner: None, outcome, written_key: None }
+        Self { id, type_name, kind: None, owner: None, outcome, written_key: None, forwarded: None }
     }
 }
 
@@ -85,6 +87,7 @@ pub async fn identify(app: &App, message: &Incoming, credential: Credential) -> 
         owner: key.as_ref().ok().map(|row| (row.scope.clone(), row.id)),
         outcome: Err(Problem::internal()),
         written_key: envelope.and_then(|envelope| Some(envelope.written_key.as_ref()?.get().to_owned())),
+        forwarded: envelope.and_then(Envelope::forwarded).map(str::to_owned),
     };
     // The database first: without it nothing is known of the credential. Then what cannot be
     // read is told as such, whoever sent it.

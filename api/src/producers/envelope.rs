@@ -10,6 +10,7 @@ use bytes::Bytes;
 use holdpoint_db::{CommandKey, ReplyTo};
 use holdpoint_engine::digest::sha256_hex;
 use holdpoint_engine::entry::Json;
+use holdpoint_engine::redact::FORWARDED;
 use holdpoint_engine::strict_json;
 use holdpoint_queue::Delivery;
 use http::StatusCode;
@@ -150,11 +151,14 @@ fn undecodable(detail: impl Into<String>) -> Problem {
 }
 
 impl Incoming {
-    /// What tells this message from others, in hex: the same again has the same.
+    /// What tells this message from others, in hex: the same again has the same. Of the headers
+    /// only whose it is counts: the broker changes others each time that it delivers a message.
     pub fn fingerprint(&self) -> String {
-        let part = |text: &Option<String>| sha256_hex(text.as_deref().unwrap_or_default().as_bytes());
-        let parts = [part(&self.message_id), part(&self.kind), part(&self.app_id), sha256_hex(&self.body)];
-        sha256_hex(parts.concat().as_bytes())
+        let properties = [self.message_id.as_deref(), self.kind.as_deref(), self.app_id.as_deref()];
+        let whose = [self.header("authorization"), self.header(END_USER)];
+        let texts = properties.into_iter().chain(whose).map(|text| text.unwrap_or_default().as_bytes());
+        let parts: String = texts.chain([&self.body[..]]).map(sha256_hex).collect();
+        sha256_hex(parts.as_bytes())
     }
 
     /// The queue for an answer and what the answer must name. A producer that names nothing gets
@@ -221,6 +225,10 @@ impl Incoming {
 }
 
 fn cloud_event(text: &str) -> Answer<Envelope> {
+    // An array would be read as the attributes in our order.
+    if !text.trim_start().starts_with('{') {
+        return Err(undecodable("a CloudEvent is a JSON object"));
+    }
     let event: CloudEvent = serde_json::from_str(text).map_err(|error| undecodable(error.to_string()))?;
     if event.specversion != "1.0" {
         let shown: String = event.specversion.chars().take(16).collect();
@@ -263,6 +271,11 @@ impl Envelope {
         serde_json::from_str(self.written_key.as_ref()?.get()).ok()
     }
 
+    /// The headers for tools in the body, as they were written there.
+    pub fn forwarded(&self) -> Option<&str> {
+        Some(self.members.as_ref()?.get(FORWARDED)?.get())
+    }
+
     /// What it asks for.
     pub fn kind(&self) -> Answer<Kind> {
         Kind::parse(&self.kind)
@@ -283,5 +296,104 @@ impl Envelope {
             (Some("finished"), _) => Err(Problem::new(Code::InvalidBody, "`reply`: only a start has an end")),
             (Some(_), _) => Err(Problem::new(Code::InvalidBody, "`reply`: it may be `finished`")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: &str = "holdpoint.execution.start.v1";
+
+    fn plain(body: &str) -> Incoming {
+        Incoming {
+            body: Bytes::from(body.to_owned()),
+            kind: Some(START.to_owned()),
+            message_id: Some("m-1".to_owned()),
+            ..Incoming::default()
+        }
+    }
+
+    fn cloud(body: &str) -> Incoming {
+        let content_type = Some(format!("{CLOUD_EVENT}; charset=utf-8"));
+        Incoming { body: Bytes::from(body.to_owned()), content_type, ..Incoming::default() }
+    }
+
+    fn code(message: &Incoming) -> Code {
+        message.read(1_000).and_then(|envelope| envelope.kind()).expect_err("refused").code()
+    }
+
+    #[test]
+    fn both_forms_say_the_same() {
+        let data = r#"{"api_key":"k","workflow":"w","input":{"b":1,"a":2.50}}"#;
+        let event = format!(
+            r#"{{"specversion":"1.0","id":"m-1","source":"amqp","type":"{START}","data":{data},"other":1}}"#
+        );
+        for message in [plain(data), cloud(&event)] {
+            let envelope = message.read(1_000).expect("read");
+            assert_eq!(envelope.key, CommandKey { source: "amqp".to_owned(), id: "m-1".to_owned() });
+            assert_eq!(envelope.kind().expect("known"), Kind::Start);
+            assert_eq!(envelope.api_key().as_deref(), Some("k"));
+            // The credential is out, and what is left keeps its bytes.
+            let body = envelope.act_body().expect("strict");
+            assert!(!body.contains("api_key") && body.contains(r#"{"b":1,"a":2.50}"#), "{body}");
+            assert!(!envelope.wants_finished(Kind::Start).expect("fine"));
+        }
+        let named = Incoming { app_id: Some("shop".to_owned()), ..plain(data) };
+        assert_eq!(named.read(1_000).expect("read").key.source, "shop");
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_message_has_a_code() {
+        let event = |id: &str, kind: &str| {
+            cloud(&format!(r#"{{"specversion":"1.0","id":"{id}","source":"s","type":"{kind}","data":{{}}}}"#))
+        };
+        assert_eq!(code(&event(&"x".repeat(256), START)), Code::Undecodable);
+        assert_eq!(code(&event("", START)), Code::Undecodable);
+        assert_eq!(code(&event("a", "holdpoint.execution.start.v2")), Code::UnsupportedVersion);
+        for unknown in ["", "holdpoint.execution.start", "holdpoint.execution.start.vx", "other.v1"] {
+            assert_eq!(code(&event("a", unknown)), Code::UnknownType, "{unknown}");
+        }
+        let binary = Incoming { body: Bytes::from_static(b"\xff"), ..plain("") };
+        let nameless = Incoming { message_id: None, ..plain("{}") };
+        let other = Incoming { content_type: Some("text/plain".to_owned()), ..plain("{}") };
+        let old = cloud(r#"{"specversion":"0.3","id":"a","source":"s","type":"t","data":{}}"#);
+        for message in [binary, nameless, other, old, plain("{"), plain(""), cloud("{}"), cloud("[]")] {
+            assert_eq!(code(&message), Code::Undecodable, "{message:?}");
+        }
+        assert_eq!(code(&plain(&" ".repeat(1_001))), Code::Limit);
+    }
+
+    #[test]
+    fn an_act_is_read_strictly() {
+        for bad in [r#"{"a":1,"a":2}"#, r#"{"a":"\u0000"}"#, "7", "[]"] {
+            let envelope = plain(bad).read(1_000).expect("read");
+            assert_eq!(envelope.act_body().expect_err(bad).code(), Code::InvalidBody);
+        }
+    }
+
+    #[test]
+    fn only_a_start_is_told_of_an_end() {
+        let headers = BTreeMap::from([("X-Holdpoint-Reply".to_owned(), "finished".to_owned())]);
+        let envelope = Incoming { headers, ..plain("{}") }.read(1_000).expect("read");
+        assert!(envelope.wants_finished(Kind::Start).expect("fine"));
+        assert!(envelope.wants_finished(Kind::Cancel).is_err());
+        let event = format!(
+            r#"{{"specversion":"1.0","id":"a","source":"s","type":"{START}","data":{{}},"reply":"later"}}"#
+        );
+        assert!(cloud(&event).read(1_000).expect("read").wants_finished(Kind::Start).is_err());
+    }
+
+    #[test]
+    fn a_fingerprint_is_of_the_message_and_not_of_its_delivery() {
+        let with = |name: &str, value: &str| {
+            let headers = BTreeMap::from([(name.to_owned(), value.to_owned())]);
+            Incoming { headers, ..plain("{}") }.fingerprint()
+        };
+        assert_eq!(with("x-delivery-count", "1"), with("x-delivery-count", "2"));
+        assert_ne!(with("authorization", "Bearer a"), with("authorization", "Bearer b"));
+        let other = Incoming { message_id: Some("m-2".to_owned()), ..plain("{}") };
+        assert_ne!(other.fingerprint(), plain("{}").fingerprint());
+        assert_ne!(plain("{} ").fingerprint(), plain("{}").fingerprint());
     }
 }

@@ -1,15 +1,19 @@
 //! Agents' definitions: versions are immutable, the same document again is the same version.
 
+use std::collections::BTreeSet;
+
 use axum::extract::State;
 use axum::response::Response;
-use holdpoint_engine::definition::{self, Definition, DefinitionError};
-use holdpoint_engine::scope::check_name;
+use holdpoint_engine::definition::{self, Agent, Definition, DefinitionError};
+use holdpoint_engine::scope::{Scope, check_name};
 use holdpoint_engine::status::DefinitionKind;
+use holdpoint_engine::team::MAX_TEAM;
 use http::{HeaderValue, StatusCode, header};
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Shared;
+use crate::app::App;
 use crate::auth::Caller;
 use crate::body::{RawBody, refused};
 use crate::openapi::Operation;
@@ -40,7 +44,8 @@ pub async fn put(
     body: RawBody,
 ) -> Answer {
     check(&name)?;
-    let document = canonical(body.text()?)?;
+    let (agent, document) = canonical(body.text()?)?;
+    check_references(&app, &caller.scope, &name, agent).await?;
     let (scope, by, wanted) = (caller.scope, caller.key, name.clone());
     let written =
         app.write(move |store| store.definition_put(&scope, AGENT, &wanted, &document, &by)).await?;
@@ -64,24 +69,52 @@ fn check(name: &str) -> Answer<()> {
 }
 
 /// The one form in which it is stored, with everything checked, its schemas too.
-fn canonical(text: &str) -> Answer<String> {
+fn canonical(text: &str) -> Answer<(Agent, String)> {
     holdpoint_engine::strict_json::check_object(text)
         .map_err(|error| refused(Code::InvalidDefinition, &error))?;
     let agent = definition::parse_agent(text).map_err(wrong)?;
-    not_yet(&agent)?;
     let document = definition::canonical(&agent);
     Definition::compile(AGENT, 1, &document).map_err(wrong)?;
-    Ok(document)
+    Ok((agent, document))
 }
 
-/// Kinds that documents can have and this version cannot perform.
-fn not_yet(agent: &definition::Agent) -> Answer<()> {
-    let kinds = agent.tools.iter().any(|tool| tool.mcp.is_some() || tool.agent.is_some());
-    if kinds || !agent.transfers.is_empty() {
-        let message = "`mcp`, `agent` and `transfers` are not performed yet".to_owned();
-        return Err(wrong(vec![DefinitionError { place: "tools".to_owned(), message }]));
+/// The agents that it names must be there, and those that they name, up to the most that an
+/// execution pins. An agent may name itself.
+async fn check_references(app: &App, scope: &Scope, name: &str, agent: Agent) -> Answer<()> {
+    let mut errors = Vec::new();
+    let mut seen = BTreeSet::new();
+    let mut waiting = agent.references();
+    while let Some((place, reference)) = waiting.pop() {
+        if (reference.agent == name && reference.version.is_none()) || !seen.insert(reference.clone()) {
+            continue;
+        }
+        if seen.len() >= MAX_TEAM {
+            let message = format!("more than {MAX_TEAM} agents would be pinned with one start");
+            errors.push(DefinitionError { place, message });
+            break;
+        }
+        let (asked, wanted) = (scope.clone(), reference.clone());
+        let find = move |store: &dyn holdpoint_db::Store| {
+            store.definition_get(&asked, AGENT, &wanted.agent, wanted.version)
+        };
+        match app.read(find).await? {
+            Some(row) => {
+                let below = definition::parse_agent(&row.document).map(|agent| agent.references());
+                waiting
+                    .extend(below.unwrap_or_default().into_iter().map(|(_, below)| (place.clone(), below)));
+            }
+            // What an agent of before names may have gone out of use since.
+            None if !agent.references().contains(&(place.clone(), reference.clone())) => {}
+            None => {
+                let version =
+                    reference.version.map_or(String::new(), |version| format!(" version {version}"));
+                let message = format!("there is no agent `{}`{version}", reference.agent);
+                errors.push(DefinitionError { place, message });
+            }
+        }
     }
-    Ok(())
+    errors.sort_by(|a, b| a.place.cmp(&b.place));
+    if errors.is_empty() { Ok(()) } else { Err(wrong(errors)) }
 }
 
 fn wrong(errors: Vec<DefinitionError>) -> Problem {

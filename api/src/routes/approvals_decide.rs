@@ -248,7 +248,10 @@ fn taken(app: &App, approval: &ApprovalRow, acted: &Acted) {
     app.metrics.decisions.with_label_values(&[approval.status.as_str()]).inc();
     let waited = approval.decided_at.map(|at| approval.requested_at.until(at));
     app.metrics.approval_wait.observe(waited.unwrap_or_default().as_secs_f64());
-    app.tell(approval.key.clone(), acted);
+    // The lines are the child's, where it was decided through the parent.
+    let mut key = approval.key.clone();
+    key.id = approval.delegated_by.as_ref().map_or(key.id, |by| by.execution_id);
+    app.tell(key, acted);
 }
 
 fn conflict(approval: ApprovalRow) -> Problem {

@@ -21,6 +21,7 @@ mod batch;
 mod conversations;
 mod cron;
 mod diagnosis;
+mod event_settings;
 mod events;
 mod get;
 mod health;
@@ -33,6 +34,7 @@ pub(crate) mod start_body;
 mod steps;
 mod stream;
 mod sweeps;
+mod webhooks;
 
 pub use route::Route;
 pub use start::{idempotency, outcome};
@@ -89,6 +91,17 @@ pub fn table() -> Vec<Route> {
         Route::get("/v1/keys", Admin, keys::list, keys::list_doc),
         Route::post("/v1/keys", Admin, keys::create, keys::create_doc),
         Route::delete("/v1/keys/{id}", Admin, keys::revoke, keys::revoke_doc),
+        Route::get("/v1/event-settings", Admin, event_settings::get, event_settings::get_doc),
+        Route::put("/v1/event-settings", Admin, event_settings::put, event_settings::put_doc),
+        Route::get("/v1/webhooks", Admin, webhooks::list, webhooks::list_doc),
+        Route::post("/v1/webhooks", Admin, webhooks::create, webhooks::create_doc),
+        Route::get("/v1/webhooks/{id}", Admin, webhooks::get, webhooks::get_doc),
+        Route::put("/v1/webhooks/{id}", Admin, webhooks::put, webhooks::put_doc),
+        Route::delete("/v1/webhooks/{id}", Admin, webhooks::delete, webhooks::delete_doc),
+        Route::post("/v1/webhooks/{id}/rotate", Admin, webhooks::rotate, webhooks::rotate_doc),
+        Route::post("/v1/webhooks/{id}/enable", Admin, webhooks::enable, webhooks::enable_doc),
+        Route::post("/v1/webhooks/{id}/test", Admin, webhooks::test, webhooks::test_doc),
+        Route::get("/v1/webhooks/{id}/deliveries", Admin, webhooks::deliveries, webhooks::deliveries_doc),
         Route::get("/v1/parked-messages", Admin, parked::list, parked::list_doc),
         Route::get("/v1/parked-messages/{id}", Admin, parked::get, parked::get_doc),
         Route::delete("/v1/parked-messages/{id}", Admin, parked::discard, parked::discard_doc),

@@ -79,7 +79,7 @@ pub async fn redrive(
     let row = find(&app, &caller, &id).await?;
     let refused = |why: &str| Problem::new(Code::NotRedrivable, why);
     let key = row.key.ok_or_else(|| refused("it was sent without a credential that was good"))?;
-    let message = unparked(&row).ok_or_else(|| refused("its body was too large to be kept"))?;
+    let message = unparked(&row).ok_or_else(|| refused("its body was not kept"))?;
     let judged = carry_out(&app, &message, Credential::Of(key)).await;
     if judged.outcome.as_ref().err().is_some_and(|problem| problem.status().is_server_error()) {
         return judged.outcome.map(|_| Response::default());

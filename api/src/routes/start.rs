@@ -203,6 +203,7 @@ pub fn doc() -> Operation {
         .stream("With `Accept: text/event-stream`: the events.")
         .problem(Code::ClassicNotHere)
         .problem(Code::UnknownDefinition)
+        .problem(Code::UnknownConversation)
         .problem(Code::ConversationBusy)
         .problem(Code::IdempotencyMismatch)
 }

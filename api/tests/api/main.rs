@@ -11,6 +11,7 @@ mod description;
 mod executions;
 mod http;
 mod rows;
+mod rows_events;
 mod server;
 mod streams;
 mod world;

@@ -32,6 +32,7 @@ pub struct State {
     pub parked: Vec<ParkedMessage>,
     pub key_reads: usize,
     pub event_reads: usize,
+    pub event_settings: Vec<(Scope, EventSettings)>,
 }
 
 #[derive(Default)]
@@ -43,7 +44,7 @@ impl Rows {
         self.0.lock().unwrap()
     }
 
-    fn here(&self) -> StoreResult<MutexGuard<'_, State>> {
+    pub fn here(&self) -> StoreResult<MutexGuard<'_, State>> {
         let state = self.state();
         match (state.away, state.broken) {
             (true, _) => Err(StoreError::Unavailable("10.0.0.7: insides".to_owned())),
@@ -57,7 +58,7 @@ fn now() -> Timestamp {
     Timestamp::from_micros(1_800_000_000_000_000)
 }
 
-fn not_here<T>() -> StoreResult<T> {
+pub fn not_here<T>() -> StoreResult<T> {
     Err(StoreError::Refused("not a part of these tests".to_owned()))
 }
 
@@ -130,7 +131,12 @@ impl State {
                 approval.edited_arguments.clone_from(&request.arguments);
                 approval.decided_by = Some(request.by.clone());
                 approval.decided_at = Some(now());
-                let acted = Acted { status: Status::Suspended, new_event: Some(9), tell: Tell::Workers };
+                let acted = Acted {
+                    status: Status::Suspended,
+                    new_event: Some(9),
+                    tell: Tell::Workers,
+                    related: false,
+                };
                 Decided::Taken { approval: approval.clone(), acted }
             }
             _ => Decided::Closed(approval.clone()),
@@ -144,6 +150,7 @@ fn row(new: &NewExecution) -> ExecutionRow {
         Conversation::Made(id) | Conversation::Named(id) => Some(id.clone()),
     };
     ExecutionRow {
+        parent: None,
         key: new.key.clone(),
         status: Status::Queued,
         reason: None,
@@ -233,10 +240,25 @@ impl Store for Rows {
             }
             ActRequest::Cancel => {
                 execution.row.status = Status::Cancelled;
-                Ok(Acted { status: Status::Cancelled, new_event: Some(1), tell: Tell::Nobody })
+                Ok(Acted {
+                    status: Status::Cancelled,
+                    new_event: Some(1),
+                    tell: Tell::Nobody,
+                    related: false,
+                })
             }
-            _ => Ok(Acted { status: Status::Suspended, new_event: None, tell: Tell::Workers }),
+            _ => {
+                Ok(Acted { status: Status::Suspended, new_event: None, tell: Tell::Workers, related: false })
+            }
         }
+    }
+
+    fn child_relay(&self, _: &ExecutionKey) -> StoreResult<Option<Relayed>> {
+        Ok(None)
+    }
+
+    fn children_open(&self, _: &ExecutionKey) -> StoreResult<Vec<ExecutionKey>> {
+        Ok(Vec::new())
     }
 
     fn inbox_read(&self, _: &[ExecutionKey]) -> StoreResult<Vec<Inbox>> {

@@ -126,6 +126,8 @@ impl World {
         let decided = status.is_decided();
         let number = self.rows.state().approvals.len() as i64 + 1;
         self.rows.state().approvals.push(ApprovalRow {
+            list_digest: None,
+            delegated_by: None,
             id: ApprovalId::new(Timestamp::from_micros(number * 1_000), &mut Entropy::from_seed(1)),
             key: ExecutionKey { scope: acme(), id },
             execution_status: Status::Suspended,

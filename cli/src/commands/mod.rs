@@ -6,6 +6,7 @@ mod approvals;
 mod bench;
 mod dev;
 mod doctor;
+mod events;
 mod executions;
 mod healthcheck;
 mod keys;
@@ -14,6 +15,7 @@ mod parked;
 mod scheduler;
 mod start;
 mod sweeps;
+mod webhooks;
 mod worker;
 
 use std::path::PathBuf;
@@ -80,6 +82,10 @@ pub enum Command {
     Parked(parked::Arguments),
     /// Run and list sweeps
     Sweeps(sweeps::Arguments),
+    /// Send lifecycle events to the broker's exchange, or stop that
+    Events(events::Arguments),
+    /// Make, list and steer webhooks
+    Webhooks(webhooks::Arguments),
     /// Measure a running installation
     Bench(bench::Arguments),
     /// Ask a URL and succeed if it answers 2xx (for containers without curl)
@@ -104,6 +110,8 @@ pub async fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Agents(arguments) => agents::run(arguments, output).await,
         Command::Parked(arguments) => parked::run(arguments, &line.sources, output).await,
         Command::Sweeps(arguments) => sweeps::run(arguments, output).await,
+        Command::Events(arguments) => events::run(arguments, output).await,
+        Command::Webhooks(arguments) => webhooks::run(arguments, output).await,
         Command::Bench(arguments) => bench::run(arguments, output).await,
         Command::Healthcheck(arguments) => healthcheck::run(arguments).await,
     }

@@ -93,7 +93,7 @@ fn check_function_names(agent: &Agent, errors: &mut Vec<DefinitionError>) {
 }
 
 /// OpenAI's rule for function names, which other servers share.
-fn is_function_name(name: &str) -> bool {
+pub(crate) fn is_function_name(name: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
     !name.is_empty() && name.len() <= 64 && name.bytes().all(plain)
 }

@@ -6,7 +6,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::check::wrong;
-use super::{Agent, DefinitionError, Tool, Transfer, parse_agent};
+use super::{Agent, DefinitionError, McpTool, Tool, Transfer, parse_agent};
+use crate::mcp;
 use crate::status::DefinitionKind;
 use crate::strict_json;
 
@@ -23,10 +24,20 @@ impl CompiledTool {
     pub fn check_arguments(&self, arguments: &str) -> Result<(), String> {
         strict_json::check_object(arguments).map_err(|error| format!("arguments: {error}"))?;
         let value: Value = serde_json::from_str(arguments).map_err(|error| format!("arguments: {error}"))?;
-        match self.validator.iter_errors(&value).next() {
-            None => Ok(()),
-            Some(error) => Err(format!("arguments: {error} at `{}`", error.instance_path())),
-        }
+        fits(&self.validator, &value)
+    }
+}
+
+/// Checks arguments, as [`CompiledTool::check_arguments`] does, against any schema.
+pub fn check_against(schema: &Value, arguments: &str) -> Result<(), String> {
+    let value: Value = serde_json::from_str(arguments).map_err(|error| format!("arguments: {error}"))?;
+    fits(&compile_schema(schema)?, &value)
+}
+
+fn fits(validator: &jsonschema::Validator, value: &Value) -> Result<(), String> {
+    match validator.iter_errors(value).next() {
+        None => Ok(()),
+        Some(error) => Err(format!("arguments: {error} at `{}`", error.instance_path())),
     }
 }
 
@@ -52,13 +63,22 @@ pub struct CompiledAgent {
     /// The `tools` member of a model request, as bytes.
     pub tools_json: Option<Box<RawValue>>,
     tools: BTreeMap<String, CompiledTool>,
+    /// Entries of the kind `mcp`: each stands for all tools of its server.
+    servers: BTreeMap<String, CompiledTool>,
     transfers: BTreeMap<String, Transfer>,
 }
 
 impl CompiledAgent {
-    /// The tool of that name.
+    /// The tool of that name; for a tool of an MCP server, the entry of its server. What the
+    /// server lists is not known here.
     pub fn tool(&self, name: &str) -> Option<&CompiledTool> {
-        self.tools.get(name)
+        let server = || self.servers.iter().find(|(server, _)| mcp::name_of(server, name).is_some());
+        self.tools.get(name).or_else(|| server().map(|(_, tool)| tool))
+    }
+
+    /// The entries of the kind `mcp`.
+    pub fn servers(&self) -> impl Iterator<Item = (&Tool, &McpTool)> {
+        self.servers.values().filter_map(|server| Some((&server.tool, server.tool.mcp.as_ref()?)))
     }
 
     /// The transfer that the model asks for by a tool of that name.
@@ -108,14 +128,14 @@ pub fn is_reserved(name: &str) -> bool {
 /// Makes an agent ready: schemas compiled, the model's `tools` written once.
 pub fn compile_agent(agent: Agent, version: i32) -> Result<CompiledAgent, Vec<DefinitionError>> {
     let mut errors = Vec::new();
-    let mut tools = BTreeMap::new();
+    let (mut tools, mut servers) = (BTreeMap::new(), BTreeMap::new());
     for (index, tool) in agent.tools.iter().enumerate() {
-        let Some(parameters) = &tool.parameters else {
-            continue;
-        };
-        match compile_schema(parameters) {
+        // The server's own schemas come with its list.
+        let any = serde_json::json!({"type": "object"});
+        let kind = if tool.mcp.is_some() { &mut servers } else { &mut tools };
+        match compile_schema(tool.parameters.as_ref().unwrap_or(&any)) {
             Ok(validator) => {
-                tools.insert(tool.name.clone(), CompiledTool { tool: tool.clone(), validator });
+                kind.insert(tool.name.clone(), CompiledTool { tool: tool.clone(), validator });
             }
             Err(message) => errors.push(wrong(format!("tools[{index}].parameters"), message)),
         }
@@ -124,11 +144,11 @@ pub fn compile_agent(agent: Agent, version: i32) -> Result<CompiledAgent, Vec<De
         return Err(errors);
     }
     let transfers = agent.transfers.iter().map(|transfer| (transfer.tool_name(), transfer.clone())).collect();
-    Ok(CompiledAgent { tools_json: tools_json(&agent), agent, version, tools, transfers })
+    Ok(CompiledAgent { tools_json: tools_json(&agent), agent, version, tools, servers, transfers })
 }
 
 /// The linear-time pattern engine: a tenant's pattern must not hold up a worker.
-fn compile_schema(schema: &Value) -> Result<jsonschema::Validator, String> {
+pub(crate) fn compile_schema(schema: &Value) -> Result<jsonschema::Validator, String> {
     jsonschema::options()
         .with_pattern_options(jsonschema::PatternOptions::regex())
         .build(schema)

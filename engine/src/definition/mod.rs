@@ -10,8 +10,12 @@ use serde_json::{Map, Value};
 use crate::status::ExecutionMode;
 use crate::time::Span;
 
+pub(crate) use check::is_function_name;
 pub use check::{is_header_name, may_forward};
-pub use compiled::{CompiledAgent, CompiledTool, Definition, builtin, compile_agent, is_reserved};
+pub(crate) use compiled::compile_schema;
+pub use compiled::{
+    CompiledAgent, CompiledTool, Definition, builtin, check_against, compile_agent, is_reserved,
+};
 pub use tool::{
     AgentTool, ApprovalRule, ApprovalWord, ExpiringApproval, HttpTool, McpTool, Method, Tool, ToolKind,
 };

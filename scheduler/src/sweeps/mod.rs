@@ -19,8 +19,8 @@ use holdpoint_queue::{Outgoing, Queue, Route};
 use prometheus::Registry;
 use tracing::Instrument;
 
-use crate::Settings;
 use crate::metrics::Metrics;
+use crate::{Relay, Settings};
 
 /// Carries sweeps out; cheap to clone.
 #[derive(Clone)]
@@ -28,6 +28,7 @@ pub struct Sweeper {
     pub(crate) db: Db,
     pub(crate) queue: Arc<dyn Queue>,
     pub(crate) settings: Settings,
+    pub(crate) relay: Relay,
     metrics: Metrics,
 }
 
@@ -52,7 +53,8 @@ struct Pass<'a> {
 impl Sweeper {
     /// A sweeper over this store, whose hints go to this queue.
     pub fn new(db: Db, queue: Arc<dyn Queue>, settings: Settings, registry: &Registry) -> Self {
-        Self { db, queue, settings, metrics: Metrics::new(registry) }
+        let relay = Relay::new(db.clone(), Arc::clone(&queue));
+        Self { db, queue, settings, relay, metrics: Metrics::new(registry) }
     }
 
     /// Carries out one pass. A pass of this id that has finished is not run again: its
@@ -160,6 +162,9 @@ impl Pass<'_> {
             match self.sweeper.db.hot(move |store| act(store, &row)).await? {
                 Ok(Swept::Done { new_event, ready: is_ready }) => {
                     report.cleaned_up += 1;
+                    if new_event.is_some() {
+                        self.sweeper.relay.up(key.clone()).await?;
+                    }
                     events.extend(new_event.map(|event| NewEvents { key: key.clone(), event }));
                     ready.extend(is_ready.then_some(key));
                 }

@@ -32,6 +32,7 @@ async fn each_bad_message_is_parked_with_its_reason_and_without_its_credential()
     let twice = format!(
         r#"{{"specversion":"1.0","id":"a","source":"b","type":"{START}","data":{{"workflow":"x","workflow":"y","api_key":"{key}"}}}}"#
     );
+    let forwarding = json!({"workflow": "w", "nonsense": 1, "forwarded_headers": {"x-token": "sesame"}});
     let signal = with_key(json!({"execution_id": "exe_1", "name": "go"}));
     let bad: Vec<(&str, BasicProperties, Vec<u8>)> = vec![
         ("undecodable", plain(START, "m", &key), b"{".to_vec()),
@@ -47,6 +48,7 @@ async fn each_bad_message_is_parked_with_its_reason_and_without_its_credential()
         ),
         ("unknown_type", cloud(), event("holdpoint.execution.begin.v1", with_key(noop.clone())).into()),
         ("invalid_body", cloud(), event(START, with_key(json!({"workflow": "w", "nonsense": 1}))).into()),
+        ("invalid_body", cloud(), event(START, with_key(forwarding)).into()),
         ("invalid_body", cloud(), event(START, with_key(json!({"agent": "a", "messages": []}))).into()),
         ("invalid_body", cloud(), twice.into()),
         ("not_implemented", cloud(), event("holdpoint.signal.deliver.v1", signal).into()),
@@ -81,7 +83,10 @@ async fn each_bad_message_is_parked_with_its_reason_and_without_its_credential()
     assert_eq!(all.lines().filter(|line| line.contains("unauthorized")).count(), 3, "{all}");
     let secret = key.rsplit('_').nth(1).unwrap();
     assert!(
-        !all.contains(secret) && !all.contains("hunter2") && !all.contains(&forged),
+        !all.contains(secret)
+            && !all.contains("hunter2")
+            && !all.contains("sesame")
+            && !all.contains(&forged),
         "a credential is kept"
     );
     let id = format!("key_{}", key.split('_').nth(1).unwrap());

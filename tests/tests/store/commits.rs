@@ -58,6 +58,7 @@ fn failed() -> (Entry, Target) {
     let error = Failure::new(ErrorType::Network, "no route");
     let entry = Entry::ExecutionFailed(ExecutionFailed { reason: Reason::Network, error: error.clone() });
     let ending = Ending {
+        active_agent: None,
         status: Status::Failed,
         reason: Some(Reason::Network),
         error: Some(error),

@@ -2,6 +2,7 @@
 
 mod acts;
 mod approvals;
+mod children;
 mod commands;
 mod commits;
 mod conversations;
@@ -10,8 +11,10 @@ mod desk;
 mod gates;
 mod kit;
 mod leases;
+mod outgoing;
 mod reads;
 mod stale;
 mod starts;
 mod sweeps;
 mod tenants;
+mod webhooks;

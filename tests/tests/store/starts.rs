@@ -67,6 +67,7 @@ fn extras_come_with_the_claim_and_sealed_ones_go_with_the_end(bed: &Bed) {
             execution: ExecutionId(Uuid::now_v7()),
             step: 3,
             tool_call_id: "c".to_owned(),
+            depth: 2,
         }),
         command: Some(CommandKey { source: "/shop".to_owned(), id: "7".to_owned() }),
         reply: Some(ReplyTo { queue: "answers".to_owned(), correlation_id: Some("x".to_owned()) }),

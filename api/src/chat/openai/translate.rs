@@ -1,7 +1,9 @@
 //! An execution's events as parts of an assistant message: the same for a stream, which sends
 //! each as a delta, and for a whole answer, which puts them together.
 
-use holdpoint_engine::entry::{Entry, ExecutionFailed, MessageCompleted, MessageDelta, ToolCall, Usage};
+use holdpoint_engine::entry::{
+    Entry, ExecutionFailed, MessageCompleted, MessageDelta, ToolCall, ToolCompleted, Usage,
+};
 use holdpoint_engine::ids::ExecutionId;
 use holdpoint_engine::status::Reason;
 use holdpoint_engine::strict_json;
@@ -78,7 +80,7 @@ impl Translator {
             }
             Entry::ExecutionFailed(failed) => return Err(Broken::Failed(failed)),
             Entry::ExecutionCancelled(_) => return Err(Broken::Cancelled),
-            other => self.own(other).into_iter().collect(),
+            other => self.own(&other).into_iter().collect(),
         })
     }
 
@@ -108,44 +110,35 @@ impl Translator {
         parts
     }
 
-    fn own(&self, entry: Entry) -> Option<Part> {
-        let id = self.id;
-        Some(match entry {
-            Entry::ToolCompleted(body) => Part::Own(
-                "holdpoint.tool_result",
-                json!({"tool_call_id": body.tool_call_id, "tool": body.tool, "status": "completed",
-                    "output": body.output.get()}),
-            ),
-            Entry::ToolFailed(body) => Part::Own(
-                "holdpoint.tool_result",
-                json!({"tool_call_id": body.tool_call_id, "tool": body.tool, "status": "failed",
-                    "error": body.error}),
-            ),
-            Entry::ToolDenied(body) => Part::Own(
-                "holdpoint.tool_result",
-                json!({"tool_call_id": body.tool_call_id, "tool": body.tool, "status": "denied",
-                    "reason": body.reason}),
-            ),
-            // The arguments as text: the exact bytes that the digest is over.
-            Entry::ApprovalRequested(body) => Part::Own(
-                "holdpoint.approval_requested",
-                json!({"execution_id": id, "tool_call_id": body.tool_call_id, "approval_id": body.approval_id,
-                    "tool": body.tool, "arguments": body.arguments_text, "digest": body.digest,
-                    "requested_at": body.requested_at, "expires_at": body.expires_at}),
-            ),
-            Entry::ApprovalDecided(body) => Part::Own(
-                "holdpoint.approval_decided",
-                json!({"execution_id": id, "tool_call_id": body.tool_call_id, "tool": body.tool,
-                    "approved": body.approved, "reason": body.reason, "arguments": body.arguments_text,
-                    "decided_by": body.decided_by, "decided_at": body.decided_at}),
-            ),
-            Entry::ApprovalClosed(body) => Part::Own(
-                "holdpoint.approval_closed",
-                json!({"execution_id": id, "tool_call_id": body.tool_call_id, "tool": body.tool,
-                    "status": body.status}),
-            ),
+    fn own(&self, entry: &Entry) -> Option<Part> {
+        let name = match entry.kind() {
+            "tool.completed" | "tool.failed" | "tool.denied" => "holdpoint.tool_result",
+            "approval.requested" => "holdpoint.approval_requested",
+            "approval.decided" => "holdpoint.approval_decided",
+            "approval.closed" => "holdpoint.approval_closed",
+            "transfer" => "holdpoint.transfer",
             _ => return None,
-        })
+        };
+        let payload = match entry {
+            // As text: the clients' accumulators cannot take any list, nor any depth.
+            Entry::ToolCompleted(body) => {
+                let output = holdpoint_engine::json(body.output.get());
+                Entry::ToolCompleted(ToolCompleted { output, ..body.clone() }).payload()
+            }
+            _ => entry.payload(),
+        };
+        let mut value: Map<String, Value> = serde_json::from_str(&payload).unwrap_or_default();
+        match entry {
+            Entry::ToolCompleted(_) => drop(value.insert("status".to_owned(), json!("completed"))),
+            Entry::ToolFailed(_) => drop(value.insert("status".to_owned(), json!("failed"))),
+            Entry::ToolDenied(_) => drop(value.insert("status".to_owned(), json!("denied"))),
+            _ => drop(value.insert("execution_id".to_owned(), json!(self.id))),
+        }
+        // The exact bytes that the digest is over, in place of the same as JSON.
+        if let Some(text) = value.remove("arguments_text") {
+            value.insert("arguments".to_owned(), text);
+        }
+        Some(Part::Own(name, Value::Object(value)))
     }
 }
 
@@ -202,4 +195,101 @@ pub fn usage_json(usage: Usage) -> Value {
         "completion_tokens": usage.output_tokens,
         "total_tokens": usage.input_tokens.saturating_add(usage.output_tokens),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn translator(live: bool) -> Translator {
+        Translator::new("exe_01h455vb4pex5vsknk084sn02q".parse().expect("an id"), live)
+    }
+
+    fn take(translator: &mut Translator, kind: &str, payload: Value) -> Result<Vec<Part>, Broken> {
+        translator.take(Entry::read(kind, &payload.to_string()).expect("an event"))
+    }
+
+    fn delta(translator: &mut Translator, step: i32, text: &str) -> Vec<Part> {
+        take(translator, "message.delta", json!({"step": step, "text": text})).expect("text")
+    }
+
+    fn answer(step: i32, text: &str, calls: Value) -> Value {
+        json!({"step": step, "role": "assistant", "text": text, "tool_calls": calls,
+            "usage": {"input_tokens": 3, "output_tokens": 2, "cost_micros": 0}})
+    }
+
+    fn text(text: &str) -> Part {
+        Part::Text(text.to_owned())
+    }
+
+    #[test]
+    fn text_is_told_once_and_answers_are_kept_apart() {
+        let mut live = translator(true);
+        assert_eq!(delta(&mut live, 1, "Hel"), [text("Hel")]);
+        assert_eq!(delta(&mut live, 1, "lo"), [text("lo")]);
+        let done = take(&mut live, "message.completed", answer(1, "Hello!", json!([]))).expect("an answer");
+        assert_eq!(done, [text("!")], "what no delta brought is not lost");
+        assert_eq!(delta(&mut live, 3, "B"), [text("\n\nB")]);
+        let mut whole = translator(false);
+        assert!(delta(&mut whole, 1, "Hel").is_empty());
+        let first = take(&mut whole, "message.completed", answer(1, "Hello!", json!([]))).expect("an answer");
+        let second = take(&mut whole, "message.completed", answer(3, "B", json!([]))).expect("an answer");
+        assert_eq!((first, second), (vec![text("Hello!")], vec![text("\n\nB")]));
+        assert_eq!((whole.usage.input_tokens, whole.usage.output_tokens), (6, 4));
+    }
+
+    #[test]
+    fn arguments_are_json_whatever_the_model_wrote() {
+        let calls = json!([
+            {"step": 2, "id": "a", "name": "t", "arguments": "{\"n\": 1}"},
+            {"step": 3, "id": "b", "name": "t", "arguments": "{oh"},
+        ]);
+        let mut live = translator(true);
+        let parts = take(&mut live, "message.completed", answer(1, "", calls)).expect("an answer");
+        let arguments: Vec<(usize, &str)> = parts
+            .iter()
+            .map(|part| match part {
+                Part::Call { index, call } => (*index, call.arguments.as_str()),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(arguments, [(0, "{\"n\": 1}"), (1, "\"{oh\"")]);
+    }
+
+    #[test]
+    fn a_restart_breaks_what_was_told_of_it_and_nothing_else() {
+        let restarted = |translator: &mut Translator, step: i32| {
+            take(translator, "model.restarted", json!({"step": step, "attempt": 2}))
+        };
+        let mut live = translator(true);
+        assert!(restarted(&mut live, 1).is_ok(), "nothing was told yet");
+        delta(&mut live, 1, "x");
+        assert!(matches!(restarted(&mut live, 1), Err(Broken::Restarted)));
+        let mut whole = translator(false);
+        delta(&mut whole, 1, "x");
+        assert!(restarted(&mut whole, 1).is_ok());
+    }
+
+    #[test]
+    fn only_what_waits_for_somebody_finishes_a_message() {
+        let suspended = |reason: &str| {
+            take(&mut translator(true), "execution.suspended", json!({"reason": reason}))
+                .expect("a suspension")
+        };
+        assert_eq!(suspended("approval"), [Part::Finished("approval_required")]);
+        assert_eq!(suspended("outcome_unknown"), [Part::Finished("outcome_unknown")]);
+        assert_eq!(suspended("paused"), [Part::Finished("paused")]);
+        assert!(suspended("retry").is_empty());
+    }
+
+    #[test]
+    fn arguments_of_an_approval_are_the_bytes_that_are_decided_on() {
+        let asked = json!({"approval_id": "apr_01h455vb4pex5vsknk084sn02q", "step": 2, "tool_call_id": "a",
+            "tool": "t", "arguments": {"n": [1]}, "arguments_text": "{\"n\":  [1]}", "digest": "d",
+            "requested_at": "2026-01-01T00:00:00Z", "expires_at": "2026-01-01T00:30:00Z"});
+        let parts = take(&mut translator(true), "approval.requested", asked).expect("a request");
+        let [Part::Own("holdpoint.approval_requested", value)] = &parts[..] else { panic!("{parts:?}") };
+        assert_eq!((&value["arguments"], &value["arguments_text"]), (&json!("{\"n\":  [1]}"), &Value::Null));
+        assert_eq!(value["execution_id"], "exe_01h455vb4pex5vsknk084sn02q");
+    }
 }
