@@ -26,6 +26,7 @@ use crate::{Parts, Settings};
 pub struct App {
     pub db: Db,
     pub queue: Arc<dyn Queue>,
+    pub queue_prefix: String,
     pub sweeper: Sweeper,
     pub relay: Relay,
     /// Seals what is for tools only; performs the effects of classic runs.
@@ -67,6 +68,7 @@ impl App {
             relay: Relay::new(parts.db.clone(), Arc::clone(&parts.queue)),
             db: parts.db,
             queue: parts.queue,
+            queue_prefix: parts.queue_prefix,
             sweeper: parts.sweeper,
             performer: parts.performer,
             settings: parts.settings,

@@ -15,6 +15,7 @@ use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 mod app;
+mod asyncapi;
 mod auth;
 mod body;
 mod chat;
@@ -100,6 +101,8 @@ pub struct Parts {
     pub db: Db,
     /// Hints out, news of events in.
     pub queue: Arc<dyn Queue>,
+    /// Before every name on the broker, for its description.
+    pub queue_prefix: String,
     /// For the sweeps' HTTP doors.
     pub sweeper: Sweeper,
     /// Performs the effects of classic runs.

@@ -136,7 +136,7 @@ entries! {
 }
 
 /// Payload of `execution.started`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ExecutionStarted {
     /// `agent` or `workflow`.
     pub kind: DefinitionKind,
@@ -150,7 +150,7 @@ pub struct ExecutionStarted {
 }
 
 /// Payload of `execution.suspended`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ExecutionSuspended {
     /// What it waits for.
     pub reason: Reason,
@@ -166,21 +166,21 @@ pub struct ExecutionSuspended {
 }
 
 /// Payload of `execution.resumed`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ExecutionResumed {
     /// What it had waited for.
     pub reason: Reason,
 }
 
 /// Payload of `execution.completed`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ExecutionCompleted {
     /// An agent's last text as a string; a workflow's output.
     pub output: Json,
 }
 
 /// Payload of `execution.failed`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ExecutionFailed {
     /// The error's type, or a more particular reason.
     pub reason: Reason,
@@ -189,7 +189,7 @@ pub struct ExecutionFailed {
 }
 
 /// Payload of `execution.cancelled`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ExecutionCancelled {
     /// `cancelled` or `paused`.
     pub reason: Reason,
@@ -388,7 +388,7 @@ pub struct OutcomeResolved {
 }
 
 /// Payload of `approval.requested`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ApprovalRequested {
     /// The approval.
     pub approval_id: ApprovalId,
@@ -433,7 +433,7 @@ pub struct DelegatedBy {
 }
 
 /// Payload of `approval.decided`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ApprovalDecided {
     /// The step.
     pub step: i32,
@@ -461,7 +461,7 @@ pub struct ApprovalDecided {
 }
 
 /// Payload of `approval.closed`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ApprovalClosed {
     /// The step.
     pub step: i32,

@@ -14,7 +14,9 @@ pub const MAX_DEPTH: i32 = 8;
 pub const MAX_TEAM: usize = 64;
 
 /// One version of one agent.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
 pub struct Member {
     /// The agent's name.
     pub agent: String,

@@ -78,6 +78,12 @@ impl Producer {
         self.publish(properties, event.to_string().as_bytes()).await;
     }
 
+    /// The next answer as it came.
+    pub async fn envelope(&mut self) -> Value {
+        let came = timeout(SOON, self.answers.next()).await.expect("an answer in time");
+        serde_json::from_slice(&came.expect("the consumer stands").expect("a delivery").data).expect("JSON")
+    }
+
     /// The next answer.
     pub async fn reply(&mut self) -> Reply {
         let came = timeout(SOON, self.answers.next()).await.expect("an answer in time");

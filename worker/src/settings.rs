@@ -32,7 +32,7 @@ impl Default for Settings {
             lease_ms: 15_000,
             heartbeat_ms: 1_000,
             poll_ms: 1_000,
-            events_poll_ms: 250,
+            events_poll_ms: 500,
             drain_ms: 25_000,
         }
     }

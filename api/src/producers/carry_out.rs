@@ -5,6 +5,7 @@ use std::sync::Arc;
 use holdpoint_db::{CommandKey, KeyRow, ReplyTo, failpoint};
 use holdpoint_engine::ids::{ExecutionId, KeyId};
 use holdpoint_engine::scope::Scope;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::envelope::{Envelope, Incoming, Kind};
@@ -134,9 +135,10 @@ async fn act(
     }
 }
 
-#[derive(Deserialize)]
+/// `data` of a cancel.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct CancelBody {
+pub struct CancelBody {
     execution_id: String,
 }
 

@@ -23,11 +23,11 @@ use holdpoint_db::ParkedMessage;
 use holdpoint_queue::{Consumer, Delivery, Outgoing, SendError, Source, Tag};
 use http::StatusCode;
 
-pub use self::carry_out::{Credential, carry_out};
+pub use self::carry_out::{CancelBody, Credential, carry_out};
 use self::carry_out::{Judged, identify};
 use self::envelope::Incoming;
 pub use self::parking::unparked;
-pub use self::reply::reply;
+pub use self::reply::{ACCEPTED, REJECTED, reply};
 use crate::app::App;
 use crate::problem::{Answer, Code, Problem};
 

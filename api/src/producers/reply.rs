@@ -10,8 +10,10 @@ use crate::app::App;
 use crate::clock;
 use crate::problem::Answer;
 
-const ACCEPTED: &str = "holdpoint.command.accepted.v1";
-const REJECTED: &str = "holdpoint.command.rejected.v1";
+/// The type that says that a command was carried out.
+pub const ACCEPTED: &str = "holdpoint.command.accepted.v1";
+/// The type that says that it was not.
+pub const REJECTED: &str = "holdpoint.command.rejected.v1";
 
 /// The reply that tells this outcome.
 pub fn reply(app: &App, to: ReplyTo, outcome: &Answer<ExecutionId>) -> Outgoing {

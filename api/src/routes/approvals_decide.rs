@@ -42,7 +42,7 @@ struct ManyBody {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "DecisionItemBody")]
-struct ItemBody {
+pub(crate) struct ItemBody {
     execution_id: String,
     tool_call_id: String,
     approved: bool,

@@ -7,6 +7,7 @@ use axum::middleware::from_fn_with_state;
 use http::Method;
 
 use crate::app::App;
+use crate::asyncapi;
 use crate::auth::Right;
 use crate::chat::ai_sdk;
 use crate::chat::openai::{self, models};
@@ -37,9 +38,11 @@ mod stream;
 mod sweeps;
 mod webhooks;
 
+pub(crate) use approvals_decide::ItemBody as DecisionItemBody;
 pub use approvals_decide::decide_plainly;
 pub use route::Route;
 pub use start::{idempotency, outcome};
+pub(crate) use start_body::StartBody;
 
 /// What handlers share.
 pub type Shared = axum::extract::State<Arc<App>>;
@@ -117,6 +120,7 @@ pub fn table() -> Vec<Route> {
         Route::get("/healthz", None, health::alive, health::alive_doc),
         Route::get("/readyz", None, health::ready, health::ready_doc),
         Route::get("/metrics", None, health::metrics, health::metrics_doc),
+        Route::get("/asyncapi.json", None, asyncapi::handle, asyncapi::doc),
         Route::get("/openapi.json", None, openapi::handle, openapi::doc),
     ]
 }

@@ -56,7 +56,17 @@ impl World {
         let performer =
             holdpoint_perform::Performer::new(&holdpoint_perform::Settings::default(), limits.value_bytes);
         let performer = Arc::new(performer.expect("defaults"));
-        let parts = Parts { db, queue: Arc::clone(&queue), sweeper, performer, settings, limits, registry };
+        let queue_prefix = "holdpoint".to_owned();
+        let parts = Parts {
+            db,
+            queue: Arc::clone(&queue),
+            queue_prefix,
+            sweeper,
+            performer,
+            settings,
+            limits,
+            registry,
+        };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();

@@ -26,6 +26,7 @@ pub async fn api(
     let parts = holdpoint_api::Parts {
         db: foundation.db.clone(),
         queue: Arc::clone(&foundation.queue),
+        queue_prefix: foundation.configuration.queue.prefix.clone(),
         sweeper: foundation.sweeper.clone(),
         settings: foundation.configuration.api.clone(),
         performer: Arc::clone(&foundation.performer),

@@ -45,18 +45,22 @@ pub(crate) async fn run(worker: Arc<Worker>) {
     let mut entropy = Entropy::from_seed(getrandom::u64().unwrap_or_default());
     let id = SessionId::new(process_now(), &mut entropy);
     let sender = Sender { worker, id, sure_until: Mutex::new(None) };
-    tokio::join!(
-        sender.keep_lease(),
-        sender.repeat(exchange::pass, Sender::has_broker),
-        sender.repeat(replies::pass, Sender::has_broker),
-        sender.repeat(webhooks::fan_out, |_| true),
-        sender.repeat(webhooks::clean, |_| true),
-        webhooks::deliver(&sender),
-    );
-    sender.give_back().await;
+    tokio::join!(sender.send(), webhooks::deliver(&sender));
 }
 
 impl Sender {
+    /// What only one worker does at a time.
+    async fn send(&self) {
+        tokio::join!(
+            self.keep_lease(),
+            self.repeat(exchange::pass, Sender::has_broker),
+            self.repeat(replies::pass, Sender::has_broker),
+            self.repeat(webhooks::fan_out, |_| true),
+            self.repeat(webhooks::clean, |_| true),
+        );
+        self.give_back().await;
+    }
+
     /// Whether we are the one that sends, and will be for a while.
     fn is_sure(&self) -> bool {
         let until = *self.sure_until.lock().unwrap_or_else(PoisonError::into_inner);
