@@ -202,6 +202,7 @@ pub fn doc() -> Operation {
         .with_header("x-workflow-run-id")
         .stream("With `Accept: text/event-stream`: the events.")
         .problem(Code::ClassicNotHere)
+        .problem(Code::ForwardedHeadersUnavailable)
         .problem(Code::UnknownDefinition)
         .problem(Code::UnknownConversation)
         .problem(Code::ConversationBusy)

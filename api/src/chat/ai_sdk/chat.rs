@@ -44,6 +44,7 @@ pub fn doc() -> Operation {
         .problem(Code::MessageIdUsed)
         .problem(Code::ApprovalConflict)
         .problem(Code::ApprovalClosed)
+        .problem(Code::ForwardedHeadersUnavailable)
         .problem(Code::ApprovalRequiresDurable)
         .problem(Code::RequiresDurable)
         .problem(Code::IdempotencyMismatch)

@@ -19,10 +19,10 @@ CREATE TABLE children (
   step    integer NOT NULL,
   call_id text    NOT NULL,
   relayed bigint  NOT NULL DEFAULT 0,       -- the last of the child's lines that was looked at
-  done    boolean NOT NULL DEFAULT false
+  done    boolean NOT NULL DEFAULT false,
+  PRIMARY KEY (tenant, project, child)
 );
 -- By one column: under tenant and project the planner takes the primary key and walks a project.
 CREATE INDEX children_parent ON children (parent);
 -- For the sweep. One expression, so that no other statement is planned through it.
 CREATE INDEX children_open ON children ((tenant || '/' || project), child) WHERE NOT done;
-CREATE UNIQUE INDEX children_child ON children (tenant, project, child);
