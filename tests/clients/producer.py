@@ -1,5 +1,6 @@
 """A producer that has a broker, a key, and the documentation: it starts an execution three times
-by one message, approves its tool call, and starts and cancels another, all by message."""
+by one message, approves its tool call, hears of its end, and starts and cancels another, all by
+message."""
 
 import json
 import os
@@ -38,18 +39,23 @@ def send(kind, data, message_id=None, **attributes):
     return message_id
 
 
+waiting = []
+
+
 def reply(message_id, kind):
-    """The next answer, which must be of this kind and for this message."""
+    """The next answer to this message, which must be of this kind; others wait for their turn."""
     while time.monotonic() < DEADLINE:
+        for place, (correlation, event) in enumerate(waiting):
+            if correlation == message_id:
+                del waiting[place]
+                assert event["type"] == f"holdpoint.command.{kind}.v1", event
+                return event["data"]
         method, properties, body = channel.basic_get(answers, auto_ack=True)
         if method is None:
             connection.sleep(0.02)
             continue
-        event = json.loads(body)
         assert properties.content_type == "application/cloudevents+json", properties
-        assert properties.correlation_id == message_id, (properties, event)
-        assert event["type"] == f"holdpoint.command.{kind}.v1", event
-        return event["data"]
+        waiting.append((properties.correlation_id, json.loads(body)))
     raise TimeoutError(f"no answer to {message_id}")
 
 
@@ -73,13 +79,15 @@ def start():
 same = str(uuid.uuid4())
 accepted = []
 for _ in range(3):
-    send("holdpoint.execution.start.v1", start(), same)
+    send("holdpoint.execution.start.v1", start(), same, reply="finished")
     accepted.append(reply(same, "accepted")["execution_id"])
 started = accepted[0]
 
 decision = {"execution_id": started, "tool_call_id": pending(started), "approved": True}
 message = send("holdpoint.approval.decide.v1", decision)
 assert reply(message, "accepted") == {"execution_id": started}
+finished = reply(same, "finished")
+assert (finished["execution_id"], finished["status"]) == (started, "completed"), finished
 
 message = send("holdpoint.execution.start.v1", start())
 second = reply(message, "accepted")["execution_id"]
@@ -90,5 +98,6 @@ message = send("holdpoint.execution.cancel.v1", {"execution_id": "exe_0000000000
 problem = reply(message, "rejected")["problem"]
 assert problem["status"] == 404, problem
 
-print(json.dumps({"started": started, "accepted": accepted, "cancelled": second}))
+print(json.dumps({"started": started, "accepted": accepted, "finished": finished["status"], "cancelled": second}))
+assert not waiting, waiting
 connection.close()

@@ -203,7 +203,7 @@ async fn an_end_user_is_kept_to_their_own() {
 
 /// `tests/clients/producer.py` knows exchanges and shapes from the docs, and `pika` as it is.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_producer_in_python_starts_approves_and_cancels() {
+async fn a_producer_in_python_starts_approves_hears_of_the_end_and_cancels() {
     let shop = Shop::open().await;
     shop.clerk().await;
     let script = clients::python("producer.py")
@@ -213,6 +213,7 @@ async fn a_producer_in_python_starts_approves_and_cancels() {
         .env("HOLDPOINT_KEY", &shop.key);
     let printed = clients::run(script).await;
     let told: Value = serde_json::from_str(printed.lines().last().unwrap()).unwrap();
+    assert_eq!(told["finished"], "completed");
     assert_eq!(told["accepted"].as_array().unwrap().len(), 3);
     let id = told["started"].as_str().unwrap();
     assert!(told["accepted"].as_array().unwrap().iter().all(|one| one == id));
