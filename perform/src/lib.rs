@@ -1,5 +1,5 @@
 //! Performs effects: model calls and tool calls, outside any transaction. One file for each
-//! kind of effect; adding one is a file and a line in [`attempt`].
+//! kind of effect; adding one is a file and a line in `attempt`.
 //!
 //! Every request leaves through one guard, and every secret is looked up here at the last
 //! moment. Whether an effect may begin is its caller's to know.

@@ -46,6 +46,10 @@ async fn look(connection: &Connection, prefix: &str) -> Result<Standing, String>
         let opening = bounded("opening a channel", connection.create_channel()).await;
         let channel = opening.map_err(|error| error.to_string())?;
         let found = if is_queue { queue(&channel, &name).await? } else { exchange(&channel, &name).await? };
+        if found.is_some() {
+            // A dropped channel is still closing when the connection is, which lapin calls an error.
+            let _ = bounded("closing a channel", channel.close(200, "done".into())).await;
+        }
         match found {
             Some((messages, consumers)) if is_queue => queues.push((name, messages, consumers)),
             Some(_) => {}
