@@ -114,10 +114,14 @@ fn plans_made_on_empty_tables_lead_to_the_rows() {
     // The fillers' own reads are in other sessions: what the store reads is counted from here.
     let tables = ["executions", "execution_info", "journal", "approvals", "inbox", "conversations"];
     let read = |what: &str| tables.map(|table| named.statistic(what, table));
-    let settle = || {
-        // A session hands its statistics in at its end; ours for the fillers have ended.
-        (read("coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0)"), read("coalesce(seq_scan, 0)"))
-    };
+    // A session hands its statistics in at its end, a moment after its client has gone on: the
+    // fillers' are there when what they wrote is counted.
+    until_blocking("the fillers' statistics are in", SOON, || {
+        let written = ["executions", "execution_info", "journal"];
+        written.iter().all(|table| named.statistic("n_tup_ins", table) >= 20_000).then_some(())
+    });
+    let settle =
+        || (read("coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0)"), read("coalesce(seq_scan, 0)"));
     let before = settle();
     let lives = 10;
     for _ in 0..lives {
