@@ -84,7 +84,7 @@ impl Pinned {
         };
         match definition.as_ref() {
             Definition::Agent(agent) => Some(agent),
-            Definition::Noop { .. } => None,
+            Definition::Noop { .. } | Definition::Workflow(_) => None,
         }
     }
 }
@@ -241,6 +241,7 @@ impl<'a> Turn<'a> {
             Input::Returned { step, output } => self.tool_returned(step, output),
             Input::Listed { step, tools } => self.listed(step, tools),
             Input::Delegated { step, child } => self.delegated(step, child),
+            Input::Published { .. } | Input::Reconciled { .. } => {}
             Input::Failed { step, failure, retry_after, certainty } => {
                 self.attempt_failed(step, failure, retry_after, certainty);
             }
@@ -598,6 +599,7 @@ impl<'a> Turn<'a> {
                 self.perform_due();
                 self.next_turn();
             }
+            Definition::Workflow(_) => {}
         }
     }
 
@@ -605,7 +607,7 @@ impl<'a> Turn<'a> {
     fn noop(&mut self, steps: i32) {
         let step = self.run.next_step();
         if step <= steps {
-            self.push(Entry::StepCompleted(StepCompleted { step, output: raw("\"noop\"") }));
+            self.push(Entry::StepCompleted(StepCompleted { step, output: raw("\"noop\""), task: None }));
         }
         if step >= steps {
             self.push(Entry::ExecutionCompleted(ExecutionCompleted { output: raw("null") }));

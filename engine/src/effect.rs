@@ -3,12 +3,17 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::definition::Method;
-use crate::entry::{ApprovalClosed, ApprovalDecided, ApprovalRequested, Json, OutcomeResolved};
+use crate::entry::{
+    ApprovalClosed, ApprovalDecided, ApprovalRequested, Json, OutcomeResolved, SignalReceived,
+};
 use crate::ids::ExecutionId;
 use crate::mcp::ListedTool;
-use crate::status::{EffectClass, Failure};
+use crate::status::{DefinitionKind, EffectClass, Failure, Outcome};
 use crate::team::Member;
+use crate::workflow::document::HttpOutput;
 
 /// One thing to perform, after its intent was committed.
 #[derive(Debug, Clone)]
@@ -23,6 +28,18 @@ pub enum Effect {
     Mcp(McpEffect),
     /// Start an execution of another agent.
     Delegate(DelegateEffect),
+    /// A workflow's `call: http`.
+    Request(Box<RequestEffect>),
+    /// A workflow's `call: openapi`.
+    OpenApi(Box<OpenApiEffect>),
+    /// A workflow's `call: mcp`.
+    McpRequest(Box<McpRequestEffect>),
+    /// A workflow's child execution.
+    Child(Box<ChildEffect>),
+    /// A task for a worker elsewhere.
+    Publish(Box<PublishEffect>),
+    /// Ask whether an `at_most_once` call of an unknown outcome happened.
+    Reconcile(Box<ReconcileEffect>),
 }
 
 impl Effect {
@@ -34,6 +51,12 @@ impl Effect {
             Effect::List(effect) => effect.step,
             Effect::Mcp(effect) => effect.step,
             Effect::Delegate(effect) => effect.step,
+            Effect::Request(effect) => effect.step,
+            Effect::OpenApi(effect) => effect.step,
+            Effect::McpRequest(effect) => effect.step,
+            Effect::Child(effect) => effect.step,
+            Effect::Publish(effect) => effect.step,
+            Effect::Reconcile(effect) => effect.request.step,
         }
     }
 }
@@ -153,6 +176,201 @@ pub struct DelegateEffect {
     pub arguments: String,
 }
 
+/// A request of a workflow.
+#[derive(Debug, Clone)]
+pub struct RequestEffect {
+    /// The step.
+    pub step: i32,
+    /// The attempt.
+    pub attempt: u32,
+    /// The call's id, which a caller's headers and approvals are bound to.
+    pub tool_call_id: String,
+    /// What an unknown outcome means.
+    pub class: EffectClass,
+    /// `GET`, ….
+    pub method: String,
+    /// The URI, without what `query` adds.
+    pub uri: String,
+    /// Added to the URI's query, in order; a list is several of one name.
+    pub query: Vec<(String, String)>,
+    /// Sent along.
+    pub headers: Vec<(String, String)>,
+    /// JSON; a string is sent as its text where a header names another type than JSON.
+    pub body: Option<Value>,
+    /// How to authenticate.
+    pub credentials: Option<Credentials>,
+    /// What of the answer is the output.
+    pub output: HttpOutput,
+    /// Whether a 3xx is followed.
+    pub redirect: bool,
+    /// The `Idempotency-Key`, the same for each attempt.
+    pub key: String,
+    /// How long it may take.
+    pub timeout: Duration,
+}
+
+/// An operation of an OpenAPI document.
+#[derive(Debug, Clone)]
+pub struct OpenApiEffect {
+    /// The step.
+    pub step: i32,
+    /// The attempt.
+    pub attempt: u32,
+    /// The call's id.
+    pub tool_call_id: String,
+    /// What an unknown outcome means; none follows from the operation's method.
+    pub class: Option<EffectClass>,
+    /// Where the document is.
+    pub document: String,
+    /// How to authenticate for the document.
+    pub document_credentials: Option<Credentials>,
+    /// The operation's id.
+    pub operation: String,
+    /// Its parameters, and `body`.
+    pub parameters: serde_json::Map<String, Value>,
+    /// How to authenticate for the operation.
+    pub credentials: Option<Credentials>,
+    /// What of the answer is the output.
+    pub output: HttpOutput,
+    /// Whether a 3xx is followed.
+    pub redirect: bool,
+    /// The `Idempotency-Key`, the same for each attempt.
+    pub key: String,
+    /// How long it may take, with the document.
+    pub timeout: Duration,
+}
+
+/// A method of an MCP server.
+#[derive(Debug, Clone)]
+pub struct McpRequestEffect {
+    /// The step.
+    pub step: i32,
+    /// The attempt.
+    pub attempt: u32,
+    /// The call's id.
+    pub tool_call_id: String,
+    /// What an unknown outcome means.
+    pub class: EffectClass,
+    /// Its endpoint.
+    pub url: String,
+    /// Sent along.
+    pub headers: Vec<(String, String)>,
+    /// How to authenticate.
+    pub credentials: Option<Credentials>,
+    /// `tools/call`, ….
+    pub method: String,
+    /// Its parameters.
+    pub parameters: Value,
+    /// The `Idempotency-Key`, the same for each attempt.
+    pub key: String,
+    /// How long it may take.
+    pub timeout: Duration,
+}
+
+/// A child execution to start. Its id follows from the parent's and the step, so that
+/// starting it twice is starting it once.
+#[derive(Debug, Clone)]
+pub struct ChildEffect {
+    /// The step.
+    pub step: i32,
+    /// The attempt.
+    pub attempt: u32,
+    /// The call's id.
+    pub tool_call_id: String,
+    /// `agent` or `workflow`.
+    pub kind: DefinitionKind,
+    /// Its name.
+    pub name: String,
+    /// Our version; none is the latest.
+    pub version: Option<i32>,
+    /// A workflow's version as its author wrote it.
+    pub label: Option<String>,
+    /// Its input as JSON.
+    pub input: String,
+    /// Whether its end is awaited: else the start is the result.
+    pub wait: bool,
+}
+
+/// A task to publish to a queue; its end comes as an act.
+#[derive(Debug, Clone)]
+pub struct PublishEffect {
+    /// The step.
+    pub step: i32,
+    /// The attempt: a report names it.
+    pub attempt: u32,
+    /// The call's id.
+    pub tool_call_id: String,
+    /// The queue.
+    pub queue: String,
+    /// The task's name in the workflow.
+    pub task: String,
+    /// What the worker is given, as JSON.
+    pub input: String,
+    /// How long a worker may be silent.
+    pub heartbeat: Option<Duration>,
+    /// The key that the task has in every attempt.
+    pub key: String,
+}
+
+/// A question whether a call happened.
+#[derive(Debug, Clone)]
+pub struct ReconcileEffect {
+    /// How to ask: its step is the call's, its attempt counts the questions.
+    pub request: RequestEffect,
+}
+
+/// How a call authenticates: names of secrets, which are looked up where it is sent, and
+/// what was computed from an execution's data.
+#[derive(Debug, Clone)]
+pub enum Credentials {
+    /// A user and a password.
+    Basic {
+        /// Who.
+        username: Credential,
+        /// The password.
+        password: Credential,
+    },
+    /// A secret of `{"username", "password"}`.
+    BasicSecret(String),
+    /// A bearer token.
+    Bearer(Credential),
+    /// A token that is fetched by the client credentials grant.
+    OAuth2 {
+        /// Where tokens are fetched.
+        token_endpoint: String,
+        /// The client.
+        client_id: Credential,
+        /// Its secret.
+        client_secret: Credential,
+        /// Asked for.
+        scopes: Vec<String>,
+        /// Asked for.
+        audiences: Vec<String>,
+        /// The client authenticates in the body, else by HTTP basic.
+        in_body: bool,
+    },
+    /// A secret of an OAuth2 policy as JSON.
+    OAuth2Secret(String),
+}
+
+/// A part of credentials.
+#[derive(Clone)]
+pub enum Credential {
+    /// The value of the secret of this name.
+    Secret(String),
+    /// This text.
+    Text(String),
+}
+
+impl std::fmt::Debug for Credential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Credential::Secret(name) => write!(f, "Secret({name})"),
+            Credential::Text(_) => f.write_str("Text(…)"),
+        }
+    }
+}
+
 /// What a model said in one call.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ModelAnswer {
@@ -219,6 +437,34 @@ pub enum Act {
     ChildClosed(ApprovalClosed),
     /// A child is over.
     ChildEnded(ChildEnded),
+    /// An event for it, or a signal.
+    Signal(SignalReceived),
+    /// A worker elsewhere is done with a task.
+    TaskReported(TaskReport),
+    /// A worker elsewhere is still at a task.
+    TaskHeartbeat {
+        /// The task's step.
+        step: i32,
+        /// The attempt that it was given.
+        attempt: u32,
+    },
+}
+
+/// What a worker elsewhere says of a task.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct TaskReport {
+    /// The task's step.
+    pub step: i32,
+    /// The attempt that it was given.
+    pub attempt: u32,
+    /// What came of it, where it was done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Json>,
+    /// Why it was not done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Failure>,
+    /// The key that said so.
+    pub by: String,
 }
 
 /// How a child ended, as its parent's step takes it.
@@ -278,6 +524,20 @@ pub enum Input {
         step: i32,
         /// The execution.
         child: ExecutionId,
+    },
+    /// A task was published: whoever takes it reports its end.
+    Published {
+        /// Its step.
+        step: i32,
+    },
+    /// Somebody knows what became of a call of an unknown outcome.
+    Reconciled {
+        /// Its step.
+        step: i32,
+        /// What became of it; `None` where that is still not known.
+        outcome: Option<Outcome>,
+        /// What the call answered, where it happened and that is known.
+        result: Option<Json>,
     },
     /// An attempt failed.
     Failed {

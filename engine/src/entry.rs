@@ -2,6 +2,8 @@
 //! `data` of the event that a stream delivers. The others are for us alone and have no
 //! event number, so that what a reader counts has no gap.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -133,6 +135,22 @@ entries! {
     ToolsListing("tools.listing", false),
     /// What the server listed, as it was asked to or in place of carrying out a call.
     ToolsListed("tools.listed", false),
+    /// Where a workflow stands after a transition.
+    FlowState("flow.state", false),
+    /// A task of a workflow failed; whether that was caught shows what follows.
+    TaskFailed("task.failed", false),
+    /// A task of a workflow was ended before its end, because others won or failed.
+    TaskCancelled("task.cancelled", false),
+    /// A task was published to a queue; its end is awaited.
+    TaskPublished("task.published", false),
+    /// A worker elsewhere is still at a task.
+    TaskHeartbeat("task.heartbeat", false),
+    /// A question whether a call happened had no answer; there will be another.
+    OutcomeAsked("outcome.asked", false),
+    /// An event came for it.
+    SignalReceived("signal.received", false),
+    /// It sent an event.
+    EventEmitted("event.emitted", false),
 }
 
 /// Payload of `execution.started`.
@@ -492,6 +510,98 @@ pub struct StepCompleted {
     pub step: i32,
     /// Its result.
     pub output: Json,
+    /// The workflow's task that it is, as a pointer into the document.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
+}
+
+/// Payload of `flow.state`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FlowState {
+    /// The interpreter's state, which names values by number.
+    pub state: Json,
+    /// Values that no line before had.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub values: BTreeMap<u64, Json>,
+}
+
+/// Payload of `task.failed`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TaskFailed {
+    /// The step.
+    pub step: i32,
+    /// The task, as a pointer into the document.
+    pub task: String,
+    /// The error as the specification has it: `type`, `status`, `title`, `detail`, `instance`.
+    pub error: Json,
+}
+
+/// Payload of `task.cancelled`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TaskCancelled {
+    /// The step.
+    pub step: i32,
+    /// The task, as a pointer into the document.
+    pub task: String,
+}
+
+/// Payload of `task.published`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TaskPublished {
+    /// The step.
+    pub step: i32,
+    /// Which attempt.
+    pub attempt: u32,
+    /// Silent until then, its worker has lost it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due: Option<Timestamp>,
+}
+
+/// Payload of `task.heartbeat`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TaskHeartbeat {
+    /// The step.
+    pub step: i32,
+    /// Which attempt.
+    pub attempt: u32,
+    /// Silent until then, its worker has lost it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due: Option<Timestamp>,
+}
+
+/// Payload of `outcome.asked`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct OutcomeAsked {
+    /// The step.
+    pub step: i32,
+    /// Which question: 1 and up.
+    pub question: u32,
+    /// When the next is asked; none where a person has to find out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_at: Option<Timestamp>,
+}
+
+/// Payload of `signal.received`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SignalReceived {
+    /// The signal's name: the event's `type`.
+    pub name: String,
+    /// The sender's id of it; a second one of the same id changes nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// A CloudEvent.
+    pub event: Json,
+    /// The key that sent it.
+    pub by: String,
+}
+
+/// Payload of `event.emitted`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EventEmitted {
+    /// The step.
+    pub step: i32,
+    /// A CloudEvent.
+    pub event: Json,
 }
 
 /// Payload of `transfer`.
@@ -589,6 +699,13 @@ impl Entry {
             Entry::StepCompleted(body) => body.step,
             Entry::ToolsListing(body) => body.step,
             Entry::ToolsListed(body) => body.step,
+            Entry::FlowState(_) | Entry::SignalReceived(_) => 0,
+            Entry::TaskFailed(body) => body.step,
+            Entry::TaskCancelled(body) => body.step,
+            Entry::TaskPublished(body) => body.step,
+            Entry::TaskHeartbeat(body) => body.step,
+            Entry::OutcomeAsked(body) => body.step,
+            Entry::EventEmitted(body) => body.step,
         }
     }
 }

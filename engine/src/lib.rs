@@ -26,6 +26,7 @@ pub mod team;
 pub mod time;
 pub mod transcript;
 pub mod wire;
+pub mod workflow;
 
 /// The value as raw JSON; for types that can always be written.
 pub fn json<T: serde::Serialize + ?Sized>(value: &T) -> entry::Json {

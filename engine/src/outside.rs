@@ -4,7 +4,7 @@
 use crate::effect::{Act, ChildEnded};
 use crate::entry::{
     ApprovalClosed, ApprovalRequested, Entry, ExecutionCancelled, ExecutionFailed, ExecutionSuspended,
-    OutcomeResolved, PauseChanged, ToolCompleted, ToolFailed,
+    OutcomeResolved, PauseChanged, SignalReceived, ToolCompleted, ToolFailed,
 };
 use crate::run::{Run, StepState};
 use crate::status::{ApprovalStatus, Failure, Outcome, Reason};
@@ -66,7 +66,18 @@ pub fn act(run: &Run, act: &Act) -> Vec<Entry> {
         }
         Act::ChildEnded(ended) => child_ended(run, ended),
         Act::ChildAsked(_) | Act::ChildDecided(_) | Act::ChildClosed(_) => Vec::new(),
+        Act::Signal(signal) => signal_received(run, signal),
+        Act::TaskReported(_) | Act::TaskHeartbeat { .. } => Vec::new(),
     }
+}
+
+/// A signal that was sent again under its id is the one that came.
+fn signal_received(run: &Run, signal: &SignalReceived) -> Vec<Entry> {
+    let known = |id: &String| run.signals.iter().any(|other| other.id.as_ref() == Some(id));
+    if signal.id.as_ref().is_some_and(known) {
+        return Vec::new();
+    }
+    vec![Entry::SignalReceived(signal.clone())]
 }
 
 /// A child may be quicker than the line that names it, and its news may find the attempt

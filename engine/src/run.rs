@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, HashSet};
 
 use crate::entry::{
-    ApprovalClosed, ApprovalDecided, ApprovalRequested, CorruptLine, DelegatedBy, Entry, Line, ToolCall,
-    ToolsListed, Usage,
+    ApprovalClosed, ApprovalDecided, ApprovalRequested, CorruptLine, DelegatedBy, Entry, Line,
+    SignalReceived, TaskHeartbeat, TaskPublished, ToolCall, ToolsListed, Usage,
 };
 use crate::ids::ExecutionId;
 use crate::mcp::List;
@@ -41,6 +41,11 @@ pub enum StepState {
     Delegated {
         /// Which.
         child: ExecutionId,
+    },
+    /// A worker elsewhere carries it out.
+    Awaiting {
+        /// Silent until then, it has lost it.
+        due: Option<Timestamp>,
     },
     /// Over; for a tool, what the model is told.
     Done {
@@ -171,6 +176,8 @@ pub struct Run {
     pub transfers: u32,
     /// Open questions of children, by the call id under which they are shown here.
     pub children_ask: BTreeMap<String, ChildAsks>,
+    /// Events and signals that came, in order.
+    pub signals: Vec<SignalReceived>,
     call_ids: HashSet<String>,
 }
 
@@ -371,6 +378,14 @@ impl Run {
                 step.state = StepState::Calling;
             }
             Entry::ToolsListed(body) => self.listed(body),
+            Entry::FlowState(_) | Entry::EventEmitted(_) | Entry::OutcomeAsked(_) => {}
+            Entry::SignalReceived(body) => self.signals.push(body.clone()),
+            Entry::TaskFailed(body) => self.done(body.step, String::new()),
+            Entry::TaskCancelled(body) => self.done(body.step, String::new()),
+            Entry::TaskPublished(TaskPublished { step, due, .. })
+            | Entry::TaskHeartbeat(TaskHeartbeat { step, due, .. }) => {
+                self.change(*step, |step| step.state = StepState::Awaiting { due: *due });
+            }
             Entry::StepCompleted(body) => {
                 let done = StepState::Done { told: String::new() };
                 self.steps.insert(body.step, Step { attempt: 1, ..Step::new(Work::Noop, done) });

@@ -112,6 +112,12 @@ pub fn kind(effect: &Effect) -> &'static str {
         Effect::List(_) => "mcp_list",
         Effect::Mcp(_) => "mcp",
         Effect::Delegate(_) => "delegate",
+        Effect::Request(_) => "request",
+        Effect::OpenApi(_) => "openapi",
+        Effect::McpRequest(_) => "mcp_request",
+        Effect::Child(_) => "child",
+        Effect::Publish(_) => "publish",
+        Effect::Reconcile(_) => "reconcile",
     }
 }
 
@@ -158,8 +164,11 @@ async fn attempt(performer: &Performer, effect: Effect, origin: &Origin) -> Resu
             Err(Fault::definite(ErrorType::Logic, "this build has no tools of MCP servers (feature `mcp`)"))
         }
         // Whoever has a journal starts it in a store; without one there is nothing to wait for.
-        Effect::Delegate(_) => {
-            Err(Fault::definite(ErrorType::Logic, "delegating to an agent needs a durable execution"))
+        Effect::Delegate(_) | Effect::Child(_) | Effect::Publish(_) => {
+            Err(Fault::definite(ErrorType::Logic, "what is awaited elsewhere needs a durable execution"))
+        }
+        Effect::Request(_) | Effect::OpenApi(_) | Effect::McpRequest(_) | Effect::Reconcile(_) => {
+            Err(Fault::definite(ErrorType::Logic, "calls of workflows are not performed here"))
         }
     }
 }

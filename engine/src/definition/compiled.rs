@@ -10,6 +10,7 @@ use super::{Agent, DefinitionError, McpTool, Tool, Transfer, parse_agent};
 use crate::mcp;
 use crate::status::DefinitionKind;
 use crate::strict_json;
+use crate::workflow::document::Workflow;
 
 /// A tool with its schema made ready.
 #[derive(Debug)]
@@ -51,6 +52,8 @@ pub enum Definition {
         /// How many steps.
         steps: i32,
     },
+    /// A workflow that a user wrote.
+    Workflow(Box<Workflow>),
 }
 
 /// An agent with everything that deciding needs.
@@ -107,6 +110,7 @@ impl Definition {
         match self {
             Definition::Agent(agent) => agent.version,
             Definition::Noop { .. } => 1,
+            Definition::Workflow(workflow) => workflow.version,
         }
     }
 }

@@ -1,0 +1,12 @@
+//! Workflows: the CNCF Serverless Workflow DSL 1.0.x in a strict profile
+//! (`docs/workflow-profile.md`), as a document that was checked whole, and as a pure
+//! interpreter over it.
+
+pub mod document;
+pub mod expression;
+
+/// The prefix of the error types that the specification defines.
+pub const ERRORS: &str = "https://serverlessworkflow.io/spec/1.0.0/errors/";
+
+/// The prefix that earlier versions of the specification used; in a filter it means the same.
+pub const ERRORS_BEFORE: &str = "https://serverlessworkflow.io/dsl/errors/types/";
