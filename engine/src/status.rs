@@ -325,6 +325,36 @@ words!(
     }
 );
 
+words!(
+    /// What a schedule does about a tick while its run before is active.
+    Overlap,
+    "overlap policy",
+    {
+        /// Nothing is started.
+        Skip = "skip",
+        /// One tick waits for the end, further ones fall in with it.
+        Queue = "queue",
+        /// The run before is cancelled, then the next is started.
+        Cancel = "cancel",
+    }
+);
+
+words!(
+    /// Why a tick started nothing.
+    SkippedFor,
+    "reason for which a tick is skipped",
+    {
+        /// The run before is active.
+        Active = "active",
+        /// Another tick waits for the end of the run before.
+        Waiting = "waiting",
+        /// The workflow is paused, archived or in maintenance, or stopped after a final failure.
+        Workflow = "workflow",
+        /// There is no such definition or version.
+        UnknownDefinition = "unknown_definition",
+    }
+);
+
 /// A failure as callers see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Failure {

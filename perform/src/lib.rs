@@ -5,6 +5,7 @@
 //! moment. Whether an effect may begin is its caller's to know.
 
 mod calls;
+pub mod expressions;
 mod forwarded;
 mod guard;
 mod http;
