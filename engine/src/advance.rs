@@ -733,6 +733,7 @@ impl<'a> Turn<'a> {
             tool: work.tool,
             arguments: raw(&work.arguments),
             attempt,
+            queue: None,
         }));
         self.effects.push(effect);
     }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use crate::entry::{
-    ApprovalClosed, ApprovalDecided, ApprovalRequested, CorruptLine, DelegatedBy, Entry, Line,
+    ApprovalClosed, ApprovalDecided, ApprovalRequested, CorruptLine, DelegatedBy, Entry, Line, QueueTerms,
     SignalReceived, TaskHeartbeat, TaskPublished, ToolCall, ToolsListed, Usage,
 };
 use crate::ids::ExecutionId;
@@ -87,6 +87,8 @@ pub struct ToolWork {
     pub gate_used: bool,
     /// The agent that asked for it; `None` for the one that the execution began with.
     pub asker: Option<Member>,
+    /// The terms of a task for a worker elsewhere.
+    pub queue: Option<QueueTerms>,
 }
 
 /// An open question of a child.
@@ -285,6 +287,7 @@ impl Run {
                         gate: None,
                         gate_used: false,
                         asker: self.speaker.clone(),
+                        queue: None,
                     };
                     self.steps.insert(call.step, Step::new(Work::Tool(work), StepState::Ready));
                 }
@@ -294,6 +297,7 @@ impl Run {
                 step.state = StepState::Calling;
                 if let Work::Tool(tool) = &mut step.work {
                     tool.gate_used = tool.gate.is_some();
+                    tool.queue.clone_from(&body.queue);
                 }
             }),
             Entry::ToolCompleted(body) => self.done(body.step, told_output(body.output.get())),
