@@ -22,6 +22,7 @@ pub mod run;
 pub mod scope;
 pub mod status;
 pub mod strict_json;
+pub mod tasks;
 pub mod team;
 pub mod time;
 pub mod transcript;
