@@ -19,6 +19,7 @@ pub mod outside;
 pub mod redact;
 pub mod retry;
 pub mod run;
+pub mod schedule;
 pub mod scope;
 pub mod status;
 pub mod strict_json;

@@ -4,6 +4,7 @@
 //! Every request leaves through one guard, and every secret is looked up here at the last
 //! moment. Whether an effect may begin is its caller's to know.
 
+pub mod expressions;
 mod forwarded;
 mod guard;
 mod http;

@@ -90,6 +90,9 @@ pub enum Command {
     Bench(bench::Arguments),
     /// Ask a URL and succeed if it answers 2xx (for containers without curl)
     Healthcheck(healthcheck::Arguments),
+    /// Evaluate expressions for the process that started this one
+    #[command(hide = true)]
+    EvaluateExpressions,
 }
 
 /// Runs the command that the caller named.
@@ -114,6 +117,7 @@ pub async fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Webhooks(arguments) => webhooks::run(arguments, output).await,
         Command::Bench(arguments) => bench::run(arguments, output).await,
         Command::Healthcheck(arguments) => healthcheck::run(arguments).await,
+        Command::EvaluateExpressions => unreachable!("main serves it without a runtime"),
     }
 }
 
