@@ -8,6 +8,7 @@ use holdpoint_engine::wire::ExecutionKey;
 
 use crate::conn::Conn;
 use crate::outside::{self, Opened};
+use crate::store::StoreResult;
 use crate::types::{ActError, ActRequest, Acted};
 
 /// One transaction's work.
@@ -43,6 +44,24 @@ pub(crate) fn execution_act_in_txn(
             Ok(opened.write(conn)?)
         }
     }
+}
+
+/// One transaction's work; `None` where the run is over, or gone.
+pub(crate) fn run_end_paused_in_txn(
+    conn: &mut Conn,
+    run: &ExecutionKey,
+    by: &str,
+) -> StoreResult<Option<Acted>> {
+    let Some(locked) = outside::lock(conn, run)?.filter(|locked| !locked.status.is_terminal()) else {
+        return Ok(None);
+    };
+    let act = Act::EndPaused { by: by.to_owned() };
+    let Some(holder) = locked.owner else {
+        let mut opened = Opened::load(conn, locked)?;
+        opened.act(&act);
+        return opened.write(conn).map(Some);
+    };
+    outside::tell_holder(conn, &locked, holder, &act).map(Some)
 }
 
 fn act_of(request: &ActRequest, by: &str) -> Act {
