@@ -9,7 +9,7 @@ use crate::store::StoreResult;
 use crate::types::Acted;
 use crate::workflow_store::WorkflowStore;
 use crate::workflow_types::*;
-use crate::{execution_act, workflow_states};
+use crate::{workflow_runs, workflow_states};
 
 impl WorkflowStore for SqlStore {
     fn workflow_get(&self, scope: &Scope, name: &str) -> StoreResult<Option<WorkflowRow>> {
@@ -31,7 +31,7 @@ impl WorkflowStore for SqlStore {
     }
 
     fn run_end_paused(&self, run: &ExecutionKey, by: &str) -> StoreResult<Option<Acted>> {
-        self.hot.write(|conn| execution_act::run_end_paused_in_txn(conn, run, by))
+        self.hot.write(|conn| workflow_runs::run_end_paused_in_txn(conn, run, by))
     }
 
     fn attention_list(

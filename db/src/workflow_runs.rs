@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use holdpoint_engine::definition::builtin;
+use holdpoint_engine::effect::Act;
 use holdpoint_engine::ids::ExecutionId;
 use holdpoint_engine::runs::Terms;
 use holdpoint_engine::scope::Scope;
@@ -14,9 +15,10 @@ use holdpoint_engine::wire::ExecutionKey;
 use crate::conn::Conn;
 use crate::execution_claim::key_row;
 use crate::execution_create::Resolved;
+use crate::outside::{self, Opened};
 use crate::sql::{Bind, binds};
 use crate::store::StoreResult;
-use crate::types::{Created, NewExecution, StoreError};
+use crate::types::{Acted, Created, NewExecution, StoreError};
 use crate::workflow_end::read_terms;
 
 /// Whether the end of such an execution is looked at: a workflow that somebody registered.
@@ -212,6 +214,24 @@ pub(crate) fn waits(conn: &mut Conn, key: &ExecutionKey) -> StoreResult<bool> {
     let row = conn
         .row("SELECT waits FROM workflow_runs WHERE tenant = ? AND project = ? AND run = ?", &key_row(key))?;
     row.map_or(Ok(false), |mut row| row.bool())
+}
+
+/// Ends a run because its workflow is held; `None` where it is over, or gone.
+pub(crate) fn run_end_paused_in_txn(
+    conn: &mut Conn,
+    run: &ExecutionKey,
+    by: &str,
+) -> StoreResult<Option<Acted>> {
+    let Some(locked) = outside::lock(conn, run)?.filter(|locked| !locked.status.is_terminal()) else {
+        return Ok(None);
+    };
+    let act = Act::EndPaused { by: by.to_owned() };
+    if let Some(holder) = locked.owner {
+        return outside::tell_holder(conn, &locked, holder, &act).map(Some);
+    }
+    let mut opened = Opened::load(conn, locked)?;
+    opened.act(&act);
+    opened.write(conn).map(Some)
 }
 
 /// When a run may begin that would at this time, as far as its secrets' balance goes.

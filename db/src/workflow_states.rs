@@ -114,7 +114,7 @@ fn read_attention(mut row: Row) -> StoreResult<AttentionRow> {
         state: row.word()?,
         execution: ExecutionId(row.id()?),
         reason: row.word()?,
-        error: Failure { kind: row.word()?, message: row.opt_text()?.unwrap_or_default() },
+        error: Failure::new(row.word()?, row.opt_text()?.unwrap_or_default()),
         attempt: row.int()?,
         failed_at: row.time()?,
     })

@@ -127,6 +127,11 @@ typed_id!(
     "apr"
 );
 typed_id!(
+    /// One schedule; another one that is made under the same name has another.
+    ScheduleId,
+    "sch"
+);
+typed_id!(
     /// One pass of a sweep.
     SweepId,
     "swp"

@@ -339,6 +339,36 @@ words!(
     }
 );
 
+words!(
+    /// What a schedule does about a tick while its run before is active.
+    Overlap,
+    "overlap policy",
+    {
+        /// Nothing is started.
+        Skip = "skip",
+        /// One tick waits for the end, further ones fall in with it.
+        Queue = "queue",
+        /// The run before is cancelled, then the next is started.
+        Cancel = "cancel",
+    }
+);
+
+words!(
+    /// Why a tick started nothing.
+    SkippedFor,
+    "reason for which a tick is skipped",
+    {
+        /// The run before is active.
+        Active = "active",
+        /// Another tick waits for the end of the run before.
+        Waiting = "waiting",
+        /// The workflow is paused, archived or in maintenance, or stopped after a final failure.
+        Workflow = "workflow",
+        /// There is no such definition or version.
+        UnknownDefinition = "unknown_definition",
+    }
+);
+
 /// A failure as callers see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Failure {
@@ -347,12 +377,20 @@ pub struct Failure {
     pub kind: ErrorType,
     /// One sentence for a person; never a secret, never empty.
     pub message: String,
+    /// The status of an HTTP answer to a workflow's call, where that is what failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
 }
 
 impl Failure {
     /// A failure of this type.
     pub fn new(kind: ErrorType, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+        Self { kind, message: message.into(), status: None }
+    }
+
+    /// The same, of an HTTP answer with this status.
+    pub fn with_status(self, status: u16) -> Self {
+        Self { status: Some(status), ..self }
     }
 }
 

@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use super::expression::{Expression, Template};
 use crate::definition::{Reference, Retry};
-use crate::status::{DefinitionKind, EffectClass};
+use crate::schedule::CatchUp;
+use crate::status::{DefinitionKind, EffectClass, Overlap};
 
 /// A workflow, checked whole.
 #[derive(Debug)]
@@ -64,6 +65,10 @@ pub struct Settings {
     pub one_at_a_time: bool,
     /// How often a run that failed for the network, a rate limit or a timeout is repeated.
     pub retries: u32,
+    /// What `schedule` does about a tick while the run before is active.
+    pub overlap: Overlap,
+    /// Which ticks of `schedule` are made up for when they come late.
+    pub catch_up: CatchUp,
 }
 
 /// The runs after the first that a workflow has, where it names nothing.
@@ -71,7 +76,12 @@ pub const RUN_RETRIES: u32 = 5;
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { one_at_a_time: false, retries: RUN_RETRIES }
+        Self {
+            one_at_a_time: false,
+            retries: RUN_RETRIES,
+            overlap: Overlap::Skip,
+            catch_up: CatchUp::default(),
+        }
     }
 }
 
