@@ -22,7 +22,7 @@ pub(crate) fn pins(
 ) -> StoreResult<HashMap<usize, String>> {
     let mut pins = HashMap::new();
     for (at, new) in batch.iter().enumerate() {
-        let Some(Resolved { version, refers }) = &resolved[at] else { continue };
+        let Some(Resolved { version, refers, .. }) = &resolved[at] else { continue };
         let found = match (&new.extras.pins, refers) {
             (Some(inherited), _) => inherited.clone(),
             (None, Some(refers)) => {
