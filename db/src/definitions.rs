@@ -3,11 +3,12 @@
 
 use std::collections::BTreeSet;
 
-use holdpoint_engine::definition::{Reference, parse_agent};
+use holdpoint_engine::definition::parse_agent;
 use holdpoint_engine::digest::sha256_hex;
 use holdpoint_engine::runs::Terms;
 use holdpoint_engine::scope::Scope;
 use holdpoint_engine::status::DefinitionKind;
+use holdpoint_engine::team::Named;
 
 use crate::conn::Conn;
 use crate::row::Row;
@@ -98,8 +99,8 @@ pub(crate) fn definition_put_in_txn(
 /// The agents that a document names, as the start that pins them reads them.
 fn refers(kind: DefinitionKind, document: &str) -> Option<String> {
     let agent = Some(document).filter(|_| kind == DefinitionKind::Agent).map(parse_agent)?.ok()?;
-    let references: BTreeSet<Reference> =
-        agent.references().into_iter().map(|(_, reference)| reference).collect();
+    let references: BTreeSet<Named> =
+        agent.references().into_iter().map(|(_, reference)| reference.into()).collect();
     if references.is_empty() { None } else { serde_json::to_string(&references).ok() }
 }
 
