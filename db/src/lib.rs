@@ -39,10 +39,12 @@ mod plans;
 mod pool;
 mod postgres;
 mod row;
+mod run_retry;
 mod session;
 mod sql;
 mod sql_events;
 mod sql_store;
+mod sql_workflows;
 mod sqlite;
 mod stale_expire;
 mod stats;
@@ -52,6 +54,11 @@ pub mod types;
 mod webhook_deliveries;
 pub mod webhook_types;
 mod webhooks;
+mod workflow_end;
+mod workflow_runs;
+mod workflow_states;
+pub mod workflow_store;
+pub mod workflow_types;
 
 pub use db::{Db, Hooks};
 pub use event_store::{EventStore, SUBSCRIPTIONS_AGE};
@@ -61,6 +68,8 @@ pub use store::{Store, StoreResult};
 pub use types::*;
 pub use webhook_types::*;
 pub use webhooks::MAX_WEBHOOKS;
+pub use workflow_store::WorkflowStore;
+pub use workflow_types::*;
 
 use serde::Deserialize;
 

@@ -8,7 +8,7 @@ use holdpoint_engine::effect::{Effect, Input};
 use holdpoint_perform::Origin;
 
 use crate::Worker;
-use crate::delegate::delegate;
+use crate::delegate::{child, delegate};
 use crate::session::Session;
 
 /// Performs one attempt and sends what came of it.
@@ -27,6 +27,7 @@ pub(crate) async fn perform(
     let began = Instant::now();
     let input = match effect {
         Effect::Delegate(effect) => delegate(worker, &origin.key, extras, effect).await,
+        Effect::Child(effect) => child(worker, &origin.key, extras, *effect).await,
         other => holdpoint_perform::perform(&worker.performer, other, &origin).await,
     };
     failpoint::hit("worker.effect.after");
