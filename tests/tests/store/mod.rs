@@ -13,6 +13,7 @@ mod kit;
 mod leases;
 mod outgoing;
 mod reads;
+mod schedules;
 mod stale;
 mod starts;
 mod sweeps;
