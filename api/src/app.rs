@@ -8,6 +8,7 @@ use holdpoint_db::{Acted, Db, Store, StoreResult, Tell};
 use holdpoint_engine::ids::SweepId;
 use holdpoint_engine::limits::Limits;
 use holdpoint_engine::wire::{ExecutionKey, Message, NewEvents};
+use holdpoint_engine::workflow::expression::Evaluator;
 use holdpoint_perform::Performer;
 use holdpoint_queue::{Outgoing, Queue, Route};
 use holdpoint_scheduler::{Relay, Sweeper};
@@ -31,6 +32,9 @@ pub struct App {
     pub relay: Relay,
     /// Seals what is for tools only; performs the effects of classic runs.
     pub performer: Arc<Performer>,
+    /// Compiles workflows' expressions; its calls block.
+    #[allow(dead_code, reason = "registering workflows reads it")]
+    pub evaluator: Arc<dyn Evaluator>,
     pub settings: Settings,
     pub limits: Limits,
     pub registry: prometheus::Registry,
@@ -71,6 +75,7 @@ impl App {
             queue_prefix: parts.queue_prefix,
             sweeper: parts.sweeper,
             performer: parts.performer,
+            evaluator: parts.evaluator,
             settings: parts.settings,
             limits: parts.limits,
             registry: parts.registry,

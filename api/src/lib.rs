@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use holdpoint_db::Db;
 use holdpoint_engine::limits::Limits;
+use holdpoint_engine::workflow::expression::Evaluator;
 use holdpoint_perform::Performer;
 use holdpoint_queue::Queue;
 use holdpoint_scheduler::Sweeper;
@@ -108,6 +109,8 @@ pub struct Parts {
     pub sweeper: Sweeper,
     /// Performs the effects of classic runs.
     pub performer: Arc<Performer>,
+    /// Evaluates workflows' expressions; its calls block.
+    pub evaluator: Arc<dyn Evaluator>,
     /// How it serves.
     pub settings: Settings,
     /// Limits on executions.

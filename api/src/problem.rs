@@ -83,6 +83,8 @@ codes! {
     ScheduleOwned = "schedule_owned", CONFLICT, "The schedule belongs to a workflow";
     /// The call may still be under way.
     NotSettled = "not_settled", CONFLICT, "The call may still be under way";
+    /// Another report was taken, or the attempt is over.
+    TaskConflict = "task_conflict", CONFLICT, "The task is not open to this report";
     /// Undecided, and it expired or its execution ended.
     ApprovalClosed = "approval_closed", GONE, "The approval can no longer be decided";
     /// A body that is no JSON by its content type.

@@ -30,6 +30,8 @@ pub struct Configuration {
     pub worker: holdpoint_worker::Settings,
     /// What calls to models and tools may reach, and with which secrets.
     pub outbound: holdpoint_perform::Settings,
+    /// How workflows' expressions are evaluated.
+    pub expressions: holdpoint_perform::expressions::Settings,
     /// When sweeps run.
     pub scheduler: holdpoint_scheduler::Settings,
     /// Limits on executions.

@@ -23,11 +23,14 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use crate::commands::CommandLine;
+use crate::commands::{Command, CommandLine};
 use crate::usage::Usage;
 
 fn main() -> ExitCode {
     let line = CommandLine::parse();
+    if let Command::EvaluateExpressions = line.command {
+        return expressions();
+    }
     let json = line.output.json;
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -39,6 +42,14 @@ fn main() -> ExitCode {
     match ended {
         Ok(code) => code,
         Err(error) => failed(&error, json),
+    }
+}
+
+/// A child for expressions: one thread, no runtime, nothing that a program could get at.
+fn expressions() -> ExitCode {
+    match holdpoint_perform::expressions::serve() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error.into(), false),
     }
 }
 

@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use holdpoint_db::{Db, Hooks, Store};
+use holdpoint_engine::workflow::expression::Evaluator;
 use holdpoint_perform::Performer;
+use holdpoint_perform::expressions::Expressions;
 use holdpoint_queue::Queue;
 use holdpoint_scheduler::Sweeper;
 use prometheus::Registry;
@@ -35,6 +37,8 @@ pub struct Foundation {
     pub queue: Arc<dyn Queue>,
     /// Performs effects, for every role that does.
     pub performer: Arc<Performer>,
+    /// Evaluates workflows' expressions, for every role that does.
+    pub evaluator: Arc<dyn Evaluator>,
     /// Carries out sweeps, for every role that does.
     pub sweeper: Sweeper,
     /// Everything that `/metrics` shows.
@@ -71,7 +75,9 @@ impl Foundation {
         let sweeper = Sweeper::new(db.clone(), Arc::clone(&queue), settings, &registry);
         let performer = Performer::new(&configuration.outbound, configuration.limits.value_bytes);
         let performer = Arc::new(performer.map_err(anyhow::Error::msg)?);
-        Ok(Self { configuration, db, queue, performer, sweeper, registry })
+        let evaluator = Expressions::new(&configuration.expressions, configuration.limits.value_bytes);
+        let evaluator = Arc::new(evaluator);
+        Ok(Self { configuration, db, queue, performer, evaluator, sweeper, registry })
     }
 
     /// Waits until `migrate` has run: roles and it may be started together. `false` if it was

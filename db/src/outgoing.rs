@@ -225,7 +225,7 @@ fn read_reply(mut row: Row) -> StoreResult<OutgoingReply> {
     let output =
         row.opt_text()?.map(serde_json::value::RawValue::from_string).transpose().map_err(corrupt)?;
     let (kind, message) = (row.opt_word()?, row.opt_text()?);
-    let error = kind.zip(message).map(|(kind, message)| Failure { kind, message });
+    let error = kind.zip(message).map(|(kind, message)| Failure::new(kind, message));
     let data = Finished { execution_id: id, status, reason, output, error };
     // No event's number is negative: the reply's id is its own.
     Ok(OutgoingReply { id: EventId::of(id, -row_of.seq, at), row: row_of, at, to, data })

@@ -134,6 +134,11 @@ impl Opened {
         }
     }
 
+    /// What came makes nobody look at it: it is ready when it was to be.
+    pub(crate) fn stay(&mut self) {
+        self.stays = !self.had_acts;
+    }
+
     /// What came is for readers: it stays where it is, and says so where that looks otherwise.
     pub(crate) fn leave_suspended(&mut self) {
         self.stays = !self.had_acts;

@@ -48,7 +48,8 @@ pub trait Store: EventStore + ScheduleStore {
     ) -> StoreResult<Option<Claimed>>;
     /// Gives leases back without a commit: ready at once. Those that are not ours are left.
     fn execution_release(&self, session: SessionId, keys: &[ExecutionKey]) -> StoreResult<()>;
-    /// Cancel, pause, resume, resolve: at once where nobody holds it, else into its inbox.
+    /// Cancel, pause, resume, resolve, signals and reports of workers elsewhere: at once where
+    /// nobody holds it, else into its inbox.
     fn execution_act(
         &self,
         scope: &Scope,
@@ -168,11 +169,12 @@ pub trait Store: EventStore + ScheduleStore {
         command: &CommandKey,
         request: &DecideRequest,
     ) -> StoreResult<Commanded<Decided>>;
-    /// Cancels, and notes the command that asked for it in the same transaction.
-    fn command_cancel(
+    /// Acts, and notes the command that asked for it in the same transaction.
+    fn command_act(
         &self,
         key: &ExecutionKey,
         command: &CommandKey,
+        act: &ActRequest,
         by: &str,
         end_user: Option<&str>,
     ) -> Result<Commanded<Acted>, ActError>;

@@ -414,6 +414,33 @@ pub enum ActRequest {
         /// What the tool answered, as JSON.
         result: Option<String>,
     },
+    /// An event for it.
+    Signal {
+        /// The signal's name.
+        name: String,
+        /// The sender's id of it: one that came before changes nothing.
+        id: Option<String>,
+        /// A CloudEvent, as JSON.
+        event: String,
+        /// How many signals may come in all.
+        limit: usize,
+    },
+    /// A worker elsewhere is done with a task.
+    Report {
+        /// The task's step.
+        step: i32,
+        /// The attempt that it was given; the last one if it names none.
+        attempt: Option<u32>,
+        /// What came of it, as JSON, or why it was not done.
+        outcome: Result<String, Failure>,
+    },
+    /// A worker elsewhere is still at a task.
+    Heartbeat {
+        /// The task's step.
+        step: i32,
+        /// The attempt that it was given; the last one if it names none.
+        attempt: Option<u32>,
+    },
 }
 
 /// Whom to tell after an act was committed.

@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::definition::Retry;
 use crate::ids::{ApprovalId, ExecutionId};
 use crate::mcp::{ListedTool, SkippedTool};
 use crate::status::{ApprovalStatus, DefinitionKind, EffectClass, Failure, Outcome, Reason};
 use crate::team::Member;
-use crate::time::Timestamp;
+use crate::time::{Span, Timestamp};
 
 /// Raw JSON that is carried, not read.
 pub type Json = Box<RawValue>;
@@ -314,6 +315,24 @@ pub struct ToolCalled {
     pub arguments: Json,
     /// 1 and up.
     pub attempt: u32,
+    /// Where it is a task for a worker elsewhere: the terms on which it is given out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<QueueTerms>,
+}
+
+/// On what terms a task is given out to a worker elsewhere. They stand in the journal, so that
+/// whoever takes that worker's report needs no definition to judge it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueTerms {
+    /// The queue.
+    pub name: String,
+    /// How long the worker may be silent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heartbeat: Option<Span>,
+    /// What it means that the worker fell silent.
+    pub class: EffectClass,
+    /// How often it is tried.
+    pub retry: Retry,
 }
 
 /// Payload of `tool.completed`.

@@ -23,6 +23,7 @@ pub mod schedule;
 pub mod scope;
 pub mod status;
 pub mod strict_json;
+pub mod tasks;
 pub mod team;
 pub mod time;
 pub mod transcript;

@@ -14,6 +14,8 @@ pub struct Limits {
     pub journal_bytes: usize,
     /// Tool calls in one turn.
     pub calls_per_turn: usize,
+    /// Signals of one execution.
+    pub signals: usize,
     /// Labels of one execution.
     pub labels: usize,
     /// A label's key, in bytes.
@@ -39,6 +41,7 @@ impl Default for Limits {
             events: 50_000,
             journal_bytes: 64 * 1024 * 1024,
             calls_per_turn: 64,
+            signals: 1_000,
             labels: 32,
             label_key_bytes: 64,
             label_value_bytes: 256,

@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, HashSet};
 
 use crate::entry::{
-    ApprovalClosed, ApprovalDecided, ApprovalRequested, CorruptLine, DelegatedBy, Entry, Line,
-    SignalReceived, TaskHeartbeat, TaskPublished, ToolCall, ToolsListed, Usage,
+    ApprovalClosed, ApprovalDecided, ApprovalRequested, CorruptLine, DelegatedBy, Entry, Line, QueueTerms,
+    SignalReceived, TaskCancelled, TaskFailed, TaskHeartbeat, TaskPublished, ToolCall, ToolsListed, Usage,
 };
 use crate::ids::ExecutionId;
 use crate::mcp::List;
-use crate::status::{Outcome, Reason, Status};
+use crate::status::{Failure, Outcome, Reason, Status};
 use crate::team::Member;
 use crate::time::Timestamp;
 
@@ -87,6 +87,8 @@ pub struct ToolWork {
     pub gate_used: bool,
     /// The agent that asked for it; `None` for the one that the execution began with.
     pub asker: Option<Member>,
+    /// The terms of a task for a worker elsewhere.
+    pub queue: Option<QueueTerms>,
 }
 
 /// An open question of a child.
@@ -285,6 +287,7 @@ impl Run {
                         gate: None,
                         gate_used: false,
                         asker: self.speaker.clone(),
+                        queue: None,
                     };
                     self.steps.insert(call.step, Step::new(Work::Tool(work), StepState::Ready));
                 }
@@ -294,13 +297,11 @@ impl Run {
                 step.state = StepState::Calling;
                 if let Work::Tool(tool) = &mut step.work {
                     tool.gate_used = tool.gate.is_some();
+                    tool.queue.clone_from(&body.queue);
                 }
             }),
             Entry::ToolCompleted(body) => self.done(body.step, told_output(body.output.get())),
-            Entry::ToolFailed(body) => self.done(
-                body.step,
-                serde_json::json!({"error": body.error.message, "type": body.error.kind}).to_string(),
-            ),
+            Entry::ToolFailed(body) => self.done(body.step, told_failure(&body.error)),
             Entry::ToolDenied(body) => {
                 self.done(body.step, serde_json::json!({"denied": true, "reason": body.reason}).to_string())
             }
@@ -380,8 +381,12 @@ impl Run {
             Entry::ToolsListed(body) => self.listed(body),
             Entry::FlowState(_) | Entry::EventEmitted(_) | Entry::OutcomeAsked(_) => {}
             Entry::SignalReceived(body) => self.signals.push(body.clone()),
-            Entry::TaskFailed(body) => self.done(body.step, String::new()),
-            Entry::TaskCancelled(body) => self.done(body.step, String::new()),
+            Entry::TaskFailed(TaskFailed { step, .. }) | Entry::TaskCancelled(TaskCancelled { step, .. }) => {
+                // Where its call failed before, that is what a worker elsewhere is told again.
+                if self.steps.get(step).is_some_and(|step| !step.is_done()) {
+                    self.done(*step, String::new());
+                }
+            }
             Entry::TaskPublished(TaskPublished { step, due, .. })
             | Entry::TaskHeartbeat(TaskHeartbeat { step, due, .. }) => {
                 self.change(*step, |step| step.state = StepState::Awaiting { due: *due });
@@ -417,8 +422,13 @@ impl Run {
     }
 }
 
+/// What a failure is told as.
+pub(crate) fn told_failure(error: &Failure) -> String {
+    serde_json::json!({"error": error.message, "type": error.kind}).to_string()
+}
+
 /// A text answer reaches the model as text, any other JSON as it is.
-fn told_output(output: &str) -> String {
+pub(crate) fn told_output(output: &str) -> String {
     serde_json::from_str::<String>(output).unwrap_or_else(|_| output.to_owned())
 }
 

@@ -363,12 +363,20 @@ pub struct Failure {
     pub kind: ErrorType,
     /// One sentence for a person; never a secret, never empty.
     pub message: String,
+    /// The status of an HTTP answer to a workflow's call, where that is what failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
 }
 
 impl Failure {
     /// A failure of this type.
     pub fn new(kind: ErrorType, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+        Self { kind, message: message.into(), status: None }
+    }
+
+    /// The same, of an HTTP answer with this status.
+    pub fn with_status(self, status: u16) -> Self {
+        Self { status: Some(status), ..self }
     }
 }
 

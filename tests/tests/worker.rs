@@ -70,6 +70,7 @@ impl Bench {
             sweeper,
             settings: Default::default(),
             performer: Arc::new(Performer::new(&outbound, Limits::default().value_bytes).unwrap()),
+            evaluator: Arc::new(holdpoint_perform::expressions::Unguarded::default()),
             limits: Limits::default(),
         };
         let token = stop.clone();

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use holdpoint_db::Db;
 use holdpoint_engine::limits::Limits;
+use holdpoint_engine::workflow::expression::Evaluator;
 use holdpoint_perform::Performer;
 use holdpoint_queue::Queue;
 use holdpoint_scheduler::{Relay, Sweeper};
@@ -44,6 +45,8 @@ pub struct Parts {
     pub settings: Settings,
     /// Performs effects.
     pub performer: Arc<Performer>,
+    /// Evaluates workflows' expressions; its calls block.
+    pub evaluator: Arc<dyn Evaluator>,
     /// Limits on executions.
     pub limits: Limits,
 }
@@ -58,6 +61,8 @@ struct Worker {
     limits: Limits,
     definitions: Definitions,
     performer: Arc<Performer>,
+    #[allow(dead_code, reason = "the interpreter of workflows reads it")]
+    evaluator: Arc<dyn Evaluator>,
     metrics: Metrics,
     /// SIGTERM came: nothing new is begun.
     stop: CancellationToken,
@@ -75,6 +80,7 @@ pub async fn run(
     parts.settings.check()?;
     let worker = Arc::new(Worker {
         performer: parts.performer,
+        evaluator: parts.evaluator,
         metrics: Metrics::new(registry),
         definitions: Definitions::new(parts.db.clone()),
         relay: Relay::new(parts.db.clone(), Arc::clone(&parts.queue)),

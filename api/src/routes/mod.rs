@@ -32,11 +32,13 @@ mod list;
 mod parked;
 mod route;
 mod schedules;
+pub(crate) mod signals;
 pub(crate) mod start;
 pub(crate) mod start_body;
 mod steps;
 mod stream;
 mod sweeps;
+pub(crate) mod tasks;
 mod webhooks;
 
 pub(crate) use approvals_decide::ItemBody as DecisionItemBody;
@@ -63,7 +65,21 @@ pub fn table() -> Vec<Route> {
         Route::post("/v1/executions/{id}/cancel", Submit, acts::cancel, acts::cancel_doc),
         Route::post("/v1/executions/{id}/pause", Submit, acts::pause, acts::pause_doc),
         Route::post("/v1/executions/{id}/resume", Submit, acts::resume, acts::resume_doc),
+        Route::post("/v1/executions/{id}/signals/{name}", Submit, signals::handle, signals::doc),
         Route::post("/v1/executions/{id}/steps/{step}/resolve", Decide, acts::resolve, acts::resolve_doc),
+        Route::post(
+            "/v1/executions/{id}/steps/{step}/complete",
+            Submit,
+            tasks::complete,
+            tasks::complete_doc,
+        ),
+        Route::post("/v1/executions/{id}/steps/{step}/fail", Submit, tasks::fail, tasks::fail_doc),
+        Route::post(
+            "/v1/executions/{id}/steps/{step}/heartbeat",
+            Submit,
+            tasks::heartbeat,
+            tasks::heartbeat_doc,
+        ),
         Route::get(
             "/v1/executions/{id}/approvals",
             Read,

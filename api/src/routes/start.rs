@@ -95,7 +95,8 @@ pub fn idempotency(headers: &HeaderMap, raw: &[u8]) -> Answer<Option<Idempotency
     Ok(key.map(|key| Idempotency { key: Some(key), body_digest: sha256_hex(raw) }))
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Answer<Option<String>> {
+/// The header `Idempotency-Key`, checked.
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Answer<Option<String>> {
     let Some(value) = headers.get("idempotency-key") else {
         return Ok(None);
     };

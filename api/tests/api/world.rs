@@ -63,6 +63,7 @@ impl World {
             queue_prefix,
             sweeper,
             performer,
+            evaluator: Arc::new(holdpoint_perform::expressions::Unguarded::default()),
             settings,
             limits,
             registry,

@@ -90,6 +90,9 @@ pub enum Command {
     Bench(bench::Arguments),
     /// Ask a URL and succeed if it answers 2xx (for containers without curl)
     Healthcheck(healthcheck::Arguments),
+    /// Evaluate expressions for the process that started this one
+    #[command(hide = true)]
+    EvaluateExpressions,
 }
 
 /// Runs the command that the caller named.
@@ -114,6 +117,7 @@ pub async fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Webhooks(arguments) => webhooks::run(arguments, output).await,
         Command::Bench(arguments) => bench::run(arguments, output).await,
         Command::Healthcheck(arguments) => healthcheck::run(arguments).await,
+        Command::EvaluateExpressions => unreachable!("main serves it without a runtime"),
     }
 }
 
@@ -153,6 +157,7 @@ mod tests {
             "executions cancel exe_1",
             "executions pause exe_1",
             "executions resume exe_1",
+            "executions signal exe_1 order.paid --data {} --idempotency-key k1",
             "executions steps exe_1",
             "executions resolve exe_1 3 did-not-happen",
             "executions why exe_1 --json",

@@ -74,7 +74,7 @@ fn is_network(text: &str) -> bool {
 }
 
 fn check_numbers(configuration: &Configuration) -> Result<(), Usage> {
-    let Configuration { database, queue, api, scheduler, limits, .. } = configuration;
+    let Configuration { database, queue, api, expressions, scheduler, limits, .. } = configuration;
     let at_least_one = [
         ("database.hot_connections", u64::from(database.hot_connections)),
         ("database.read_connections", u64::from(database.read_connections)),
@@ -92,6 +92,7 @@ fn check_numbers(configuration: &Configuration) -> Result<(), Usage> {
         ("api.commands_prefetch", u64::from(api.commands_prefetch)),
         ("api.keep_alive_ms", api.keep_alive_ms),
         ("api.stream_poll_ms", api.stream_poll_ms),
+        ("expressions.processes", expressions.processes as u64),
         ("scheduler.stale_period_ms", scheduler.stale_period_ms),
         ("scheduler.stuck_period_ms", scheduler.stuck_period_ms),
         ("scheduler.timers_period_ms", scheduler.timers_period_ms),

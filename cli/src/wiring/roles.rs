@@ -30,6 +30,7 @@ pub async fn api(
         sweeper: foundation.sweeper.clone(),
         settings: foundation.configuration.api.clone(),
         performer: Arc::clone(&foundation.performer),
+        evaluator: Arc::clone(&foundation.evaluator),
         limits: limits(foundation),
         registry: foundation.registry.clone(),
     };
@@ -45,6 +46,7 @@ pub async fn worker(foundation: &Foundation, stop: &CancellationToken) -> anyhow
         sweeper: foundation.sweeper.clone(),
         settings: foundation.configuration.worker.clone(),
         performer: Arc::clone(&foundation.performer),
+        evaluator: Arc::clone(&foundation.evaluator),
         limits: limits(foundation),
     };
     tracing::info!(slots = parts.settings.slots, "working");

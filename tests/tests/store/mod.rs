@@ -14,6 +14,7 @@ mod leases;
 mod outgoing;
 mod reads;
 mod schedules;
+mod signals;
 mod stale;
 mod starts;
 mod sweeps;
