@@ -17,6 +17,7 @@ mod start;
 mod sweeps;
 mod webhooks;
 mod worker;
+mod workflows;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -78,6 +79,8 @@ pub enum Command {
     Approvals(approvals::Arguments),
     /// Register and show agents
     Agents(agents::Arguments),
+    /// Register and show workflows
+    Workflows(workflows::Arguments),
     /// List, show, take in again and discard messages that could not be carried out
     Parked(parked::Arguments),
     /// Run and list sweeps
@@ -111,6 +114,7 @@ pub async fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Executions(arguments) => executions::run(arguments, output).await,
         Command::Approvals(arguments) => approvals::run(arguments, output).await,
         Command::Agents(arguments) => agents::run(arguments, output).await,
+        Command::Workflows(arguments) => workflows::run(arguments, output).await,
         Command::Parked(arguments) => parked::run(arguments, &line.sources, output).await,
         Command::Sweeps(arguments) => sweeps::run(arguments, output).await,
         Command::Events(arguments) => events::run(arguments, output).await,

@@ -11,7 +11,7 @@ pub(crate) mod jq;
 mod read;
 
 pub use check::MAX_ERRORS;
-pub use read::{MAX_DOCUMENT, WorkflowError};
+pub use read::{MAX_DOCUMENT, WorkflowError, error_at, to_value};
 
 /// The prefix of the error types that the specification defines.
 pub const ERRORS: &str = "https://serverlessworkflow.io/spec/1.0.0/errors/";
