@@ -3,7 +3,10 @@
 //! interpreter over it.
 
 pub mod document;
+pub mod duration;
 pub mod expression;
+pub mod fault;
+pub mod state;
 
 /// The prefix of the error types that the specification defines.
 pub const ERRORS: &str = "https://serverlessworkflow.io/spec/1.0.0/errors/";
