@@ -14,6 +14,8 @@ use serde_json::{Map, Value, json};
 
 use crate::openapi::Operation;
 use crate::producers::{ACCEPTED, CancelBody, REJECTED};
+use crate::routes::signals::SignalBody;
+use crate::routes::tasks::{TaskCompleteBody, TaskFailBody, TaskHeartbeatBody};
 use crate::routes::{DecisionItemBody, Shared, StartBody};
 use crate::view;
 
@@ -23,7 +25,19 @@ repeat a command with the same `id` and `source` until `accepted` or `rejected` 
 of events. Tenant and project come from the key in `data.api_key` or in the header `authorization`.";
 
 const EVENTS_ABOUT: &str = "A topic exchange: bind a queue of your own. Only projects that enabled it are \
-told of; in order for each execution. A full stop in a tenant's name is written `%2E`.";
+told of; in order for each execution. Events that workflows emit leave as they are, with the kind `event` \
+and the event `emitted`. A full stop in a tenant's name is written `%2E`.";
+
+/// The schemas of what commands have as `data`.
+const BODIES: [&str; 7] = [
+    "StartBody",
+    "DecisionItemBody",
+    "CancelBody",
+    "SignalBody",
+    "TaskCompleteBody",
+    "TaskFailBody",
+    "TaskHeartbeatBody",
+];
 
 /// `GET /asyncapi.json`.
 pub async fn handle(State(app): Shared) -> Response {
@@ -64,7 +78,7 @@ pub fn document(prefix: &str) -> Value {
                 "description": EVENTS_ABOUT,
                 "parameters": {
                     "tenant": {"description": "The tenant's name."},
-                    "kind": {"enum": ["execution", "approval"]},
+                    "kind": {"enum": ["execution", "approval", "event"]},
                     "event": {"description": "What happened, such as `completed`."},
                 },
                 "messages": named(&events),
@@ -141,7 +155,7 @@ impl Writer {
     /// All schemas that were referred to; a command's data may hold the credential.
     fn schemas(mut self) -> Map<String, Value> {
         let mut taken = self.taken.take_definitions(true);
-        for body in ["StartBody", "DecisionItemBody", "CancelBody"] {
+        for body in BODIES {
             if let Some(properties) = taken.get_mut(body).and_then(|body| body["properties"].as_object_mut())
             {
                 let about = "An API key, where the header `authorization` has none.";
@@ -157,11 +171,19 @@ impl Writer {
         let start = self.taken.subschema_for::<StartBody>();
         let decide = self.taken.subschema_for::<DecisionItemBody>();
         let cancel = self.taken.subschema_for::<CancelBody>();
+        let signal = self.taken.subschema_for::<SignalBody>();
+        let complete = self.taken.subschema_for::<TaskCompleteBody>();
+        let fail = self.taken.subschema_for::<TaskFailBody>();
+        let heartbeat = self.taken.subschema_for::<TaskHeartbeatBody>();
         let mut all = Vec::new();
         for (kind, data) in [
             ("holdpoint.execution.start.v1", start),
             ("holdpoint.approval.decide.v1", decide),
             ("holdpoint.execution.cancel.v1", cancel),
+            ("holdpoint.signal.deliver.v1", signal),
+            ("holdpoint.task.complete.v1", complete),
+            ("holdpoint.task.fail.v1", fail),
+            ("holdpoint.task.heartbeat.v1", heartbeat),
         ] {
             let text = json!({"type": "string", "minLength": 1, "maxLength": 255});
             let mut properties = json!({
@@ -277,7 +299,7 @@ mod tests {
     #[test]
     fn a_credential_may_stand_in_every_command() {
         let document = document("p");
-        for body in ["StartBody", "DecisionItemBody", "CancelBody"] {
+        for body in BODIES {
             let schema = &document["components"]["schemas"][body];
             assert!(schema["properties"]["api_key"].is_object(), "{body}");
         }

@@ -84,7 +84,7 @@ pub(crate) fn settle(
         firsts.insert((scope, command), *at);
         match &answers[*at] {
             Created::New { .. } => {}
-            Created::Existing { id, .. } => point_to(conn, scope, command, *id)?,
+            Created::Existing { id, .. } | Created::Coalesced { id } => point_to(conn, scope, command, *id)?,
             _ => forget(conn, scope, command)?,
         }
     }
@@ -198,11 +198,12 @@ pub(crate) fn command_decide_in_txn(
     Ok(Commanded::Now(decided))
 }
 
-/// One transaction's work: the cancel and its note, or what it was before.
-pub(crate) fn command_cancel_in_txn(
+/// One transaction's work: the act and its note, or what it was before.
+pub(crate) fn command_act_in_txn(
     conn: &mut Conn,
     key: &ExecutionKey,
     command: &CommandKey,
+    request: &ActRequest,
     by: &str,
     end_user: Option<&str>,
 ) -> Result<Commanded<Acted>, ActError> {
@@ -210,7 +211,7 @@ pub(crate) fn command_cancel_in_txn(
         return Ok(Commanded::Before(execution));
     }
     // Refused, the transaction is rolled back, and the note with it.
-    Ok(Commanded::Now(execution_act_in_txn(conn, key, &ActRequest::Cancel, by, end_user)?))
+    Ok(Commanded::Now(execution_act_in_txn(conn, key, request, by, end_user)?))
 }
 
 /// One more attempt of a message; how many there were, with this one.

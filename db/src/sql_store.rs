@@ -352,14 +352,15 @@ impl Store for SqlStore {
         self.hot.write(|conn| commands::command_decide_in_txn(conn, scope, command, request))
     }
 
-    fn command_cancel(
+    fn command_act(
         &self,
         key: &ExecutionKey,
         command: &CommandKey,
+        act: &ActRequest,
         by: &str,
         end_user: Option<&str>,
     ) -> Result<Commanded<Acted>, ActError> {
-        self.hot.write(|conn| commands::command_cancel_in_txn(conn, key, command, by, end_user))
+        self.hot.write(|conn| commands::command_act_in_txn(conn, key, command, act, by, end_user))
     }
 
     fn command_attempt(&self, message: &str) -> StoreResult<i32> {

@@ -10,14 +10,16 @@ use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::wire::{ExecutionKey, SweepKind};
 
 use crate::event_store::EventStore;
+use crate::schedule_store::ScheduleStore;
 use crate::types::*;
+use crate::workflow_store::WorkflowStore;
 
 /// What every method answers, unless it says more.
 pub type StoreResult<T> = Result<T, StoreError>;
 
 /// Whole transactions. Every change of an execution locks its row first, or is one guarded
 /// statement on it. Batches answer item by item, in the order given.
-pub trait Store: EventStore {
+pub trait Store: EventStore + ScheduleStore + WorkflowStore {
     /// The database's time; also the check that it answers.
     fn now(&self) -> StoreResult<Timestamp>;
     /// Brings the schema up to date; the names of the migrations that ran.
@@ -47,7 +49,8 @@ pub trait Store: EventStore {
     ) -> StoreResult<Option<Claimed>>;
     /// Gives leases back without a commit: ready at once. Those that are not ours are left.
     fn execution_release(&self, session: SessionId, keys: &[ExecutionKey]) -> StoreResult<()>;
-    /// Cancel, pause, resume, resolve: at once where nobody holds it, else into its inbox.
+    /// Cancel, pause, resume, resolve, signals and reports of workers elsewhere: at once where
+    /// nobody holds it, else into its inbox.
     fn execution_act(
         &self,
         scope: &Scope,
@@ -167,11 +170,12 @@ pub trait Store: EventStore {
         command: &CommandKey,
         request: &DecideRequest,
     ) -> StoreResult<Commanded<Decided>>;
-    /// Cancels, and notes the command that asked for it in the same transaction.
-    fn command_cancel(
+    /// Acts, and notes the command that asked for it in the same transaction.
+    fn command_act(
         &self,
         key: &ExecutionKey,
         command: &CommandKey,
+        act: &ActRequest,
         by: &str,
         end_user: Option<&str>,
     ) -> Result<Commanded<Acted>, ActError>;

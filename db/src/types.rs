@@ -11,7 +11,9 @@ use holdpoint_engine::ids::{ApprovalId, ExecutionId, KeyId, ParkedId, SessionId,
 use holdpoint_engine::limits::Limits;
 use holdpoint_engine::outside::Refusal;
 use holdpoint_engine::scope::Scope;
-use holdpoint_engine::status::{ApprovalStatus, DefinitionKind, Failure, Outcome, Reason, RunType, Status};
+use holdpoint_engine::status::{
+    ApprovalStatus, DefinitionKind, Failure, Outcome, Reason, RunType, Status, WorkflowState,
+};
 use holdpoint_engine::team::Pins;
 use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::wire::{ExecutionKey, SweepKind};
@@ -94,6 +96,8 @@ pub struct Extras {
     pub pins: Option<Pins>,
     /// The agent that its conversation was with last, if that was another one; read only.
     pub active_agent: Option<String>,
+    /// A tick of a schedule made it: its end is noted there. Not read back.
+    pub scheduled: bool,
 }
 
 /// When and where the user is, as their client says.
@@ -188,6 +192,16 @@ pub enum Created {
     Mismatch,
     /// No such definition or version.
     UnknownDefinition,
+    /// One run of the workflow goes on at a time: this start is that of the run that waits.
+    Coalesced {
+        /// Which.
+        id: ExecutionId,
+    },
+    /// The workflow is not active.
+    WorkflowNotActive {
+        /// How it stands.
+        state: WorkflowState,
+    },
     /// The conversation is another end user's.
     UnknownConversation,
     /// The conversation has a message of this id, or the start names it twice.
@@ -411,6 +425,33 @@ pub enum ActRequest {
         outcome: Outcome,
         /// What the tool answered, as JSON.
         result: Option<String>,
+    },
+    /// An event for it.
+    Signal {
+        /// The signal's name.
+        name: String,
+        /// The sender's id of it: one that came before changes nothing.
+        id: Option<String>,
+        /// A CloudEvent, as JSON.
+        event: String,
+        /// How many signals may come in all.
+        limit: usize,
+    },
+    /// A worker elsewhere is done with a task.
+    Report {
+        /// The task's step.
+        step: i32,
+        /// The attempt that it was given; the last one if it names none.
+        attempt: Option<u32>,
+        /// What came of it, as JSON, or why it was not done.
+        outcome: Result<String, Failure>,
+    },
+    /// A worker elsewhere is still at a task.
+    Heartbeat {
+        /// The task's step.
+        step: i32,
+        /// The attempt that it was given; the last one if it names none.
+        attempt: Option<u32>,
     },
 }
 

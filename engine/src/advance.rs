@@ -5,6 +5,7 @@
 //! The story of one call: take in what came, begin or resume, go on as far as possible,
 //! say what to wait for.
 
+mod awaiting;
 mod mcp;
 mod workflow;
 
@@ -251,7 +252,8 @@ impl<'a> Turn<'a> {
             Input::Returned { step, output } => self.tool_returned(step, output),
             Input::Listed { step, tools } => self.listed(step, tools),
             Input::Delegated { step, child } => self.delegated(step, child),
-            Input::Published { .. } | Input::Reconciled { .. } => {}
+            Input::Published { step } => self.published(step),
+            Input::Reconciled { .. } => {}
             Input::Failed { step, failure, retry_after, certainty } => {
                 self.attempt_failed(step, failure, retry_after, certainty);
             }
@@ -608,6 +610,7 @@ impl<'a> Turn<'a> {
         if self.ended() || self.run.paused || self.draining {
             return;
         }
+        self.lose_silent();
         match self.pinned.definition.as_ref() {
             Definition::Noop { steps } => self.noop(*steps),
             Definition::Agent(_) => {
@@ -748,6 +751,7 @@ impl<'a> Turn<'a> {
             tool: work.tool,
             arguments: raw(&work.arguments),
             attempt,
+            queue: None,
         }));
         self.effects.push(effect);
     }
@@ -806,12 +810,18 @@ impl<'a> Turn<'a> {
         if self.again {
             return Next::Again;
         }
-        let retry_at = self.earliest_retry();
         if matches!(self.pinned.definition.as_ref(), Definition::Workflow(_)) {
-            return self.flow_next(retry_at);
+            return self.flow_next();
         }
+        let retry_at = self.earliest_due();
         if self.run.calling().next().is_some() {
             return Next::Wait { until: if self.run.paused { None } else { retry_at } };
+        }
+        if let Some(by) = self.run.ending.clone() {
+            let entries = outside::end_paused(self.run, &by);
+            self.push_all(entries);
+            self.effects.clear();
+            return Next::End;
         }
         if self.draining {
             return Next::Release;
@@ -826,6 +836,10 @@ impl<'a> Turn<'a> {
         self.suspend(retry_at)
     }
 
+    fn earliest_due(&self) -> Option<Timestamp> {
+        self.earliest_retry().into_iter().chain(self.earliest_loss()).min()
+    }
+
     fn earliest_retry(&self) -> Option<Timestamp> {
         let retries = self.run.steps.values().filter_map(|step| match step.state {
             StepState::Retrying { at } => Some(at),
@@ -835,8 +849,8 @@ impl<'a> Turn<'a> {
     }
 
     /// An undecided approval is told before an unknown outcome, that before a retry, and that
-    /// before the end of a child, which comes as a signal.
-    fn suspend(&mut self, retry_at: Option<Timestamp>) -> Next {
+    /// before the end of a child or of a queue's task, which comes as a signal.
+    fn suspend(&mut self, due: Option<Timestamp>) -> Next {
         let own = self.run.asking().map(|(_, tool)| tool.call_id.clone());
         let tool_call_ids: Vec<String> = own.chain(self.run.children_ask.keys().cloned()).collect();
         let unknown = |step: &Step| matches!(step.state, StepState::Unknown { .. });
@@ -848,18 +862,15 @@ impl<'a> Turn<'a> {
             Reason::OutcomeUnknown
         } else if matches!(self.pinned.definition.as_ref(), Definition::Workflow(_)) {
             self.flow_reason()
-        } else if retry_at.is_none() && self.run.children().next().is_some() {
+        } else if self.earliest_retry().is_none()
+            && (self.run.children().next().is_some() || self.is_awaiting())
+        {
             Reason::Signal
         } else {
             Reason::Retry
         };
-        self.push(Entry::ExecutionSuspended(ExecutionSuspended {
-            reason,
-            until: retry_at,
-            tool_call_ids,
-            steps,
-        }));
-        Next::Suspend { reason, ready_at: retry_at }
+        self.push(Entry::ExecutionSuspended(ExecutionSuspended { reason, until: due, tool_call_ids, steps }));
+        Next::Suspend { reason, ready_at: due }
     }
 }
 

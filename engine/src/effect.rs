@@ -13,6 +13,7 @@ use crate::ids::ExecutionId;
 use crate::mcp::ListedTool;
 use crate::status::{DefinitionKind, EffectClass, Failure, Outcome};
 use crate::team::Member;
+use crate::time::Timestamp;
 use crate::workflow::document::HttpOutput;
 
 /// One thing to perform, after its intent was committed.
@@ -427,6 +428,11 @@ pub enum Act {
         /// The key that asked for it.
         by: String,
     },
+    /// End it at its next step, because its workflow is held.
+    EndPaused {
+        /// The key that asked for it.
+        by: String,
+    },
     /// Answer an unknown outcome.
     Resolve(OutcomeResolved),
     /// A child asks a person.
@@ -447,6 +453,8 @@ pub enum Act {
         step: i32,
         /// The attempt that it was given.
         attempt: u32,
+        /// When it said so.
+        at: Timestamp,
     },
 }
 
@@ -465,6 +473,8 @@ pub struct TaskReport {
     pub error: Option<Failure>,
     /// The key that said so.
     pub by: String,
+    /// When it said so.
+    pub at: Timestamp,
 }
 
 /// How a child ended, as its parent's step takes it.

@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::definition::Retry;
 use crate::ids::{ApprovalId, ExecutionId};
 use crate::mcp::{ListedTool, SkippedTool};
 use crate::status::{ApprovalStatus, DefinitionKind, EffectClass, Failure, Outcome, Reason};
 use crate::team::Member;
-use crate::time::Timestamp;
+use crate::time::{Span, Timestamp};
 use crate::workflow::state::State;
 
 /// Raw JSON that is carried, not read.
@@ -315,6 +316,24 @@ pub struct ToolCalled {
     pub arguments: Json,
     /// 1 and up.
     pub attempt: u32,
+    /// Where it is a task for a worker elsewhere: the terms on which it is given out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<QueueTerms>,
+}
+
+/// On what terms a task is given out to a worker elsewhere. They stand in the journal, so that
+/// whoever takes that worker's report needs no definition to judge it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueTerms {
+    /// The queue.
+    pub name: String,
+    /// How long the worker may be silent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heartbeat: Option<Span>,
+    /// What it means that the worker fell silent.
+    pub class: EffectClass,
+    /// How often it is tried.
+    pub retry: Retry,
 }
 
 /// Payload of `tool.completed`.
@@ -502,6 +521,9 @@ pub struct PauseChanged {
     pub paused: bool,
     /// The key that asked for it.
     pub by: String,
+    /// Its workflow was: it ends once nothing is under way any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ends: bool,
 }
 
 /// Payload of `step.completed`.

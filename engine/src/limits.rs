@@ -16,6 +16,8 @@ pub struct Limits {
     pub transitions: u64,
     /// Tool calls in one turn.
     pub calls_per_turn: usize,
+    /// Signals of one execution.
+    pub signals: usize,
     /// Labels of one execution.
     pub labels: usize,
     /// A label's key, in bytes.
@@ -42,6 +44,7 @@ impl Default for Limits {
             journal_bytes: 64 * 1024 * 1024,
             transitions: 10_000,
             calls_per_turn: 64,
+            signals: 1_000,
             labels: 32,
             label_key_bytes: 64,
             label_value_bytes: 256,

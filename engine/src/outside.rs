@@ -8,6 +8,7 @@ use crate::entry::{
 };
 use crate::run::{Run, StepState};
 use crate::status::{ApprovalStatus, Failure, Outcome, Reason};
+use crate::tasks;
 use crate::time::Timestamp;
 
 /// Why an act is refused; the execution is as it was.
@@ -27,6 +28,42 @@ pub enum Refusal {
         /// From when on it cannot be.
         settled_at: Timestamp,
     },
+    /// As many signals came as may.
+    #[error("the limit signals is {limit}; as many came")]
+    TooManySignals {
+        /// How many may come.
+        limit: usize,
+    },
+    /// The step is none that a worker elsewhere carries out.
+    #[error("step {step} is no task of a queue")]
+    NoTask {
+        /// Which.
+        step: i32,
+    },
+    /// The report was taken before: nothing is wrong.
+    #[error("attempt {attempt} of step {step} was reported so before")]
+    TaskDone {
+        /// Which.
+        step: i32,
+        /// Which attempt.
+        attempt: u32,
+    },
+    /// Another report was taken before, or the attempt is over.
+    #[error("step {step} is not open to this report: attempt {attempt} was the last, and it may be over")]
+    TaskConflict {
+        /// Which.
+        step: i32,
+        /// The attempt that was given out last.
+        attempt: u32,
+    },
+}
+
+/// Whether a signal may be taken: one that came before always may.
+pub fn check_signal(run: &Run, signal: &SignalReceived, limit: usize) -> Result<(), Refusal> {
+    if run.signals.len() < limit || is_known(run, signal) {
+        return Ok(());
+    }
+    Err(Refusal::TooManySignals { limit })
 }
 
 /// Whether a resolution may be taken now.
@@ -54,6 +91,11 @@ pub fn act(run: &Run, act: &Act) -> Vec<Entry> {
         Act::Cancel { by } => cancel(run, by),
         Act::Pause { by } => pause_changed(run, true, by),
         Act::Resume { by } => pause_changed(run, false, by),
+        Act::EndPaused { by } if run.calling().next().is_none() => end_paused(run, by),
+        Act::EndPaused { by } if run.ending.is_none() => {
+            vec![Entry::PauseChanged(PauseChanged { paused: true, by: by.clone(), ends: true })]
+        }
+        Act::EndPaused { .. } => Vec::new(),
         Act::Resolve(resolved) => resolve(run, resolved),
         Act::ChildAsked(asked) if awaits_child(run, asked.step) => {
             vec![Entry::ApprovalRequested(ApprovalRequested::clone(asked))]
@@ -67,17 +109,19 @@ pub fn act(run: &Run, act: &Act) -> Vec<Entry> {
         Act::ChildEnded(ended) => child_ended(run, ended),
         Act::ChildAsked(_) | Act::ChildDecided(_) | Act::ChildClosed(_) => Vec::new(),
         Act::Signal(signal) => signal_received(run, signal),
-        Act::TaskReported(_) | Act::TaskHeartbeat { .. } => Vec::new(),
+        Act::TaskReported(report) => tasks::reported(run, report),
+        Act::TaskHeartbeat { step, attempt, at } => tasks::heartbeat(run, *step, *attempt, *at),
     }
 }
 
 /// A signal that was sent again under its id is the one that came.
 fn signal_received(run: &Run, signal: &SignalReceived) -> Vec<Entry> {
+    if is_known(run, signal) { Vec::new() } else { vec![Entry::SignalReceived(signal.clone())] }
+}
+
+fn is_known(run: &Run, signal: &SignalReceived) -> bool {
     let known = |id: &String| run.signals.iter().any(|other| other.id.as_ref() == Some(id));
-    if signal.id.as_ref().is_some_and(known) {
-        return Vec::new();
-    }
-    vec![Entry::SignalReceived(signal.clone())]
+    signal.id.as_ref().is_some_and(known)
 }
 
 /// A child may be quicker than the line that names it, and its news may find the attempt
@@ -126,18 +170,24 @@ pub fn suspend_for_children(run: &Run) -> ExecutionSuspended {
 }
 
 fn pause_changed(run: &Run, paused: bool, by: &str) -> Vec<Entry> {
-    if run.paused == paused {
+    if run.paused == paused || run.ending.is_some() {
         return Vec::new();
     }
-    vec![Entry::PauseChanged(PauseChanged { paused, by: by.to_owned() })]
+    vec![Entry::PauseChanged(PauseChanged { paused, by: by.to_owned(), ends: false })]
 }
 
 fn cancel(run: &Run, by: &str) -> Vec<Entry> {
+    cancelled(run, Reason::Cancelled, by)
+}
+
+/// The end of a run whose workflow is held.
+pub fn end_paused(run: &Run, by: &str) -> Vec<Entry> {
+    cancelled(run, Reason::Paused, by)
+}
+
+fn cancelled(run: &Run, reason: Reason, by: &str) -> Vec<Entry> {
     let mut entries = close_approvals(run, ApprovalStatus::Cancelled);
-    entries.push(Entry::ExecutionCancelled(ExecutionCancelled {
-        reason: Reason::Cancelled,
-        by: Some(by.to_owned()),
-    }));
+    entries.push(Entry::ExecutionCancelled(ExecutionCancelled { reason, by: Some(by.to_owned()) }));
     entries
 }
 

@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, HashSet};
 
 use crate::entry::{
-    ApprovalClosed, ApprovalDecided, ApprovalRequested, CorruptLine, DelegatedBy, Entry, Line,
-    SignalReceived, TaskHeartbeat, TaskPublished, ToolCall, ToolsListed, Usage,
+    ApprovalClosed, ApprovalDecided, ApprovalRequested, CorruptLine, DelegatedBy, Entry, Line, QueueTerms,
+    SignalReceived, TaskCancelled, TaskFailed, TaskHeartbeat, TaskPublished, ToolCall, ToolsListed, Usage,
 };
 use crate::ids::ExecutionId;
 use crate::mcp::List;
-use crate::status::{DefinitionKind, Outcome, Reason, Status};
+use crate::status::{DefinitionKind, Failure, Outcome, Reason, Status};
 use crate::team::Member;
 use crate::time::Timestamp;
 use crate::workflow::state::Flow;
@@ -88,6 +88,8 @@ pub struct ToolWork {
     pub gate_used: bool,
     /// The agent that asked for it; `None` for the one that the execution began with.
     pub asker: Option<Member>,
+    /// The terms of a task for a worker elsewhere.
+    pub queue: Option<QueueTerms>,
 }
 
 /// An open question of a child.
@@ -159,6 +161,8 @@ pub struct Run {
     pub suspended: Option<Reason>,
     /// Whether a person paused it.
     pub paused: bool,
+    /// Who held its workflow: it ends once nothing is under way any more.
+    pub ending: Option<String>,
     /// How it ended.
     pub ended: Option<Status>,
     /// All steps by number.
@@ -266,7 +270,10 @@ impl Run {
             Entry::ExecutionCompleted(_) => self.ended = Some(Status::Completed),
             Entry::ExecutionFailed(_) => self.ended = Some(Status::Failed),
             Entry::ExecutionCancelled(_) => self.ended = Some(Status::Cancelled),
-            Entry::PauseChanged(body) => self.paused = body.paused,
+            Entry::PauseChanged(body) => {
+                self.paused = body.paused;
+                self.ending = body.ends.then(|| body.by.clone());
+            }
             Entry::ModelCalled(body) => {
                 let step = Step::new(Work::Model, StepState::Calling);
                 self.steps.insert(body.step, Step { attempt: body.attempt, ..step });
@@ -289,6 +296,7 @@ impl Run {
                         gate: None,
                         gate_used: false,
                         asker: self.speaker.clone(),
+                        queue: None,
                     };
                     self.steps.insert(call.step, Step::new(Work::Tool(work), StepState::Ready));
                 }
@@ -300,6 +308,7 @@ impl Run {
                     step.state = StepState::Calling;
                     if let Work::Tool(tool) = &mut step.work {
                         tool.gate_used = tool.gate.is_some();
+                        tool.queue.clone_from(&body.queue);
                     }
                 });
             }
@@ -311,10 +320,7 @@ impl Run {
                 if self.flow.on {
                     self.flow.failures.insert(body.step, body.error.clone());
                 }
-                self.done(
-                    body.step,
-                    serde_json::json!({"error": body.error.message, "type": body.error.kind}).to_string(),
-                );
+                self.done(body.step, told_failure(&body.error));
             }
             Entry::ToolDenied(body) => {
                 self.done(body.step, serde_json::json!({"denied": true, "reason": body.reason}).to_string())
@@ -396,11 +402,13 @@ impl Run {
             Entry::FlowState(body) => self.flow.take_in(body),
             Entry::EventEmitted(_) | Entry::OutcomeAsked(_) => {}
             Entry::SignalReceived(body) => self.signals.push(body.clone()),
-            Entry::TaskFailed(body) => {
-                self.pure_step(body.step);
-                self.done(body.step, String::new());
+            Entry::TaskFailed(TaskFailed { step, .. }) | Entry::TaskCancelled(TaskCancelled { step, .. }) => {
+                self.pure_step(*step);
+                // Where its call failed before, that is what a worker elsewhere is told again.
+                if self.steps.get(step).is_some_and(|step| !step.is_done()) {
+                    self.done(*step, String::new());
+                }
             }
-            Entry::TaskCancelled(body) => self.done(body.step, String::new()),
             Entry::TaskPublished(TaskPublished { step, due, .. })
             | Entry::TaskHeartbeat(TaskHeartbeat { step, due, .. }) => {
                 self.change(*step, |step| step.state = StepState::Awaiting { due: *due });
@@ -433,6 +441,7 @@ impl Run {
             gate: None,
             gate_used: false,
             asker: None,
+            queue: None,
         };
         self.call_ids.insert(call_id.to_owned());
         self.steps.insert(step, Step::new(Work::Tool(work), StepState::Ready));
@@ -462,8 +471,13 @@ impl Run {
     }
 }
 
+/// What a failure is told as.
+pub(crate) fn told_failure(error: &Failure) -> String {
+    serde_json::json!({"error": error.message, "type": error.kind}).to_string()
+}
+
 /// A text answer reaches the model as text, any other JSON as it is.
-fn told_output(output: &str) -> String {
+pub(crate) fn told_output(output: &str) -> String {
     serde_json::from_str::<String>(output).unwrap_or_else(|_| output.to_owned())
 }
 

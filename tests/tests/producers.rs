@@ -16,6 +16,7 @@ use holdpoint_tests::model::Turn;
 use holdpoint_tests::poll::{SOON, until};
 use holdpoint_tests::producer::{Producer, command, plain, start};
 use holdpoint_tests::system::{Setup, System};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 /// A system, somebody who submits by message, and the key that they have.
@@ -221,4 +222,54 @@ async fn a_producer_in_python_starts_approves_hears_of_the_end_and_cancels() {
     shop.client.wait_status(told["cancelled"].as_str().unwrap(), "cancelled").await;
     assert_eq!(shop.executions().await.len(), 2);
     assert_eq!(shop.system.tools.count("/pay"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn signals_are_taken_once_by_message_and_by_http() {
+    let mut shop = Shop::open().await;
+    shop.clerk().await;
+    let id = shop.client.start("clerk").await;
+    shop.client.wait_pending(&id, 1).await;
+    let deliver = "holdpoint.signal.deliver.v1";
+    let by_message = shop.with_key(json!({"execution_id": id, "name": "paid", "data": {"n": 1}}));
+    let event = json!({"specversion": "1.0", "id": "e1", "source": "/bank", "type": "paid", "data": 2});
+    let whole = shop.with_key(json!({"execution_id": id, "event": event}));
+    let both = shop.with_key(json!({"execution_id": id, "event": event, "data": 1}));
+    shop.producer.send(&command(deliver, "s-0", both)).await;
+    assert_eq!(shop.producer.rejected().await["code"], "invalid_body");
+    for (name, data) in [("s-1", &by_message), ("s-1", &by_message), ("s-2", &whole), ("s-3", &whole)] {
+        shop.producer.send(&command(deliver, name, data.clone())).await;
+        assert_eq!(shop.producer.accepted().await, id);
+    }
+    // The same event by HTTP is the same signal; one with a key is its own, once.
+    let path = format!("/v1/executions/{id}/signals/paid");
+    let post = |kind: &str, body: &Value| {
+        let post = shop.client.builder(Method::POST, &path).header("content-type", kind);
+        post.header("idempotency-key", "k1").body(body.to_string())
+    };
+    for _ in 0..2 {
+        shop.client.send(post("application/cloudevents+json", &event)).await.expect(202);
+        shop.client.send(post("application/json", &json!([3]))).await.expect(202);
+    }
+    let mut other = event.clone();
+    other["type"] = json!("other");
+    let refused = shop.client.send(post("application/cloudevents+json", &other)).await;
+    refused.expect_problem(400, "invalid_body");
+    let kept = "SELECT count(*) FROM journal WHERE kind = 'signal.received'";
+    until("all that lies in the inbox is journaled", SOON, || async {
+        (shop.system.schema().count("SELECT count(*) FROM inbox") == 0).then_some(())
+    })
+    .await;
+    assert_eq!(shop.system.schema().count(kept), 3);
+    let cancel = shop.client.builder(Method::POST, &format!("/v1/executions/{id}/cancel"));
+    shop.client.send(cancel).await.expect(202);
+    shop.client.wait_status(&id, "cancelled").await;
+    let late = shop.client.send(post("application/json", &json!(4))).await;
+    late.expect_problem(409, "already_terminal");
+    // What was accepted before stays accepted; another comes too late.
+    shop.producer.send(&command(deliver, "s-1", by_message.clone())).await;
+    assert_eq!(shop.producer.accepted().await, id);
+    shop.producer.send(&command(deliver, "s-9", by_message)).await;
+    assert_eq!(shop.producer.rejected().await["code"], "already_terminal");
+    shop.producer.close().await;
 }

@@ -40,6 +40,7 @@ on_both_stores! {
     starts_by_the_same_command_are_one;
     decisions_by_the_same_command_are_one;
     cancels_by_the_same_command_are_one;
+    signals_of_one_id_are_one;
     starts_in_one_conversation_are_one_at_a_time;
     two_approvals_are_one;
     approve_or_deny;
@@ -220,7 +221,8 @@ fn decisions_by_the_same_command_are_one(ground: &Ground) {
 fn cancels_by_the_same_command_are_one(ground: &Ground) {
     let keys = ground.queued(ROUNDS);
     let answers = race(4, ROUNDS, |_, round| {
-        ground.store.command_cancel(&keys[round], &of_round(round), "key_person", None).unwrap()
+        let command = of_round(round);
+        ground.store.command_act(&keys[round], &command, &ActRequest::Cancel, "key_person", None).unwrap()
     });
     for round in answers {
         let now = round.iter().filter(|one| matches!(one, Commanded::Now(_))).count();
@@ -229,6 +231,20 @@ fn cancels_by_the_same_command_are_one(ground: &Ground) {
 }
 
 /// Twenty at once for a conversation that is not there yet.
+fn signals_of_one_id_are_one(ground: &Ground) {
+    let keys = ground.queued(ROUNDS);
+    let event = r#"{"specversion":"1.0","id":"1","source":"s","type":"paid"}"#.to_owned();
+    let id = Some("e1".to_owned());
+    let signal = ActRequest::Signal { name: "paid".to_owned(), id, event, limit: 10 };
+    race(4, ROUNDS, |_, round| {
+        let key = &keys[round];
+        ground.store.execution_act(&key.scope, key.id, &signal, "key_person", None).unwrap()
+    });
+    for key in &keys {
+        assert_eq!(ground.kinds(key), ["signal.received"]);
+    }
+}
+
 fn starts_in_one_conversation_are_one_at_a_time(ground: &Ground) {
     let answers = race(20, ROUNDS / 4, |_, round| {
         let conversation = Conversation::Named(format!("conversation-{round}"));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use holdpoint_db::{CommandKey, KeyRow, ReplyTo, failpoint};
+use holdpoint_db::{ActRequest, CommandKey, KeyRow, ReplyTo, failpoint};
 use holdpoint_engine::ids::{ExecutionId, KeyId};
 use holdpoint_engine::scope::Scope;
 use schemars::JsonSchema;
@@ -13,10 +13,12 @@ use crate::app::App;
 use crate::auth::{self, Caller, Right};
 use crate::body;
 use crate::problem::{Answer, Code, Problem};
-use crate::routes::acts::cancel_commanded;
+use crate::routes::acts::act_commanded;
 use crate::routes::approvals_decide::decide_commanded;
+use crate::routes::signals::signal_commanded;
 use crate::routes::start;
 use crate::routes::start_body::StartBody;
+use crate::routes::tasks;
 
 /// Whose credential a message has.
 #[derive(Debug, Clone, Copy)]
@@ -107,7 +109,9 @@ async fn admitted(app: &App, message: &Incoming, envelope: &Envelope, key: &KeyR
 
 const fn right(kind: Kind) -> Right {
     match kind {
-        Kind::Start | Kind::Cancel | Kind::Signal => Right::Submit,
+        Kind::Start | Kind::Cancel | Kind::Signal | Kind::Complete | Kind::Fail | Kind::Heartbeat => {
+            Right::Submit
+        }
         Kind::Decide => Right::Decide,
     }
 }
@@ -129,9 +133,12 @@ async fn act(
         Kind::Decide => decide_commanded(app, caller, &text, command).await,
         Kind::Cancel => {
             let CancelBody { execution_id } = body::read(&text)?;
-            cancel_commanded(app, caller, &execution_id, command).await
+            act_commanded(app, caller, &execution_id, ActRequest::Cancel, command).await
         }
-        Kind::Signal => Err(Problem::new(Code::NotImplemented, "signals cannot be delivered yet")),
+        Kind::Signal => signal_commanded(app, caller, body::read(&text)?, command).await,
+        Kind::Complete => tasks::complete_commanded(app, caller, &text).await,
+        Kind::Fail => tasks::fail_commanded(app, caller, &text).await,
+        Kind::Heartbeat => tasks::heartbeat_commanded(app, caller, &text).await,
     }
 }
 

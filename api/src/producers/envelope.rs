@@ -69,9 +69,15 @@ pub enum Kind {
     Decide,
     Cancel,
     Signal,
+    Complete,
+    Fail,
+    Heartbeat,
 }
 
 impl Kind {
+    const ALL: [Kind; 7] =
+        [Kind::Start, Kind::Decide, Kind::Cancel, Kind::Signal, Kind::Complete, Kind::Fail, Kind::Heartbeat];
+
     /// The word in metrics.
     pub const fn word(self) -> &'static str {
         match self {
@@ -79,6 +85,9 @@ impl Kind {
             Kind::Decide => "decide",
             Kind::Cancel => "cancel",
             Kind::Signal => "signal",
+            Kind::Complete => "task_complete",
+            Kind::Fail => "task_fail",
+            Kind::Heartbeat => "task_heartbeat",
         }
     }
 
@@ -89,6 +98,9 @@ impl Kind {
             Kind::Decide => "holdpoint.approval.decide",
             Kind::Cancel => "holdpoint.execution.cancel",
             Kind::Signal => "holdpoint.signal.deliver",
+            Kind::Complete => "holdpoint.task.complete",
+            Kind::Fail => "holdpoint.task.fail",
+            Kind::Heartbeat => "holdpoint.task.heartbeat",
         }
     }
 
@@ -96,16 +108,14 @@ impl Kind {
     fn parse(kind: &str) -> Answer<Self> {
         let shown: String = kind.chars().take(128).collect();
         let unknown = || {
-            let known = "holdpoint.execution.start.v1, holdpoint.approval.decide.v1, \
-                         holdpoint.execution.cancel.v1, holdpoint.signal.deliver.v1";
+            let known = Kind::ALL.map(|kind| format!("{}.v1", kind.name())).join(", ");
             Problem::new(
                 Code::UnknownType,
                 format!("`{shown}` is no type of command: it may be one of {known}"),
             )
         };
         let (name, version) = kind.rsplit_once(".v").ok_or_else(unknown)?;
-        let all = [Kind::Start, Kind::Decide, Kind::Cancel, Kind::Signal];
-        let found = all.into_iter().find(|one| one.name() == name).ok_or_else(unknown)?;
+        let found = Kind::ALL.into_iter().find(|one| one.name() == name).ok_or_else(unknown)?;
         match version.parse::<u32>() {
             Ok(1) => Ok(found),
             Ok(_) => {

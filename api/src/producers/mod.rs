@@ -25,6 +25,7 @@ use http::StatusCode;
 
 pub use self::carry_out::{CancelBody, Credential, carry_out};
 use self::carry_out::{Judged, identify};
+pub use self::envelope::CLOUD_EVENT;
 use self::envelope::Incoming;
 pub use self::parking::unparked;
 pub use self::reply::{ACCEPTED, REJECTED, reply};

@@ -29,9 +29,10 @@ struct ResolveBody {
     result: Option<Json>,
 }
 
+/// What an act is answered with.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "ActAccepted")]
-struct Accepted {
+pub(super) struct Accepted {
     id: ExecutionId,
     status: Status,
 }
@@ -87,7 +88,7 @@ pub async fn resolve(
 }
 
 /// Commits the act, tells whoever has to look, and answers.
-async fn act(app: Arc<App>, caller: Caller, id: &str, request: ActRequest) -> Answer {
+pub(super) async fn act(app: Arc<App>, caller: Caller, id: &str, request: ActRequest) -> Answer {
     let key = ExecutionKey { scope: caller.scope.clone(), id: execution_id(id)? };
     let (scope, id, by, end_user) = (caller.scope, key.id, caller.key, caller.end_user);
     let written =
@@ -97,17 +98,18 @@ async fn act(app: Arc<App>, caller: Caller, id: &str, request: ActRequest) -> An
     Ok(view::json(StatusCode::ACCEPTED, &Accepted { id, status: acted.status }))
 }
 
-/// A cancel that a command asks for; the execution that it, or its first, was for.
-pub async fn cancel_commanded(
+/// An act that a command asks for; the execution that it, or its first, was for.
+pub async fn act_commanded(
     app: &App,
     caller: &Caller,
     id: &str,
+    request: ActRequest,
     command: CommandKey,
 ) -> Answer<ExecutionId> {
     let key = ExecutionKey { scope: caller.scope.clone(), id: execution_id(id)? };
     let (row, by, end_user) = (key.clone(), caller.key.clone(), caller.end_user.clone());
     let written =
-        app.write(move |store| store.command_cancel(&row, &command, &by, end_user.as_deref())).await?;
+        app.write(move |store| store.command_act(&row, &command, &request, &by, end_user.as_deref())).await?;
     match written.map_err(|error| refused(key.id, error))? {
         Commanded::Before(execution) => Ok(execution),
         Commanded::Now(acted) => {
@@ -117,7 +119,8 @@ pub async fn cancel_commanded(
     }
 }
 
-fn refused(id: ExecutionId, error: ActError) -> Problem {
+/// Why an act was not taken, as its caller is told.
+pub(super) fn refused(id: ExecutionId, error: ActError) -> Problem {
     match error {
         ActError::NotFound => Problem::not_found("execution", &id.to_string()),
         ActError::Terminal(status) => {
@@ -125,19 +128,25 @@ fn refused(id: ExecutionId, error: ActError) -> Problem {
             Problem::new(Code::AlreadyTerminal, format!("the execution is {status}"))
                 .with("execution_status", status.as_str())
         }
-        ActError::Refused(refusal @ Refusal::NotUnknown { .. }) => {
-            Problem::new(Code::OutcomeNotUnknown, refusal.to_string())
-        }
-        ActError::Refused(refusal @ Refusal::NotSettled { .. }) => not_settled(&refusal),
+        ActError::Refused(refusal) => unfit(&refusal),
         ActError::Store(error) => error.into(),
     }
 }
 
-fn not_settled(refusal: &Refusal) -> Problem {
-    let problem = Problem::new(Code::NotSettled, refusal.to_string());
+fn unfit(refusal: &Refusal) -> Problem {
+    let told = refusal.to_string();
     match refusal {
-        Refusal::NotSettled { settled_at, .. } => problem.with("settled_at", settled_at.to_string()),
-        Refusal::NotUnknown { .. } => problem,
+        Refusal::NotUnknown { .. } => Problem::new(Code::OutcomeNotUnknown, told),
+        Refusal::NotSettled { settled_at, .. } => {
+            Problem::new(Code::NotSettled, told).with("settled_at", settled_at.to_string())
+        }
+        Refusal::TooManySignals { limit } => {
+            Problem::limit(StatusCode::UNPROCESSABLE_ENTITY, "signals", *limit, told)
+        }
+        Refusal::NoTask { step } => Problem::not_found("task of a queue in step", &step.to_string()),
+        Refusal::TaskDone { step, attempt } | Refusal::TaskConflict { step, attempt } => {
+            Problem::new(Code::TaskConflict, told).with("step", *step).with("attempt", *attempt)
+        }
     }
 }
 

@@ -31,11 +31,14 @@ mod keys;
 mod list;
 mod parked;
 mod route;
+mod schedules;
+pub(crate) mod signals;
 pub(crate) mod start;
 pub(crate) mod start_body;
 mod steps;
 mod stream;
 mod sweeps;
+pub(crate) mod tasks;
 mod webhooks;
 
 pub(crate) use approvals_decide::ItemBody as DecisionItemBody;
@@ -62,7 +65,21 @@ pub fn table() -> Vec<Route> {
         Route::post("/v1/executions/{id}/cancel", Submit, acts::cancel, acts::cancel_doc),
         Route::post("/v1/executions/{id}/pause", Submit, acts::pause, acts::pause_doc),
         Route::post("/v1/executions/{id}/resume", Submit, acts::resume, acts::resume_doc),
+        Route::post("/v1/executions/{id}/signals/{name}", Submit, signals::handle, signals::doc),
         Route::post("/v1/executions/{id}/steps/{step}/resolve", Decide, acts::resolve, acts::resolve_doc),
+        Route::post(
+            "/v1/executions/{id}/steps/{step}/complete",
+            Submit,
+            tasks::complete,
+            tasks::complete_doc,
+        ),
+        Route::post("/v1/executions/{id}/steps/{step}/fail", Submit, tasks::fail, tasks::fail_doc),
+        Route::post(
+            "/v1/executions/{id}/steps/{step}/heartbeat",
+            Submit,
+            tasks::heartbeat,
+            tasks::heartbeat_doc,
+        ),
         Route::get(
             "/v1/executions/{id}/approvals",
             Read,
@@ -95,6 +112,12 @@ pub fn table() -> Vec<Route> {
         Route::put("/v1/agents/{name}", Define, agents::put, agents::put_doc),
         Route::delete("/v1/agents/{name}", Define, agents::delete, agents::delete_doc),
         Route::get("/v1/agents/{name}/versions", Read, agents::versions, agents::versions_doc),
+        Route::get("/v1/schedules", Read, schedules::list, schedules::list_doc),
+        Route::get("/v1/schedules/{name}", Read, schedules::get, schedules::get_doc),
+        Route::put("/v1/schedules/{name}", Define, schedules::put, schedules::put_doc),
+        Route::delete("/v1/schedules/{name}", Define, schedules::delete, schedules::delete_doc),
+        Route::post("/v1/schedules/{name}/pause", Define, schedules::pause, schedules::pause_doc),
+        Route::post("/v1/schedules/{name}/resume", Define, schedules::resume, schedules::resume_doc),
         Route::get("/v1/keys", Admin, keys::list, keys::list_doc),
         Route::post("/v1/keys", Admin, keys::create, keys::create_doc),
         Route::delete("/v1/keys/{id}", Admin, keys::revoke, keys::revoke_doc),

@@ -562,10 +562,11 @@ impl Store for Rows {
         not_here()
     }
 
-    fn command_cancel(
+    fn command_act(
         &self,
         _: &ExecutionKey,
         _: &CommandKey,
+        _: &ActRequest,
         _: &str,
         _: Option<&str>,
     ) -> Result<Commanded<Acted>, ActError> {

@@ -4,11 +4,12 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::Output;
 use super::start::{given, label};
-use crate::client::{Client, Remote, escape};
+use crate::client::{self, Client, Remote, escape};
 use crate::output::{self, Table, cell, shortened};
 use crate::usage::Usage;
 use crate::watch;
@@ -44,8 +45,23 @@ enum Verb {
     Pause { id: String },
     /// Let a paused one go on
     Resume { id: String },
+    /// Send it an event that a step of it listens for
+    Signal(Signal),
     /// Answer a call whose outcome nobody knows
     Resolve(Resolve),
+}
+
+#[derive(Debug, Args)]
+struct Signal {
+    id: String,
+    /// The event's type
+    name: String,
+    /// The event's data, as JSON
+    #[arg(long)]
+    data: Option<String>,
+    /// The same key again is the same signal
+    #[arg(long)]
+    idempotency_key: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -106,6 +122,7 @@ pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCod
         Verb::Cancel { id } => act(&client, &id, "/cancel", output).await?,
         Verb::Pause { id } => act(&client, &id, "/pause", output).await?,
         Verb::Resume { id } => act(&client, &id, "/resume", output).await?,
+        Verb::Signal(sent) => signal(&client, sent, output).await?,
         Verb::Resolve(found) => resolve(&client, found, output).await?,
     }
     Ok(ExitCode::SUCCESS)
@@ -260,6 +277,22 @@ async fn resolve(client: &Client, found: Resolve, output: Output) -> anyhow::Res
     let body = given(&[("outcome", Some(outcome.into())), ("result", result)]);
     let answer = client.post(&path(&found.id, &format!("/steps/{}/resolve", found.step)), &body).await?;
     tell(&found.id, &answer, output);
+    Ok(())
+}
+
+async fn signal(client: &Client, sent: Signal, output: Output) -> anyhow::Result<()> {
+    let data = sent.data.as_deref().map(serde_json::from_str::<Value>).transpose();
+    let data = data.map_err(|error| Usage(format!("--data is not JSON ({error})")))?;
+    let path = path(&sent.id, &format!("/signals/{}", escape(&sent.name)));
+    let mut request = client.request(Method::POST, &path);
+    if let Some(data) = data {
+        request = request.json(&data);
+    }
+    if let Some(key) = &sent.idempotency_key {
+        request = request.header("idempotency-key", key);
+    }
+    let answer = client::json(client.send(request).await?).await?;
+    tell(&sent.id, &answer, output);
     Ok(())
 }
 

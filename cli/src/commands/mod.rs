@@ -157,6 +157,7 @@ mod tests {
             "executions cancel exe_1",
             "executions pause exe_1",
             "executions resume exe_1",
+            "executions signal exe_1 order.paid --data {} --idempotency-key k1",
             "executions steps exe_1",
             "executions resolve exe_1 3 did-not-happen",
             "executions why exe_1 --json",

@@ -380,8 +380,8 @@ fn lost(what: &str) -> Halt {
 }
 
 impl Turn<'_> {
-    pub(super) fn flow_next(&mut self, retry_at: Option<Timestamp>) -> Next {
-        let due = self.flow_due().into_iter().chain(retry_at).min();
+    pub(super) fn flow_next(&mut self) -> Next {
+        let due = self.flow_due().into_iter().chain(self.earliest_due()).min();
         if self.run.calling().next().is_some() {
             return Next::Wait { until: if self.run.paused { None } else { due } };
         }

@@ -33,7 +33,7 @@ async fn each_bad_message_is_parked_with_its_reason_and_without_its_credential()
         r#"{{"specversion":"1.0","id":"a","source":"b","type":"{START}","data":{{"workflow":"x","workflow":"y","api_key":"{key}"}}}}"#
     );
     let forwarding = json!({"workflow": "w", "nonsense": 1, "forwarded_headers": {"x-token": "sesame"}});
-    let signal = with_key(json!({"execution_id": "exe_1", "name": "go"}));
+    let signal = with_key(json!({"execution_id": "exe_1"}));
     let bad: Vec<(&str, BasicProperties, Vec<u8>)> = vec![
         ("undecodable", plain(START, "m", &key), b"{".to_vec()),
         ("undecodable", plain(START, "m2", &key), b"\xff\xfe".to_vec()),
@@ -51,7 +51,7 @@ async fn each_bad_message_is_parked_with_its_reason_and_without_its_credential()
         ("invalid_body", cloud(), event(START, with_key(forwarding)).into()),
         ("invalid_body", cloud(), event(START, with_key(json!({"agent": "a", "messages": []}))).into()),
         ("invalid_body", cloud(), twice.into()),
-        ("not_implemented", cloud(), event("holdpoint.signal.deliver.v1", signal).into()),
+        ("invalid_body", cloud(), event("holdpoint.signal.deliver.v1", signal).into()),
         ("unknown_definition", cloud(), event(START, with_key(json!({"agent": "nobody"}))).into()),
         (
             "not_found",

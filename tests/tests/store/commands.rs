@@ -139,7 +139,8 @@ fn a_refused_decision_leaves_no_note(bed: &Bed) {
 
 fn a_cancel_by_command_is_taken_once(bed: &Bed) {
     let key = create(bed.store.as_ref(), start());
-    let cancel = |id: &str| bed.store.command_cancel(&key, &named("/shop", id), "key_1", None);
+    let cancel =
+        |id: &str| bed.store.command_act(&key, &named("/shop", id), &ActRequest::Cancel, "key_1", None);
     assert!(matches!(cancel("m1"), Ok(Commanded::Now(Acted { status: Status::Cancelled, .. }))));
     assert!(matches!(cancel("m1"), Ok(Commanded::Before(id)) if id == key.id));
     // Refused, it is rolled back with its note, and refused again.

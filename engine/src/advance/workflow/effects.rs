@@ -10,17 +10,19 @@ use crate::advance::{Turn, is_plain_id};
 use crate::definition::Retry;
 use crate::digest;
 use crate::effect::{
-    ChildEffect, Credential, Credentials, Effect, McpRequestEffect, OpenApiEffect, RequestEffect,
+    ChildEffect, Credential, Credentials, Effect, McpRequestEffect, OpenApiEffect, PublishEffect,
+    RequestEffect,
 };
-use crate::entry::{Entry, ToolCalled};
+use crate::entry::{Entry, QueueTerms, ToolCalled};
 use crate::run::StepState;
 use crate::status::EffectClass;
+use crate::time::Span;
 use crate::workflow::document::{
-    self, Authentication, HttpCall, McpCall, OpenApiCall, Performance, Task, Work,
+    self, Authentication, HttpCall, McpCall, OpenApiCall, Performance, QueueTask, Task, Work, Workflow,
 };
 use crate::workflow::expression::Template;
 use crate::workflow::fault::Fault;
-use crate::workflow::state::{FrameId, Phase, Section, ValueRef};
+use crate::workflow::state::{FrameId, Phase, Section, State, ValueRef};
 
 /// How long a call may take that says nothing about it.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -56,6 +58,7 @@ impl Machine<'_, '_> {
                 (self.mcp(call, dot, scope)?, self.headers(call.headers.as_ref(), dot, scope)?)
             }
             Work::Child(child) => (self.child(child, dot, scope)?, Value::Null),
+            Work::Queue(queue) => (self.queue_task(queue, dot, scope)?, Value::Null),
             _ => {
                 let message = format!("the task `{}` is of a kind that is not carried out yet", task.name);
                 return Err(Fault::standard("configuration", 400, "Configuration Error", message).into());
@@ -118,6 +121,7 @@ impl Machine<'_, '_> {
             tool: task.name.clone(),
             arguments: text,
             attempt: attempt.number,
+            queue: self.queue_terms(id, task)?,
         }));
         self.made.effects.push(effect);
         Ok(())
@@ -191,6 +195,16 @@ impl Machine<'_, '_> {
                 input: attempt.arguments["input"].to_string(),
                 wait: child.wait,
             })),
+            Work::Queue(queue) => Effect::Publish(Box::new(PublishEffect {
+                step,
+                attempt: number,
+                tool_call_id,
+                queue: queue.queue.clone(),
+                task: task.name.clone(),
+                input: attempt.arguments["input"].to_string(),
+                heartbeat: queue.heartbeat,
+                key,
+            })),
             _ => return Err(lost("an effect")),
         })
     }
@@ -231,6 +245,25 @@ impl Machine<'_, '_> {
             None => dot.clone(),
         };
         Ok(json!({"kind": child.kind, "name": child.name, "input": input}))
+    }
+
+    fn queue_task(&self, queue: &QueueTask, dot: &Value, scope: &Scope) -> Step<Value> {
+        let input = match &queue.input {
+            Some(input) => self.fill(input, dot, scope)?,
+            None => dot.clone(),
+        };
+        Ok(json!({"queue": queue.queue, "input": input}))
+    }
+
+    fn queue_terms(&self, id: FrameId, task: &Task) -> Step<Option<QueueTerms>> {
+        let Work::Queue(queue) = &task.work else { return Ok(None) };
+        let terms = frame_terms(self.workflow, &self.state, id).ok_or_else(|| lost("a task"))?;
+        Ok(Some(QueueTerms {
+            name: queue.queue.clone(),
+            heartbeat: queue.heartbeat.map(Span),
+            class: terms.class,
+            retry: terms.retry,
+        }))
     }
 
     fn parameters(&self, template: Option<&Template>, dot: &Value, scope: &Scope) -> Step<Value> {
@@ -334,22 +367,25 @@ impl Turn<'_> {
             return None;
         };
         let state = self.run.flow.state.as_ref()?;
-        let id = state.frame_of_step(step)?;
-        let mut terms = terms(&*task_of(workflow, state, state.frames.get(&id)?)?);
-        let mut inner = None;
-        for (_, frame) in state.chain(Some(id)) {
-            let task = task_of(workflow, state, frame)?;
-            // The author retries there.
-            if let Work::Try { catch, .. } = &task.work
-                && catch.retry.is_some()
-                && inner == Some(Section::Body)
-            {
-                terms.retry.tries = 1;
-            }
-            inner = Some(frame.section);
-        }
-        Some(terms)
+        frame_terms(workflow, state, state.frame_of_step(step)?)
     }
+}
+
+fn frame_terms(workflow: &Workflow, state: &State, id: FrameId) -> Option<Terms> {
+    let mut terms = terms(&*task_of(workflow, state, state.frames.get(&id)?)?);
+    let mut inner = None;
+    for (_, frame) in state.chain(Some(id)) {
+        let task = task_of(workflow, state, frame)?;
+        // The author retries there.
+        if let Work::Try { catch, .. } = &task.work
+            && catch.retry.is_some()
+            && inner == Some(Section::Body)
+        {
+            terms.retry.tries = 1;
+        }
+        inner = Some(frame.section);
+    }
+    Some(terms)
 }
 
 fn terms(task: &Task) -> Terms {
