@@ -22,7 +22,7 @@ use crate::workflow::document::{
 };
 use crate::workflow::expression::Template;
 use crate::workflow::fault::Fault;
-use crate::workflow::state::{FrameId, Phase, Section, State, ValueRef};
+use crate::workflow::state::{FrameId, Phase, State, ValueRef};
 
 /// How long a call may take that says nothing about it.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -372,20 +372,7 @@ impl Turn<'_> {
 }
 
 fn frame_terms(workflow: &Workflow, state: &State, id: FrameId) -> Option<Terms> {
-    let mut terms = terms(&*task_of(workflow, state, state.frames.get(&id)?)?);
-    let mut inner = None;
-    for (_, frame) in state.chain(Some(id)) {
-        let task = task_of(workflow, state, frame)?;
-        // The author retries there.
-        if let Work::Try { catch, .. } = &task.work
-            && catch.retry.is_some()
-            && inner == Some(Section::Body)
-        {
-            terms.retry.tries = 1;
-        }
-        inner = Some(frame.section);
-    }
-    Some(terms)
+    Some(terms(&*task_of(workflow, state, state.frames.get(&id)?)?))
 }
 
 fn terms(task: &Task) -> Terms {
