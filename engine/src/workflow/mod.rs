@@ -6,9 +6,11 @@ mod check;
 pub mod document;
 pub mod duration;
 pub mod expression;
+pub mod fault;
 #[cfg(test)]
 pub(crate) mod jq;
 mod read;
+pub mod state;
 
 pub use check::MAX_ERRORS;
 pub use read::{MAX_DOCUMENT, WorkflowError};
