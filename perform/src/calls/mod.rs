@@ -4,6 +4,7 @@
 
 mod access;
 mod answer;
+pub(crate) mod openapi;
 mod reconcile;
 mod redirect;
 pub(crate) mod request;
