@@ -22,7 +22,7 @@ pub(crate) fn pins(
 ) -> StoreResult<HashMap<usize, String>> {
     let mut pins = HashMap::new();
     for (at, new) in batch.iter().enumerate() {
-        let Some(Resolved { version, refers }) = &resolved[at] else { continue };
+        let Some(Resolved { version, refers, .. }) = &resolved[at] else { continue };
         let found = match (&new.extras.pins, refers) {
             (Some(inherited), _) => inherited.clone(),
             (None, Some(refers)) => {
@@ -78,5 +78,5 @@ fn resolve_label(conn: &mut Conn, scope: &Scope, name: &str, label: &str) -> Sto
            AND d.label = ? ORDER BY d.version DESC LIMIT 1",
         &binds![&*scope.tenant, &*scope.project, DefinitionKind::Workflow.as_str(), name, label],
     )?;
-    found.map(|mut row| Ok(Resolved { version: row.int()?, refers: row.opt_text()? })).transpose()
+    found.map(|mut row| Ok(Resolved { version: row.int()?, refers: row.opt_text()?, terms: None })).transpose()
 }

@@ -108,7 +108,7 @@ impl Relay {
     }
 
     /// Hints for whoever has to look, and for the streams.
-    fn tell(&self, key: ExecutionKey, acted: &Acted) {
+    pub(crate) fn tell(&self, key: ExecutionKey, acted: &Acted) {
         match acted.tell {
             Tell::Nobody => {}
             Tell::Workers => self.nudge(Route::Workers, &Message::Advance(vec![key.clone()])),
