@@ -166,8 +166,10 @@ async fn attempt(performer: &Performer, effect: Effect, origin: &Origin) -> Resu
             let timeout = effect.timeout;
             in_time(timeout, mcp::call(performer, effect, origin)).await
         }
+        #[cfg(feature = "mcp")]
+        Effect::McpRequest(effect) => mcp::request(performer, *effect, origin).await,
         #[cfg(not(feature = "mcp"))]
-        Effect::List(_) | Effect::Mcp(_) => {
+        Effect::List(_) | Effect::Mcp(_) | Effect::McpRequest(_) => {
             Err(Fault::definite(ErrorType::Logic, "this build has no tools of MCP servers (feature `mcp`)"))
         }
         // Whoever has a journal starts it in a store; without one there is nothing to wait for.
@@ -177,9 +179,6 @@ async fn attempt(performer: &Performer, effect: Effect, origin: &Origin) -> Resu
         Effect::Request(effect) => calls::call(performer, *effect, origin).await,
         Effect::Reconcile(effect) => Ok(calls::reconcile(performer, *effect, origin).await),
         Effect::OpenApi(effect) => calls::openapi::call(performer, *effect, origin).await,
-        Effect::McpRequest(_) => {
-            Err(Fault::definite(ErrorType::Logic, "calls of workflows are not performed here"))
-        }
     }
 }
 

@@ -94,7 +94,8 @@ fn logic(message: String) -> Fault {
     Fault::definite(ErrorType::Logic, message)
 }
 
-fn headers(given: &[(String, String)]) -> Result<HeaderMap, Fault> {
+/// What an author may send.
+pub(crate) fn headers(given: &[(String, String)]) -> Result<HeaderMap, Fault> {
     let mut headers = HeaderMap::new();
     for (name, value) in given {
         let wrong = || logic(format!("the header `{name}` cannot be sent"));
