@@ -69,6 +69,8 @@ codes! {
     RequestTimeout = "request_timeout", REQUEST_TIMEOUT, "The request took too long to arrive";
     /// The conversation has an active execution.
     ConversationBusy = "conversation_busy", CONFLICT, "The conversation has an active execution";
+    /// The workflow is paused, in maintenance or archived.
+    WorkflowNotActive = "workflow_not_active", CONFLICT, "The workflow is not active";
     /// A message id stands in the conversation already.
     MessageIdUsed = "message_id_used", CONFLICT, "The conversation has a message of this id";
     /// Nothing can be done to it any more.

@@ -39,6 +39,7 @@ mod plans;
 mod pool;
 mod postgres;
 mod row;
+mod run_retry;
 pub mod schedule_store;
 mod schedule_tick;
 pub mod schedule_types;
@@ -48,6 +49,7 @@ mod sql;
 mod sql_events;
 mod sql_schedules;
 mod sql_store;
+mod sql_workflows;
 mod sqlite;
 mod stale_expire;
 mod stats;
@@ -57,6 +59,11 @@ pub mod types;
 mod webhook_deliveries;
 pub mod webhook_types;
 mod webhooks;
+mod workflow_end;
+mod workflow_runs;
+mod workflow_states;
+pub mod workflow_store;
+pub mod workflow_types;
 
 pub use db::{Db, Hooks};
 pub use event_store::{EventStore, SUBSCRIPTIONS_AGE};
@@ -68,6 +75,8 @@ pub use store::{Store, StoreResult};
 pub use types::*;
 pub use webhook_types::*;
 pub use webhooks::MAX_WEBHOOKS;
+pub use workflow_store::WorkflowStore;
+pub use workflow_types::*;
 
 use serde::Deserialize;
 

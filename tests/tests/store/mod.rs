@@ -20,3 +20,4 @@ mod starts;
 mod sweeps;
 mod tenants;
 mod webhooks;
+mod workflow_runs;
