@@ -53,6 +53,8 @@ fn values_and_errors_come_through() {
     assert!(matches!(evaluate(&of, ".a.b.c"), Err(ExpressionError::Failed(_))));
     assert!(matches!(evaluate(&of, "$nothing"), Err(ExpressionError::Invalid(_))));
     assert!(matches!(evaluate(&of, "infinite"), Err(ExpressionError::Failed(_))));
+    let null = |text: &str| of.evaluate(&Expression(text.into()), &Value::Null, &[("v", &Value::Null)]);
+    assert_eq!(null("[., $v, 1 + 1]"), Ok(json!([null, null, 2])));
     let large = json!("x".repeat(200_000));
     assert_eq!(of.evaluate(&Expression("$v".into()), &large, &[("v", &large)]), Ok(large.clone()));
     assert_eq!(of.idle_processes().len(), 1, "one process did it all");
