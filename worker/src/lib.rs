@@ -13,6 +13,7 @@ mod metrics;
 mod outgoing;
 mod parking;
 mod perform;
+mod publish;
 mod session;
 mod settings;
 
