@@ -218,7 +218,7 @@ fn a_child_has_nothing_of_ours() {
         ("Max core file size", "0"),
         ("Max file size", "0"),
         ("Max processes", "0"),
-        ("Max open files", "8"),
+        ("Max open files", "0"),
         ("Max stack size", "8388608"),
     ] {
         assert_eq!(of_limit(name), most, "{name}");

@@ -59,7 +59,9 @@ pub(super) fn evaluate(
     variables: &[(&str, &Value)],
     value_bytes: usize,
 ) -> Result<Vec<u8>, ExpressionError> {
-    let (names, values) = variables.iter().copied().unzip();
+    // What a program does not name, it cannot use: a large one that nobody needs costs nothing.
+    let named = variables.iter().copied().filter(|(name, _)| expression.0.contains(name));
+    let (names, values) = named.unzip();
     framed(&Asked { only_check: false, text: &expression.0, names, values, input, value_bytes })
 }
 
