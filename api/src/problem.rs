@@ -69,6 +69,8 @@ codes! {
     RequestTimeout = "request_timeout", REQUEST_TIMEOUT, "The request took too long to arrive";
     /// The conversation has an active execution.
     ConversationBusy = "conversation_busy", CONFLICT, "The conversation has an active execution";
+    /// The workflow is paused, in maintenance or archived.
+    WorkflowNotActive = "workflow_not_active", CONFLICT, "The workflow is not active";
     /// A message id stands in the conversation already.
     MessageIdUsed = "message_id_used", CONFLICT, "The conversation has a message of this id";
     /// Nothing can be done to it any more.
@@ -79,6 +81,8 @@ codes! {
     DigestMismatch = "digest_mismatch", CONFLICT, "The stored arguments have another digest";
     /// Nothing to resolve.
     OutcomeNotUnknown = "outcome_not_unknown", CONFLICT, "The step has no unknown outcome";
+    /// A workflow brings the schedule.
+    ScheduleOwned = "schedule_owned", CONFLICT, "The schedule belongs to a workflow";
     /// The call may still be under way.
     NotSettled = "not_settled", CONFLICT, "The call may still be under way";
     /// Another report was taken, or the attempt is over.

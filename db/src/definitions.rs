@@ -3,10 +3,12 @@
 
 use std::collections::BTreeSet;
 
-use holdpoint_engine::definition::{Reference, parse_agent};
+use holdpoint_engine::definition::parse_agent;
 use holdpoint_engine::digest::sha256_hex;
+use holdpoint_engine::runs::Terms;
 use holdpoint_engine::scope::Scope;
 use holdpoint_engine::status::DefinitionKind;
+use holdpoint_engine::team::Named;
 
 use crate::conn::Conn;
 use crate::row::Row;
@@ -14,6 +16,7 @@ use crate::session::now;
 use crate::sql::binds;
 use crate::store::StoreResult;
 use crate::types::{DefinitionRow, StoreError};
+use crate::workflow_states;
 
 const DEFINITION: &str = "
     SELECT d.kind, d.name, d.version, d.document, d.digest, d.created_by, d.created_at
@@ -65,8 +68,8 @@ pub(crate) fn definition_put_in_txn(
     let (version, created_at) = (latest + 1, now(conn)?);
     conn.rows(
         "INSERT INTO definitions (tenant, project, kind, name, version, document, digest, created_by, created_at,
-           refers)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+           refers, terms)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         &binds![
             tenant,
             project,
@@ -78,8 +81,12 @@ pub(crate) fn definition_put_in_txn(
             by,
             created_at,
             refers(kind, document).as_deref(),
+            terms(kind, document).as_deref(),
         ],
     )?;
+    if kind == DefinitionKind::Workflow {
+        workflow_states::new_version(conn, scope, name, created_at)?;
+    }
     conn.rows(
         "UPDATE definition_heads SET version = ?, deleted_at = NULL, updated_at = ?
          WHERE tenant = ? AND project = ? AND kind = ? AND name = ?",
@@ -92,9 +99,24 @@ pub(crate) fn definition_put_in_txn(
 /// The agents that a document names, as the start that pins them reads them.
 fn refers(kind: DefinitionKind, document: &str) -> Option<String> {
     let agent = Some(document).filter(|_| kind == DefinitionKind::Agent).map(parse_agent)?.ok()?;
-    let references: BTreeSet<Reference> =
-        agent.references().into_iter().map(|(_, reference)| reference).collect();
+    let references: BTreeSet<Named> =
+        agent.references().into_iter().map(|(_, reference)| reference.into()).collect();
     if references.is_empty() { None } else { serde_json::to_string(&references).ok() }
+}
+
+/// What a workflow says of its runs, as the transactions that start and end them read it.
+fn terms(kind: DefinitionKind, document: &str) -> Option<String> {
+    let document: serde_json::Value =
+        Some(document).filter(|_| kind == DefinitionKind::Workflow).map(serde_json::from_str)?.ok()?;
+    let settings = &document["document"]["metadata"]["holdpoint"];
+    let mut terms = Terms { one_at_a_time: settings["concurrency"] == 1, ..Terms::default() };
+    if let Some(retries) = settings["retries"].as_u64() {
+        terms.retries = u32::try_from(retries).unwrap_or(u32::MAX);
+    }
+    for secret in document["use"]["secrets"].as_array().into_iter().flatten() {
+        terms.secrets.extend(secret.as_str().map(str::to_owned));
+    }
+    if terms == Terms::default() { None } else { serde_json::to_string(&terms).ok() }
 }
 
 /// A version, or the latest of a name in use.

@@ -18,7 +18,7 @@ use crate::execution_claim::key_row;
 use crate::sql::{Bind, binds};
 use crate::store::StoreResult;
 use crate::types::{Committed, StoreError, Target, Transition};
-use crate::{commit_approvals, extras, journal};
+use crate::{commit_approvals, extras, journal, session, workflow_end};
 
 /// What a transition is compared with, and what it leaves.
 struct Head {
@@ -201,6 +201,10 @@ fn write_infos(conn: &mut Conn, transitions: &[&Transition]) -> StoreResult<()> 
     let spoke: Vec<_> = spoke.collect();
     extras::remember(conn, &spoke)?;
     extras::end(conn, &special)?;
+    if !special.is_empty() {
+        let now = session::now(conn)?;
+        workflow_end::ended(conn, &special, now)?;
+    }
     conversations::leave(conn, leaving)
 }
 

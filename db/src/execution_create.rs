@@ -15,7 +15,7 @@ use crate::conn::Conn;
 use crate::sql::binds;
 use crate::store::StoreResult;
 use crate::types::{Conversation, Created, NewExecution, StoreError};
-use crate::{children, commands, conversations, extras, pin};
+use crate::{children, commands, conversations, extras, pin, workflow_runs};
 
 /// One transaction's work. A `repeat` follows an outcome that was unknown: a row with the
 /// start's own id is then its own.
@@ -26,11 +26,14 @@ pub(crate) fn execution_create_in_txn(
 ) -> StoreResult<Vec<Created>> {
     let versions = resolve_versions(conn, batch)?;
     let pins = pin::pins(conn, batch, &versions)?;
-    let mut versions: Vec<Option<i32>> = versions.into_iter().map(|found| Some(found?.version)).collect();
+    let resolved = versions;
+    let mut versions: Vec<Option<i32>> = resolved.iter().map(|found| Some(found.as_ref()?.version)).collect();
     let commands = commands::take(conn, batch, &mut versions)?;
     let mut inserted = insert_infos(conn, batch, &versions, &pins)?;
+    let mut taken = workflow_runs::take(conn, batch, &resolved, &mut inserted)?;
     let mut refused = conversations::take(conn, batch, &mut inserted)?;
-    insert_executions(conn, batch, &inserted)?;
+    refused.extend(taken.refused.drain());
+    insert_executions(conn, batch, &inserted, &taken.ready_at)?;
     insert_labels(conn, batch, &inserted)?;
     extras::insert(conn, inserted.keys().map(|at| (&batch[*at], pins.get(at).map(String::as_str))))?;
     children::insert(conn, inserted.keys().map(|at| &batch[*at]))?;
@@ -50,11 +53,12 @@ pub(crate) fn execution_create_in_txn(
 
 pub(crate) type Name<'a> = (&'a Scope, DefinitionKind, &'a str, Option<i32>);
 
-/// A version in use, and the agents that it names, as they were put.
+/// A version in use, the agents that it names, as they were put, and what it says of its runs.
 #[derive(Clone)]
 pub(crate) struct Resolved {
     pub(crate) version: i32,
     pub(crate) refers: Option<String>,
+    pub(crate) terms: Option<String>,
 }
 
 fn name_of(new: &NewExecution) -> Name<'_> {
@@ -78,17 +82,20 @@ pub(crate) fn resolve(
     (scope, kind, name, version): Name<'_>,
 ) -> StoreResult<Option<Resolved>> {
     if builtin(kind, name).is_some() {
-        let only = Resolved { version: 1, refers: None };
+        let only = Resolved { version: 1, refers: None, terms: None };
         return Ok(Some(only).filter(|only| version.is_none_or(|wanted| wanted == only.version)));
     }
     let found = conn.row(
-        "SELECT d.version, d.refers FROM definition_heads h JOIN definitions d
+        "SELECT d.version, d.refers, d.terms FROM definition_heads h JOIN definitions d
            ON d.tenant = h.tenant AND d.project = h.project AND d.kind = h.kind AND d.name = h.name
          WHERE h.tenant = ? AND h.project = ? AND h.kind = ? AND h.name = ? AND h.deleted_at IS NULL
            AND d.version = coalesce(?, h.version)",
         &binds![&*scope.tenant, &*scope.project, kind.as_str(), name, version],
     )?;
-    found.map(|mut row| Ok(Resolved { version: row.int()?, refers: row.opt_text()? })).transpose()
+    let read = |mut row: crate::row::Row| {
+        Ok(Resolved { version: row.int()?, refers: row.opt_text()?, terms: row.opt_text()? })
+    };
+    found.map(read).transpose()
 }
 
 const INSERT_INFO: &str = "
@@ -143,7 +150,7 @@ fn info_row(new: &NewExecution, version: i32, pinned: bool) -> [crate::sql::Bind
         new.messages.as_deref(),
         &new.metadata,
         &new.created_by,
-        pinned || new.extras.is_kept(),
+        pinned || new.extras.is_kept() || workflow_runs::is_registered(new),
     ]
 }
 
@@ -164,12 +171,14 @@ fn insert_executions(
     conn: &mut Conn,
     batch: &[NewExecution],
     inserted: &HashMap<usize, Timestamp>,
+    later: &HashMap<usize, Option<Timestamp>>,
 ) -> StoreResult<()> {
     let rows: Vec<_> = inserted
         .iter()
         .map(|(at, now)| {
             let NewExecution { key, kind, delay, .. } = &batch[*at];
-            let ready_at = now.plus(delay.unwrap_or_default());
+            let at_once = || Some(now.plus(delay.unwrap_or_default()));
+            let ready_at = later.get(at).copied().unwrap_or_else(at_once);
             binds![&*key.scope.tenant, &*key.scope.project, key.id.0, kind.as_str(), ready_at, *now]
         })
         .collect();

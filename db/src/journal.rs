@@ -10,7 +10,7 @@ use holdpoint_engine::wire::ExecutionKey;
 use crate::conn::Conn;
 use crate::execution_claim::{journals, key_row, read_line};
 use crate::outgoing;
-use crate::sql::binds;
+use crate::sql::{Bind, binds};
 use crate::store::StoreResult;
 use crate::types::{EventsHead, EventsPage, EventsRequest};
 
@@ -25,15 +25,25 @@ pub(crate) fn insert_lines<'a>(
     conn: &mut Conn,
     lines: impl Iterator<Item = (&'a ExecutionKey, &'a Line)> + Clone,
 ) -> StoreResult<()> {
-    let row = |(key, line): (&'a ExecutionKey, &'a Line)| {
-        let [tenant, project, id] = key_row(key);
-        let [seq, event, kind, step, at, payload] =
-            binds![line.seq, line.event, &line.kind, line.step, line.at, &line.payload];
-        [tenant, project, id, seq, event, kind, step, at, payload]
-    };
-    let rows: Vec<_> = lines.clone().map(row).collect();
+    let rows: Vec<_> = lines.clone().map(line_row).collect();
     conn.each(INSERT, &rows, &[])?;
     outgoing::insert_events(conn, lines)
+}
+
+/// Appends lines that another execution had before: nobody is told of them again.
+pub(crate) fn copy_lines<'a>(
+    conn: &mut Conn,
+    lines: impl Iterator<Item = (&'a ExecutionKey, &'a Line)>,
+) -> StoreResult<()> {
+    let rows: Vec<_> = lines.map(line_row).collect();
+    conn.each(INSERT, &rows, &[]).map(drop)
+}
+
+fn line_row<'a>((key, line): (&'a ExecutionKey, &'a Line)) -> [Bind<'a>; 9] {
+    let [tenant, project, id] = key_row(key);
+    let [seq, event, kind, step, at, payload] =
+        binds![line.seq, line.event, &line.kind, line.step, line.at, &line.payload];
+    [tenant, project, id, seq, event, kind, step, at, payload]
 }
 
 /// All lines after `seq`, deltas too, in order.

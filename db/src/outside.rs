@@ -21,7 +21,7 @@ use crate::execution_commit::{WRITE_INFOS, number, remove_inboxes};
 use crate::sql::{Bind, binds};
 use crate::store::StoreResult;
 use crate::types::{Acted, StoreError, Tell};
-use crate::{commit_approvals, extras, journal, session};
+use crate::{commit_approvals, extras, journal, session, workflow_end, workflow_runs};
 
 /// A row under our lock.
 pub(crate) struct Locked {
@@ -122,9 +122,14 @@ impl Opened {
 
     /// Takes an act in; nothing more happens to one that has ended.
     pub(crate) fn act(&mut self, act: &Act) {
-        if self.run.ended.is_none() {
-            self.push(outside::act(&self.run, act));
+        if self.run.ended.is_some() {
+            return;
         }
+        // What was under way went with its worker: nobody is waited for.
+        self.push(match act {
+            Act::EndPaused { by } => outside::end_paused(&self.run, by),
+            _ => outside::act(&self.run, act),
+        });
     }
 
     /// Ends it with an error, unless it has ended.
@@ -173,7 +178,10 @@ impl Opened {
         let key = &self.locked.key;
         journal::insert_lines(conn, lines.iter().map(|line| (key, line)))?;
         self.close_approvals(conn)?;
-        let (status, reason, ready_at) = self.after();
+        let (status, reason, mut ready_at) = self.after();
+        if ready_at.is_some() && self.locked.extras && workflow_runs::waits(conn, key)? {
+            ready_at = None;
+        }
         self.write_head(conn, status, reason, ready_at)?;
         if self.had_acts {
             remove_inboxes(conn, &[key_row(key)])?;
@@ -271,6 +279,7 @@ impl Opened {
             let (key, conversation, extras) = (row.key()?, row.opt_text()?, row.bool()?);
             if extras {
                 extras::end(conn, std::slice::from_ref(&key))?;
+                workflow_end::ended(conn, std::slice::from_ref(&key), self.locked.now)?;
                 if let Some(speaker) = &self.run.speaker {
                     extras::remember(conn, &[(key.clone(), &speaker.agent)])?;
                 }

@@ -2,8 +2,8 @@
 //!
 //! A statement is text with marks: `?` takes the next value; `@u` is the source of a batch
 //! of rows (`unnest` of one array for each column on Postgres, one row at a time on SQLite);
-//! `@lock` and `@skip` lock the rows of the table `e` (SQLite has one writer and needs
-//! neither). The text is constant for each call, so that each database prepares it once for
+//! `@lock` and `@skip` lock the rows of the table `e`, and `@share` keeps others from locking
+//! them so (SQLite has one writer and needs none of them). The text is constant for each call, so that each database prepares it once for
 //! a connection; values never enter the text.
 
 use diesel::pg::Pg;
@@ -153,7 +153,8 @@ impl<'a> Statement<'a> {
                 ("@u", Dialect::Sqlite) => made.push_row(rows),
                 ("@lock", Dialect::Postgres) => made.push("FOR UPDATE OF e"),
                 ("@skip", Dialect::Postgres) => made.push("FOR UPDATE OF e SKIP LOCKED"),
-                ("@lock" | "@skip", Dialect::Sqlite) => {}
+                ("@share", Dialect::Postgres) => made.push("FOR KEY SHARE OF e"),
+                ("@lock" | "@skip" | "@share", Dialect::Sqlite) => {}
                 _ => {
                     made.param(Param::One(values.next().copied().unwrap_or(Bind::Text(None))));
                     rest = &mark[1..];

@@ -11,7 +11,9 @@ use holdpoint_engine::ids::{ApprovalId, ExecutionId, KeyId, ParkedId, SessionId,
 use holdpoint_engine::limits::Limits;
 use holdpoint_engine::outside::Refusal;
 use holdpoint_engine::scope::Scope;
-use holdpoint_engine::status::{ApprovalStatus, DefinitionKind, Failure, Outcome, Reason, RunType, Status};
+use holdpoint_engine::status::{
+    ApprovalStatus, DefinitionKind, Failure, Outcome, Reason, RunType, Status, WorkflowState,
+};
 use holdpoint_engine::team::Pins;
 use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::wire::{ExecutionKey, SweepKind};
@@ -94,6 +96,8 @@ pub struct Extras {
     pub pins: Option<Pins>,
     /// The agent that its conversation was with last, if that was another one; read only.
     pub active_agent: Option<String>,
+    /// A tick of a schedule made it: its end is noted there. Not read back.
+    pub scheduled: bool,
 }
 
 /// When and where the user is, as their client says.
@@ -188,6 +192,16 @@ pub enum Created {
     Mismatch,
     /// No such definition or version.
     UnknownDefinition,
+    /// One run of the workflow goes on at a time: this start is that of the run that waits.
+    Coalesced {
+        /// Which.
+        id: ExecutionId,
+    },
+    /// The workflow is not active.
+    WorkflowNotActive {
+        /// How it stands.
+        state: WorkflowState,
+    },
     /// The conversation is another end user's.
     UnknownConversation,
     /// The conversation has a message of this id, or the start names it twice.

@@ -793,6 +793,12 @@ impl<'a> Turn<'a> {
         if self.run.calling().next().is_some() || self.is_asking() {
             return Next::Wait { until: if self.run.paused { None } else { retry_at } };
         }
+        if let Some(by) = self.run.ending.clone() {
+            let entries = outside::end_paused(self.run, &by);
+            self.push_all(entries);
+            self.effects.clear();
+            return Next::End;
+        }
         if self.draining {
             return Next::Release;
         }

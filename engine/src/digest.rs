@@ -3,6 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use crate::ids::ExecutionId;
+use crate::time::Timestamp;
 
 /// Lower-case hex of the bytes.
 pub fn hex(bytes: &[u8]) -> String {
@@ -39,11 +40,22 @@ pub fn call_digest(tool: &str, version: i32, arguments: &str, list: Option<&str>
 /// The id of the execution that a step delegates to: made of the parent's time and of the
 /// SHA-256 over parent and step, so that it is the same for every attempt.
 pub fn child_id(parent: ExecutionId, step: i32) -> ExecutionId {
+    derived_id(b"holdpoint child", parent, step, *parent.0.as_bytes())
+}
+
+/// The id of the run that repeats a failed one: made of the time at which that one ended and
+/// of the SHA-256 over the first run and the attempt.
+pub fn retry_id(first_run: ExecutionId, attempt: i32, ended_at: Timestamp) -> ExecutionId {
+    let millis = u64::try_from(ended_at.micros() / 1000).unwrap_or_default();
+    let time = uuid::Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid();
+    derived_id(b"holdpoint retry", first_run, attempt, *time.as_bytes())
+}
+
+fn derived_id(what: &[u8], of: ExecutionId, number: i32, mut bytes: [u8; 16]) -> ExecutionId {
     let mut hasher = Sha256::new();
-    hasher.update(b"holdpoint child");
-    hasher.update(parent.0.as_bytes());
-    hasher.update(step.to_be_bytes());
-    let mut bytes = *parent.0.as_bytes();
+    hasher.update(what);
+    hasher.update(of.0.as_bytes());
+    hasher.update(number.to_be_bytes());
     bytes[6..].copy_from_slice(&hasher.finalize()[..10]);
     ExecutionId(
         uuid::Builder::from_bytes(bytes)

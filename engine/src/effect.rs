@@ -428,6 +428,11 @@ pub enum Act {
         /// The key that asked for it.
         by: String,
     },
+    /// End it at its next step, because its workflow is held.
+    EndPaused {
+        /// The key that asked for it.
+        by: String,
+    },
     /// Answer an unknown outcome.
     Resolve(OutcomeResolved),
     /// A child asks a person.

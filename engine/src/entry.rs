@@ -520,6 +520,9 @@ pub struct PauseChanged {
     pub paused: bool,
     /// The key that asked for it.
     pub by: String,
+    /// Its workflow was: it ends once nothing is under way any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ends: bool,
 }
 
 /// Payload of `step.completed`.

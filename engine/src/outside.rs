@@ -91,6 +91,11 @@ pub fn act(run: &Run, act: &Act) -> Vec<Entry> {
         Act::Cancel { by } => cancel(run, by),
         Act::Pause { by } => pause_changed(run, true, by),
         Act::Resume { by } => pause_changed(run, false, by),
+        Act::EndPaused { by } if run.calling().next().is_none() => end_paused(run, by),
+        Act::EndPaused { by } if run.ending.is_none() => {
+            vec![Entry::PauseChanged(PauseChanged { paused: true, by: by.clone(), ends: true })]
+        }
+        Act::EndPaused { .. } => Vec::new(),
         Act::Resolve(resolved) => resolve(run, resolved),
         Act::ChildAsked(asked) if awaits_child(run, asked.step) => {
             vec![Entry::ApprovalRequested(ApprovalRequested::clone(asked))]
@@ -165,18 +170,24 @@ pub fn suspend_for_children(run: &Run) -> ExecutionSuspended {
 }
 
 fn pause_changed(run: &Run, paused: bool, by: &str) -> Vec<Entry> {
-    if run.paused == paused {
+    if run.paused == paused || run.ending.is_some() {
         return Vec::new();
     }
-    vec![Entry::PauseChanged(PauseChanged { paused, by: by.to_owned() })]
+    vec![Entry::PauseChanged(PauseChanged { paused, by: by.to_owned(), ends: false })]
 }
 
 fn cancel(run: &Run, by: &str) -> Vec<Entry> {
+    cancelled(run, Reason::Cancelled, by)
+}
+
+/// The end of a run whose workflow is held.
+pub fn end_paused(run: &Run, by: &str) -> Vec<Entry> {
+    cancelled(run, Reason::Paused, by)
+}
+
+fn cancelled(run: &Run, reason: Reason, by: &str) -> Vec<Entry> {
     let mut entries = close_approvals(run, ApprovalStatus::Cancelled);
-    entries.push(Entry::ExecutionCancelled(ExecutionCancelled {
-        reason: Reason::Cancelled,
-        by: Some(by.to_owned()),
-    }));
+    entries.push(Entry::ExecutionCancelled(ExecutionCancelled { reason, by: Some(by.to_owned()) }));
     entries
 }
 

@@ -175,6 +175,8 @@ pub struct Run {
     pub suspended: Option<Reason>,
     /// Whether a person paused it.
     pub paused: bool,
+    /// Who held its workflow: it ends once nothing is under way any more.
+    pub ending: Option<String>,
     /// How it ended.
     pub ended: Option<Status>,
     /// All steps by number.
@@ -279,7 +281,10 @@ impl Run {
             Entry::ExecutionCompleted(_) => self.ended = Some(Status::Completed),
             Entry::ExecutionFailed(_) => self.ended = Some(Status::Failed),
             Entry::ExecutionCancelled(_) => self.ended = Some(Status::Cancelled),
-            Entry::PauseChanged(body) => self.paused = body.paused,
+            Entry::PauseChanged(body) => {
+                self.paused = body.paused;
+                self.ending = body.ends.then(|| body.by.clone());
+            }
             Entry::ModelCalled(body) => {
                 let step = Step::new(Work::Model, StepState::Calling);
                 self.steps.insert(body.step, Step { attempt: body.attempt, ..step });

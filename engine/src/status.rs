@@ -288,6 +288,20 @@ words!(
 );
 
 words!(
+    /// How a workflow stands.
+    WorkflowState, "state of a workflow", {
+        /// It is started and scheduled.
+        Active = "active",
+        /// A person holds it.
+        Paused = "paused",
+        /// A run of it failed for what it says itself.
+        Maintenance = "maintenance",
+        /// It is out of use, and kept.
+        Archived = "archived",
+    }
+);
+
+words!(
     /// What somebody found out about a call whose outcome was unknown.
     Outcome, "outcome", {
         /// The call took place; it is not made again.

@@ -4,6 +4,7 @@
 //! Every request leaves through one guard, and every secret is looked up here at the last
 //! moment. Whether an effect may begin is its caller's to know.
 
+mod calls;
 pub mod expressions;
 mod forwarded;
 mod guard;
@@ -26,6 +27,7 @@ use holdpoint_engine::wire::ExecutionKey;
 use serde::Deserialize;
 use tokio::sync::mpsc;
 
+use calls::tokens::Tokens;
 use forwarded::Seals;
 pub use forwarded::{Forwarded, ForwardedHeaders, KEY_BYTES, SealError};
 use guard::Guard;
@@ -52,6 +54,7 @@ pub struct Performer {
     guard: Arc<Guard>,
     secrets: Secrets,
     seals: Seals,
+    tokens: Tokens,
     /// The largest answer that is read.
     value_bytes: usize,
 }
@@ -72,7 +75,7 @@ impl Performer {
             .build()
             .map_err(|error| format!("no HTTP client: {error}"))?;
         let (secrets, seals) = (Secrets::new(&settings.secrets), Seals::new(&settings.seal_keys)?);
-        Ok(Self { client, guard, secrets, seals, value_bytes })
+        Ok(Self { client, guard, secrets, seals, tokens: Tokens::default(), value_bytes })
     }
 }
 
@@ -168,7 +171,9 @@ async fn attempt(performer: &Performer, effect: Effect, origin: &Origin) -> Resu
         Effect::Delegate(_) | Effect::Child(_) | Effect::Publish(_) => {
             Err(Fault::definite(ErrorType::Logic, "what is awaited elsewhere needs a durable execution"))
         }
-        Effect::Request(_) | Effect::OpenApi(_) | Effect::McpRequest(_) | Effect::Reconcile(_) => {
+        Effect::Request(effect) => calls::call(performer, *effect, origin).await,
+        Effect::Reconcile(effect) => Ok(calls::reconcile(performer, *effect, origin).await),
+        Effect::OpenApi(_) | Effect::McpRequest(_) => {
             Err(Fault::definite(ErrorType::Logic, "calls of workflows are not performed here"))
         }
     }

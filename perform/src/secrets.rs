@@ -62,12 +62,11 @@ impl Hidden {
                 self.add(credential.trim());
             }
         }
-        // The longest first: what is part of another is found in what is left.
-        self.0.sort_by_key(|text| std::cmp::Reverse(text.len()));
         self
     }
 
-    fn add(&mut self, text: &str) {
+    /// One more.
+    pub fn add(&mut self, text: &str) {
         if text.len() >= SHORTEST_HIDDEN {
             // As it stands inside a JSON string, too.
             let quoted = serde_json::Value::from(text).to_string();
@@ -76,6 +75,8 @@ impl Hidden {
                 self.0.push(inner.to_owned());
             }
             self.0.push(text.to_owned());
+            // The longest first: what is part of another is found in what is left.
+            self.0.sort_by_key(|text| std::cmp::Reverse(text.len()));
         }
     }
 
@@ -89,11 +90,32 @@ impl Hidden {
         text
     }
 
+    /// The bytes without any of it, text or not.
+    pub fn out_of_bytes(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut left = bytes.to_vec();
+        for hidden in &self.0 {
+            left = without(&left, hidden.as_bytes());
+        }
+        left
+    }
+
     /// The fault without any of it.
     pub fn out_of_fault(&self, mut fault: Fault) -> Fault {
         fault.failure.message = self.out_of(fault.failure.message);
         fault
     }
+}
+
+fn without(bytes: &[u8], hidden: &[u8]) -> Vec<u8> {
+    let mut left = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some(at) = rest.windows(hidden.len()).position(|part| part == hidden) {
+        left.extend_from_slice(&rest[..at]);
+        left.extend_from_slice(b"[secret]");
+        rest = &rest[at + hidden.len()..];
+    }
+    left.extend_from_slice(rest);
+    left
 }
 
 #[cfg(test)]

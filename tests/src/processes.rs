@@ -150,7 +150,7 @@ impl Spawn {
 }
 
 /// The binary under test: beside the folder of this test's own program.
-fn holdpoint_binary() -> PathBuf {
+pub fn holdpoint_binary() -> PathBuf {
     if let Some(path) = std::env::var_os("HOLDPOINT_BIN") {
         return path.into();
     }

@@ -4,19 +4,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use diesel::prelude::*;
+use diesel::sqlite::SqliteConnection;
 use holdpoint_db::{
-    ClaimRequest, Claimed, Conversation, Created, Ending, HistoryLimits, Idempotency, NewExecution, Settings,
-    Store, Target, Transition,
+    ClaimRequest, Claimed, Conversation, Created, DefinitionRow, Ending, HistoryLimits, Idempotency,
+    NewExecution, Settings, Store, Target, Transition,
 };
 use holdpoint_engine::digest::arguments_digest;
 use holdpoint_engine::entry::{
-    ApprovalRequested, Entry, ExecutionCompleted, ExecutionStarted, ExecutionSuspended, Line,
-    MessageCompleted, ModelCalled, ToolCall, Usage,
+    ApprovalRequested, Entry, ExecutionCompleted, ExecutionFailed, ExecutionStarted, ExecutionSuspended,
+    Line, MessageCompleted, ModelCalled, ToolCall, Usage,
 };
 use holdpoint_engine::ids::{ApprovalId, ExecutionId, SessionId};
 use holdpoint_engine::run::Run;
 use holdpoint_engine::scope::Scope;
-use holdpoint_engine::status::{DefinitionKind, Reason, RunType, Status};
+use holdpoint_engine::status::{DefinitionKind, Failure, Reason, RunType, Status};
 use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::wire::ExecutionKey;
 use uuid::Uuid;
@@ -63,6 +65,18 @@ impl Bed {
     /// The schema of a test that is only for Postgres.
     pub fn schema(&self) -> &Schema {
         self.schema.as_ref().expect("a test on Postgres")
+    }
+
+    /// Changes rows behind the store's back; how many.
+    pub fn execute(&self, sql: &str) -> usize {
+        if let Some(schema) = &self.schema {
+            return schema.execute(sql);
+        }
+        let folder = self.settings.url.strip_prefix("sqlite:").expect("a folder");
+        let file = format!("{folder}/holdpoint.db");
+        let mut conn = SqliteConnection::establish(&file).expect("the file opens");
+        diesel::sql_query("PRAGMA busy_timeout = 10000").execute(&mut conn).expect("a setting");
+        diesel::sql_query(sql).execute(&mut conn).unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
     /// A store on the same database whose clock is shifted (Postgres only).
@@ -235,6 +249,11 @@ impl Held {
         self.next(entries, completed())
     }
 
+    /// The end with an error.
+    pub fn fail(&mut self, reason: Reason) -> Transition {
+        self.next(vec![failure(reason)], failed(reason))
+    }
+
     /// Asks for an approval of each call, and suspends.
     pub fn ask(&mut self, calls: &[Asked<'_>]) -> Transition {
         let mut entries = vec![started(), called(1), answered(calls)];
@@ -354,6 +373,56 @@ pub fn completed() -> Target {
         messages: Vec::new(),
         active_agent: None,
     })
+}
+
+/// A target that ends with an error.
+pub fn failed(reason: Reason) -> Target {
+    Target::Ended(Ending {
+        status: Status::Failed,
+        reason: Some(reason),
+        error: Some(Failure::new(reason.error_type(), "the call failed")),
+        output: None,
+        messages: Vec::new(),
+        active_agent: None,
+    })
+}
+
+/// `execution.failed`.
+pub fn failure(reason: Reason) -> Entry {
+    let error = Failure::new(reason.error_type(), "the call failed");
+    Entry::ExecutionFailed(ExecutionFailed { reason, error })
+}
+
+/// Registers a workflow, with these settings of Holdpoint's own.
+pub fn workflow(store: &dyn Store, name: &str, settings: serde_json::Value) -> DefinitionRow {
+    workflow_with(store, name, settings, &[])
+}
+
+/// The same; it names these secrets.
+pub fn workflow_with(
+    store: &dyn Store,
+    name: &str,
+    settings: serde_json::Value,
+    secrets: &[&str],
+) -> DefinitionRow {
+    let document = serde_json::json!({
+        "document": {
+            "dsl": "1.0.1",
+            "namespace": "tests",
+            "name": name,
+            "version": "1.0.0",
+            "metadata": {"holdpoint": settings},
+        },
+        "use": {"secrets": secrets},
+        "do": [{"nothing": {"set": {"a": 1}}}],
+    });
+    let kind = DefinitionKind::Workflow;
+    store.definition_put(&scope(), kind, name, &document.to_string(), "key_test").expect("a definition").0
+}
+
+/// A production run of a registered workflow.
+pub fn run_of(workflow: &str) -> NewExecution {
+    NewExecution { name: workflow.to_owned(), ..start() }
 }
 
 /// Creates one that waits for the decisions on these calls; nobody holds it.

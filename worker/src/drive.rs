@@ -13,7 +13,7 @@ use holdpoint_engine::effect::{Act, Effect, Input};
 use holdpoint_engine::entropy::Entropy;
 use holdpoint_engine::entry::{ApprovalClosed, ApprovalRequested, Entry};
 use holdpoint_engine::outside;
-use holdpoint_engine::run::Run;
+use holdpoint_engine::run::{Run, Step};
 use holdpoint_engine::status::{Reason, Status};
 use holdpoint_engine::team::Team;
 use holdpoint_engine::time::Timestamp;
@@ -97,6 +97,7 @@ async fn take_on(
                 pinned.team = team;
             }
             drive.run = run;
+            drive.end_children(cancelled_steps(&claimed)).await;
             let mut inputs = vec![Input::Claimed];
             inputs.extend(drive.take_acts(claimed.acts));
             drive.until_rest(inputs).await
@@ -126,6 +127,12 @@ fn pinned(claimed: &Claimed) -> Pinned {
         messages: messages(claimed),
         client_time: client_time(claimed),
     }
+}
+
+/// Steps that were cancelled while somebody else had it: their children may still be at work.
+fn cancelled_steps(claimed: &Claimed) -> Vec<i32> {
+    let cancelled = claimed.lines.iter().filter(|line| line.kind == "task.cancelled");
+    cancelled.map(|line| line.step).collect()
 }
 
 /// The user's own time; one that an earlier version took and this one cannot read is not told.
@@ -174,7 +181,9 @@ impl Drive<'_> {
     /// The loop of the whole crate: decide, commit, perform, take in.
     async fn until_rest(&mut self, mut inputs: Vec<Input>) -> Result<(), Left> {
         loop {
+            let late = self.late_children(&inputs);
             let decided = self.decide(inputs);
+            self.end_children(late).await;
             inputs = match self.commit(&decided).await? {
                 Outcome::Refused(tool_call_id) => {
                     self.reload().await?;
@@ -237,6 +246,24 @@ impl Drive<'_> {
         if self.extras.is_some() && (news || status.is_terminal()) {
             self.worker.relay.after(self.key.clone(), status).await;
         }
+        let cancelled = entries.iter().filter(|entry| matches!(entry, Entry::TaskCancelled(_)));
+        self.end_children(cancelled.map(Entry::step).collect()).await;
+    }
+
+    /// A child of a step that the execution goes on without is not waited for by anybody.
+    async fn end_children(&self, steps: Vec<i32>) {
+        if !steps.is_empty() {
+            self.worker.relay.cancel_steps(&self.key, &steps).await;
+        }
+    }
+
+    /// Steps whose child began after they were cancelled.
+    fn late_children(&self, inputs: &[Input]) -> Vec<i32> {
+        let late = inputs.iter().filter_map(|input| match input {
+            Input::Delegated { step, .. } => Some(*step),
+            _ => None,
+        });
+        late.filter(|step| self.run.steps.get(step).is_some_and(Step::is_done)).collect()
     }
 
     fn transition(&mut self, decided: &Advance) -> Transition {

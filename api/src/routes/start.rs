@@ -7,7 +7,7 @@ use axum::response::Response;
 use holdpoint_db::{Conversation, Created, Idempotency, NewExecution};
 use holdpoint_engine::digest::sha256_hex;
 use holdpoint_engine::ids::ExecutionId;
-use holdpoint_engine::status::{DefinitionKind, RunType, Status};
+use holdpoint_engine::status::{DefinitionKind, RunType, Status, WorkflowState};
 use holdpoint_engine::time::Timestamp;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use schemars::JsonSchema;
@@ -38,6 +38,9 @@ pub struct Started {
     /// Its conversation, for agents.
     pub conversation_id: Option<String>,
     run_type: RunType,
+    /// One run of the workflow goes on at a time: this is the run that waits already.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    coalesced: bool,
     created_at: Timestamp,
 }
 
@@ -126,6 +129,11 @@ pub async fn outcome(app: &App, new: &NewExecution, created: Created) -> Answer<
             Ok((Started::new(new, key.id, version, created_at), StatusCode::ACCEPTED))
         }
         Created::Existing { id, .. } => Ok((existing(app, new, id).await?, StatusCode::OK)),
+        Created::Coalesced { id } => {
+            let started = existing(app, new, id).await?;
+            Ok((Started { coalesced: true, ..started }, StatusCode::ACCEPTED))
+        }
+        Created::WorkflowNotActive { state } => Err(not_active(&new.name, state)),
         Created::Mismatch => Err(Problem::new(
             Code::IdempotencyMismatch,
             "this idempotency key or execution id was used with another body",
@@ -152,6 +160,12 @@ pub async fn outcome(app: &App, new: &NewExecution, created: Created) -> Answer<
     }
 }
 
+/// A workflow that is held is not started.
+pub fn not_active(name: &str, state: WorkflowState) -> Problem {
+    let detail = format!("the workflow `{name}` is {state}: let it go on with `resume` before");
+    Problem::new(Code::WorkflowNotActive, detail).with("state", state.as_str())
+}
+
 async fn existing(app: &App, new: &NewExecution, id: ExecutionId) -> Answer<Started> {
     let scope = new.key.scope.clone();
     let row = app.read(move |store| store.execution_get(&scope, id)).await?;
@@ -163,6 +177,7 @@ async fn existing(app: &App, new: &NewExecution, id: ExecutionId) -> Answer<Star
         definition: view::Definition { name: row.name, version: row.version },
         conversation_id: row.conversation_id,
         run_type: row.run_type,
+        coalesced: false,
         created_at: row.created_at,
     })
 }
@@ -184,6 +199,7 @@ impl Started {
             definition: view::Definition { name: new.name.clone(), version },
             conversation_id,
             run_type: new.run_type,
+            coalesced: false,
             created_at,
         }
     }
@@ -207,6 +223,7 @@ pub fn doc() -> Operation {
         .problem(Code::UnknownDefinition)
         .problem(Code::UnknownConversation)
         .problem(Code::ConversationBusy)
+        .problem(Code::WorkflowNotActive)
         .problem(Code::IdempotencyMismatch)
 }
 

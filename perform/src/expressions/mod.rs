@@ -8,6 +8,7 @@
 mod child;
 mod frame;
 mod limits;
+mod programs;
 mod serve;
 mod unguarded;
 

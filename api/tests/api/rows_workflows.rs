@@ -1,0 +1,40 @@
+//! Workflows, as far as routes ask the store for them.
+
+use holdpoint_db::*;
+use holdpoint_engine::scope::Scope;
+use holdpoint_engine::status::WorkflowState;
+use holdpoint_engine::wire::ExecutionKey;
+
+use crate::rows::{Rows, not_here};
+
+impl WorkflowStore for Rows {
+    fn workflow_get(&self, _: &Scope, _: &str) -> StoreResult<Option<WorkflowRow>> {
+        Ok(None)
+    }
+
+    fn workflow_state(
+        &self,
+        _: &Scope,
+        _: &str,
+        _: WorkflowState,
+        _: &str,
+    ) -> StoreResult<Option<WorkflowRow>> {
+        Ok(None)
+    }
+
+    fn workflow_active(&self, _: &Scope, _: &str) -> StoreResult<Vec<ExecutionKey>> {
+        Ok(Vec::new())
+    }
+
+    fn run_end_paused(&self, _: &ExecutionKey, _: &str) -> StoreResult<Option<Acted>> {
+        not_here()
+    }
+
+    fn attention_list(&self, _: &Scope, _: Option<&str>, _: usize) -> StoreResult<Vec<AttentionRow>> {
+        Ok(Vec::new())
+    }
+
+    fn attention_acknowledge(&self, _: &Scope, _: &str, _: &str) -> StoreResult<bool> {
+        Ok(false)
+    }
+}

@@ -1,0 +1,49 @@
+//! The verbs for what is around the runs of workflows, on either database; see `sql_store.rs`.
+
+use holdpoint_engine::scope::Scope;
+use holdpoint_engine::status::WorkflowState;
+use holdpoint_engine::wire::ExecutionKey;
+
+use crate::sql_store::SqlStore;
+use crate::store::StoreResult;
+use crate::types::Acted;
+use crate::workflow_store::WorkflowStore;
+use crate::workflow_types::*;
+use crate::{workflow_runs, workflow_states};
+
+impl WorkflowStore for SqlStore {
+    fn workflow_get(&self, scope: &Scope, name: &str) -> StoreResult<Option<WorkflowRow>> {
+        self.read.with(|conn| workflow_states::workflow_get(conn, scope, name))
+    }
+
+    fn workflow_state(
+        &self,
+        scope: &Scope,
+        name: &str,
+        state: WorkflowState,
+        by: &str,
+    ) -> StoreResult<Option<WorkflowRow>> {
+        self.hot.write(|conn| workflow_states::workflow_state_in_txn(conn, scope, name, state, by))
+    }
+
+    fn workflow_active(&self, scope: &Scope, name: &str) -> StoreResult<Vec<ExecutionKey>> {
+        self.read.with(|conn| workflow_states::workflow_active(conn, scope, name))
+    }
+
+    fn run_end_paused(&self, run: &ExecutionKey, by: &str) -> StoreResult<Option<Acted>> {
+        self.hot.write(|conn| workflow_runs::run_end_paused_in_txn(conn, run, by))
+    }
+
+    fn attention_list(
+        &self,
+        scope: &Scope,
+        after: Option<&str>,
+        limit: usize,
+    ) -> StoreResult<Vec<AttentionRow>> {
+        self.read.with(|conn| workflow_states::attention_list(conn, scope, after, limit))
+    }
+
+    fn attention_acknowledge(&self, scope: &Scope, name: &str, by: &str) -> StoreResult<bool> {
+        self.hot.write(|conn| workflow_states::attention_acknowledge(conn, scope, name, by))
+    }
+}

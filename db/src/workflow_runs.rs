@@ -1,0 +1,251 @@
+//! The production runs of registered workflows that are not over: who may begin, who waits,
+//! and who is answered with the one that waits already.
+
+use std::collections::{BTreeMap, HashMap};
+
+use holdpoint_engine::definition::builtin;
+use holdpoint_engine::effect::Act;
+use holdpoint_engine::ids::ExecutionId;
+use holdpoint_engine::runs::Terms;
+use holdpoint_engine::scope::Scope;
+use holdpoint_engine::status::{DefinitionKind, RunType, Status, WorkflowState};
+use holdpoint_engine::time::Timestamp;
+use holdpoint_engine::wire::ExecutionKey;
+
+use crate::conn::Conn;
+use crate::execution_claim::key_row;
+use crate::execution_create::Resolved;
+use crate::outside::{self, Opened};
+use crate::sql::{Bind, binds};
+use crate::store::StoreResult;
+use crate::types::{Acted, Created, NewExecution, StoreError};
+use crate::workflow_end::read_terms;
+
+/// Whether the end of such an execution is looked at: a workflow that somebody registered.
+pub(crate) fn is_registered(new: &NewExecution) -> bool {
+    new.kind == DefinitionKind::Workflow && builtin(new.kind, &new.name).is_none()
+}
+
+/// A run that is not over.
+pub(crate) struct Active<'a> {
+    pub(crate) key: &'a ExecutionKey,
+    pub(crate) name: &'a str,
+    pub(crate) alone: bool,
+    pub(crate) waits: bool,
+}
+
+const INSERT: &str = "
+    WITH u(t, p, x, w, al, wa) AS (@u)
+    INSERT INTO workflow_runs (tenant, project, run, workflow, alone, waits) SELECT t, p, x, w, al, wa FROM u";
+
+/// Notes runs.
+pub(crate) fn insert(conn: &mut Conn, runs: &[Active<'_>]) -> StoreResult<()> {
+    let rows: Vec<_> = runs
+        .iter()
+        .map(|run| {
+            let [tenant, project, id] = key_row(run.key);
+            let [name, alone, waits] = binds![run.name, run.alone, run.waits];
+            [tenant, project, id, name, alone, waits]
+        })
+        .collect();
+    conn.each(INSERT, &rows, &[]).map(drop)
+}
+
+/// Forgets runs that are over.
+pub(crate) fn remove<'a>(conn: &mut Conn, ended: impl Iterator<Item = &'a ExecutionKey>) -> StoreResult<()> {
+    let rows: Vec<_> = ended.map(key_row).collect();
+    conn.each(
+        "WITH u(t, p, x) AS (@u) DELETE FROM workflow_runs
+         WHERE (tenant, project, run) IN (SELECT t, p, x FROM u)",
+        &rows,
+        &[],
+    )
+    .map(drop)
+}
+
+/// What the starts of registered workflows come to.
+#[derive(Default)]
+pub(crate) struct Taken {
+    /// They leave no row.
+    pub(crate) refused: HashMap<usize, Created>,
+    /// They begin later than they asked for; `None` waits for the end of another run.
+    pub(crate) ready_at: HashMap<usize, Option<Timestamp>>,
+}
+
+/// A start that counts: not a test, and nobody's child.
+struct Wanting<'a> {
+    at: usize,
+    new: &'a NewExecution,
+    terms: Terms,
+    created_at: Timestamp,
+}
+
+/// Judges starts by what their workflows' rows say, which nobody changes meanwhile, and notes
+/// those that stand. What was inserted for the others is removed.
+pub(crate) fn take(
+    conn: &mut Conn,
+    batch: &[NewExecution],
+    versions: &[Option<Resolved>],
+    inserted: &mut HashMap<usize, Timestamp>,
+) -> StoreResult<Taken> {
+    let mut taken = Taken::default();
+    let mut workflows: BTreeMap<(&Scope, &str), Vec<Wanting<'_>>> = BTreeMap::new();
+    for (at, created_at) in inserted.iter() {
+        let new = &batch[*at];
+        let counts = new.run_type == RunType::Production && new.extras.parent.is_none();
+        let Some(resolved) = versions[*at].as_ref().filter(|_| counts && is_registered(new)) else {
+            continue;
+        };
+        let terms = read_terms(resolved.terms.as_deref())?;
+        let one = Wanting { at: *at, new, terms, created_at: *created_at };
+        workflows.entry((&new.key.scope, &new.name)).or_default().push(one);
+    }
+    for ((scope, name), mut starts) in workflows {
+        starts.sort_by_key(|one| one.at);
+        take_of_workflow(conn, (scope, name), &starts, &mut taken)?;
+    }
+    for at in taken.refused.keys() {
+        conn.rows(
+            "DELETE FROM execution_info WHERE tenant = ? AND project = ? AND id = ?",
+            &key_row(&batch[*at].key),
+        )?;
+        inserted.remove(at);
+    }
+    Ok(taken)
+}
+
+fn take_of_workflow(
+    conn: &mut Conn,
+    (scope, name): (&Scope, &str),
+    starts: &[Wanting<'_>],
+    taken: &mut Taken,
+) -> StoreResult<()> {
+    let alone = starts.iter().any(|one| one.terms.one_at_a_time);
+    let state = state(conn, scope, name, if alone { "@lock" } else { "@share" })?;
+    if state != WorkflowState::Active {
+        taken.refused.extend(starts.iter().map(|one| (one.at, Created::WorkflowNotActive { state })));
+        return Ok(());
+    }
+    let mut place = if alone { Some(place(conn, scope, name)?) } else { None };
+    let mut noted = Vec::with_capacity(starts.len());
+    for one in starts {
+        let mut waits = false;
+        if let Some(place) = place.as_mut().filter(|_| one.terms.one_at_a_time) {
+            if let Some(id) = place.queued {
+                taken.refused.insert(one.at, Created::Coalesced { id });
+                continue;
+            }
+            waits = place.taken;
+            *place = Place { taken: true, queued: Some(one.new.key.id) };
+        }
+        noted.push(Active { key: &one.new.key, name, alone: one.terms.one_at_a_time, waits });
+        let wanted = one.created_at.plus(one.new.delay.unwrap_or_default());
+        let ready_at = if waits { None } else { Some(held_until(conn, scope, &one.terms, wanted)?) };
+        taken.ready_at.insert(one.at, ready_at);
+    }
+    insert(conn, &noted)
+}
+
+/// How a workflow stands, and a lock on its row.
+fn state(conn: &mut Conn, scope: &Scope, name: &str, lock: &str) -> StoreResult<WorkflowState> {
+    let text =
+        format!("SELECT e.state FROM workflows e WHERE e.tenant = ? AND e.project = ? AND e.name = ? {lock}");
+    let row = conn.row(&text, &binds![&*scope.tenant, &*scope.project, name])?;
+    row.ok_or_else(|| StoreError::Corrupt(format!("the workflow `{name}` has no row")))?.word()
+}
+
+/// Whether a run goes on, and the one that has not begun.
+#[derive(Default)]
+struct Place {
+    taken: bool,
+    queued: Option<ExecutionId>,
+}
+
+pub(crate) const OF_WORKFLOW: &str = "
+    SELECT r.tenant, r.project, r.run, r.waits, e.status, e.ready_at
+    FROM (SELECT * FROM workflow_runs k WHERE k.tenant || '/' || k.project || '/' || k.workflow = ? AND k.alone) r
+    JOIN executions e ON e.tenant = r.tenant AND e.project = r.project AND e.id = r.run";
+
+/// Under the lock of the workflow's row.
+fn place(conn: &mut Conn, scope: &Scope, name: &str) -> StoreResult<Place> {
+    let mut place = Place::default();
+    for mut row in conn.rows(OF_WORKFLOW, &binds![&expression(scope, name)])? {
+        let (key, waits, status) = (row.key()?, row.bool()?, row.word::<Status>()?);
+        place.taken = true;
+        if waits || status == Status::Queued {
+            place.queued = Some(key.id);
+        }
+    }
+    Ok(place)
+}
+
+/// What the index over active runs is over. Names have no slash.
+pub(crate) fn expression(scope: &Scope, name: &str) -> String {
+    format!("{}/{}/{name}", scope.tenant, scope.project)
+}
+
+/// The run that waited for the end of the one before it may begin. The workflow's row is locked.
+pub(crate) fn let_next_begin(conn: &mut Conn, scope: &Scope, name: &str, now: Timestamp) -> StoreResult<()> {
+    let mut waiting = None;
+    for mut row in conn.rows(OF_WORKFLOW, &binds![&expression(scope, name)])? {
+        let (key, waits) = (row.key()?, row.bool()?);
+        if !waits {
+            return Ok(());
+        }
+        waiting = Some(key);
+    }
+    let Some(next) = waiting else { return Ok(()) };
+    let [tenant, project, id] = key_row(&next);
+    conn.rows(
+        "UPDATE workflow_runs SET waits = ? WHERE tenant = ? AND project = ? AND run = ?",
+        &[Bind::from(false), tenant, project, id],
+    )?;
+    // One that a person paused begins when it is let go on.
+    conn.rows(
+        "UPDATE executions SET ready_at = ? WHERE tenant = ? AND project = ? AND id = ? AND owner IS NULL
+           AND coalesce(reason, '') <> 'paused'",
+        &[now.into(), tenant, project, id],
+    )
+    .map(drop)
+}
+
+/// Whether a run that nobody holds waits for the end of another.
+pub(crate) fn waits(conn: &mut Conn, key: &ExecutionKey) -> StoreResult<bool> {
+    let row = conn
+        .row("SELECT waits FROM workflow_runs WHERE tenant = ? AND project = ? AND run = ?", &key_row(key))?;
+    row.map_or(Ok(false), |mut row| row.bool())
+}
+
+/// Ends a run because its workflow is held; `None` where it is over, or gone.
+pub(crate) fn run_end_paused_in_txn(
+    conn: &mut Conn,
+    run: &ExecutionKey,
+    by: &str,
+) -> StoreResult<Option<Acted>> {
+    let Some(locked) = outside::lock(conn, run)?.filter(|locked| !locked.status.is_terminal()) else {
+        return Ok(None);
+    };
+    let act = Act::EndPaused { by: by.to_owned() };
+    if let Some(holder) = locked.owner {
+        return outside::tell_holder(conn, &locked, holder, &act).map(Some);
+    }
+    let mut opened = Opened::load(conn, locked)?;
+    opened.act(&act);
+    opened.write(conn).map(Some)
+}
+
+/// When a run may begin that would at this time, as far as its secrets' balance goes.
+pub(crate) fn held_until(
+    conn: &mut Conn,
+    scope: &Scope,
+    terms: &Terms,
+    wanted: Timestamp,
+) -> StoreResult<Timestamp> {
+    let rows: Vec<_> = terms.secrets.iter().map(|secret| binds![&*scope.tenant, secret]).collect();
+    let held = conn.each(
+        "WITH u(t, s) AS (@u) SELECT h.held_until FROM u JOIN secret_holds h ON h.tenant = u.t AND h.secret = u.s",
+        &rows,
+        &[],
+    )?;
+    held.into_iter().try_fold(wanted, |latest, mut row| Ok(latest.max(row.time()?)))
+}

@@ -1,0 +1,137 @@
+//! How workflows stand: what people say of them. What the ends of runs say is written in
+//! `workflow_end.rs`.
+
+use holdpoint_engine::ids::ExecutionId;
+use holdpoint_engine::scope::Scope;
+use holdpoint_engine::status::{Failure, WorkflowState};
+use holdpoint_engine::time::Timestamp;
+use holdpoint_engine::wire::ExecutionKey;
+
+use crate::conn::Conn;
+use crate::row::Row;
+use crate::sql::binds;
+use crate::store::StoreResult;
+use crate::workflow_runs::expression;
+use crate::workflow_types::*;
+
+/// A new version ends maintenance, and lets the schedule go on; what a person said stays. The
+/// first version makes the row.
+pub(crate) fn new_version(conn: &mut Conn, scope: &Scope, name: &str, now: Timestamp) -> StoreResult<()> {
+    conn.rows(
+        "INSERT INTO workflows (tenant, project, name, changed_at) VALUES (?, ?, ?, ?)
+         ON CONFLICT (tenant, project, name) DO UPDATE SET
+           changed_at = CASE WHEN workflows.state = 'maintenance' THEN excluded.changed_at ELSE workflows.changed_at END,
+           state = CASE WHEN workflows.state = 'maintenance' THEN 'active' ELSE workflows.state END,
+           schedule_stopped = false",
+        &binds![&*scope.tenant, &*scope.project, name, now],
+    )
+    .map(drop)
+}
+
+const COLUMNS: &str = "e.name, e.state, e.changed_at, e.changed_by, e.logic_failures, e.escalated,
+    e.schedule_stopped, e.attention FROM workflows e";
+const IN_USE: &str =
+    "EXISTS (SELECT 1 FROM definition_heads h WHERE h.tenant = e.tenant AND h.project = e.project
+    AND h.kind = 'workflow' AND h.name = e.name AND h.deleted_at IS NULL)";
+
+fn read_workflow(mut row: Row) -> StoreResult<WorkflowRow> {
+    Ok(WorkflowRow {
+        name: row.text()?,
+        state: row.word()?,
+        changed_at: row.time()?,
+        changed_by: row.opt_text()?,
+        logic_failures: row.int()?,
+        escalated: row.bool()?,
+        schedule_stopped: row.bool()?,
+        attention: row.bool()?,
+    })
+}
+
+/// How a workflow stands; `None` for a name that is not in use.
+pub(crate) fn workflow_get(conn: &mut Conn, scope: &Scope, name: &str) -> StoreResult<Option<WorkflowRow>> {
+    let text = format!("SELECT {COLUMNS} WHERE e.tenant = ? AND e.project = ? AND e.name = ? AND {IN_USE}");
+    conn.row(&text, &binds![&*scope.tenant, &*scope.project, name])?.map(read_workflow).transpose()
+}
+
+/// Changes the state. The lock keeps starts out that have looked at it before.
+pub(crate) fn workflow_state_in_txn(
+    conn: &mut Conn,
+    scope: &Scope,
+    name: &str,
+    state: WorkflowState,
+    by: &str,
+) -> StoreResult<Option<WorkflowRow>> {
+    let (tenant, project) = (&*scope.tenant, &*scope.project);
+    conn.rows(
+        "SELECT e.name FROM workflows e WHERE e.tenant = ? AND e.project = ? AND e.name = ? @lock",
+        &binds![tenant, project, name],
+    )?;
+    let active = state == WorkflowState::Active;
+    let text = format!(
+        "UPDATE workflows AS e SET state = ?, changed_at = (SELECT hp_now()), changed_by = ?,
+           schedule_stopped = CASE WHEN ? THEN false ELSE schedule_stopped END
+         WHERE e.tenant = ? AND e.project = ? AND e.name = ? AND {IN_USE} AND (e.state <> ? OR (? AND schedule_stopped))"
+    );
+    conn.rows(&text, &binds![state.as_str(), by, active, tenant, project, name, state.as_str(), active])?;
+    workflow_get(conn, scope, name)
+}
+
+/// Its production runs that are not over.
+pub(crate) fn workflow_active(conn: &mut Conn, scope: &Scope, name: &str) -> StoreResult<Vec<ExecutionKey>> {
+    let rows = conn.rows(
+        "SELECT k.tenant, k.project, k.run FROM workflow_runs k
+         WHERE k.tenant || '/' || k.project || '/' || k.workflow = ?",
+        &binds![&expression(scope, name)],
+    )?;
+    rows.into_iter().map(|mut row| row.key()).collect()
+}
+
+const ATTENTION: &str = "
+    SELECT w.name, w.state, w.latest, x.reason, i.error_type, i.error_message, i.attempt, i.finished_at
+    FROM (SELECT * FROM workflows e WHERE e.tenant || '/' || e.project = ? AND e.attention
+      AND e.acknowledged_at IS NULL AND e.state IN ('active','maintenance') AND e.name > ?";
+const ATTENTION_END: &str = " ORDER BY e.name LIMIT ?) w
+    JOIN executions x ON x.tenant = w.tenant AND x.project = w.project AND x.id = w.latest
+    JOIN execution_info i ON i.tenant = w.tenant AND i.project = w.project AND i.id = w.latest
+    ORDER BY w.name";
+
+/// The workflows that need a person, by name.
+pub(crate) fn attention_list(
+    conn: &mut Conn,
+    scope: &Scope,
+    after: Option<&str>,
+    limit: usize,
+) -> StoreResult<Vec<AttentionRow>> {
+    let owner = format!("{}/{}", scope.tenant, scope.project);
+    let text = format!("{ATTENTION} AND {IN_USE}{ATTENTION_END}");
+    let rows = conn.rows(&text, &binds![&owner, after.unwrap_or(""), limit as i64])?;
+    rows.into_iter().map(read_attention).collect()
+}
+
+fn read_attention(mut row: Row) -> StoreResult<AttentionRow> {
+    Ok(AttentionRow {
+        workflow: row.text()?,
+        state: row.word()?,
+        execution: ExecutionId(row.id()?),
+        reason: row.word()?,
+        error: Failure::new(row.word()?, row.opt_text()?.unwrap_or_default()),
+        attempt: row.int()?,
+        failed_at: row.time()?,
+    })
+}
+
+/// Takes a workflow off the list until its next failure.
+pub(crate) fn attention_acknowledge(
+    conn: &mut Conn,
+    scope: &Scope,
+    name: &str,
+    by: &str,
+) -> StoreResult<bool> {
+    let text = format!(
+        "UPDATE workflows AS e SET acknowledged_at = coalesce(acknowledged_at, (SELECT hp_now())),
+           acknowledged_by = coalesce(acknowledged_by, ?)
+         WHERE e.tenant = ? AND e.project = ? AND e.name = ? AND attention AND {IN_USE} RETURNING name"
+    );
+    let found = conn.rows(&text, &binds![by, &*scope.tenant, &*scope.project, name])?;
+    Ok(!found.is_empty())
+}

@@ -1,0 +1,39 @@
+//! The verbs for what is around the runs of workflows.
+
+use holdpoint_engine::scope::Scope;
+use holdpoint_engine::status::WorkflowState;
+use holdpoint_engine::wire::ExecutionKey;
+
+use crate::store::StoreResult;
+use crate::types::Acted;
+use crate::workflow_types::*;
+
+/// A part of [`Store`](crate::Store): whole transactions.
+pub trait WorkflowStore: Send + Sync + 'static {
+    /// How a registered workflow stands; `None` for a name that is not in use.
+    fn workflow_get(&self, scope: &Scope, name: &str) -> StoreResult<Option<WorkflowRow>>;
+    /// Changes its state; the row after it, `None` for a name that is not in use. From then on
+    /// nothing is started but by the state's rules. `active` lets its schedule go on.
+    fn workflow_state(
+        &self,
+        scope: &Scope,
+        name: &str,
+        state: WorkflowState,
+        by: &str,
+    ) -> StoreResult<Option<WorkflowRow>>;
+    /// Its production runs that are not over.
+    fn workflow_active(&self, scope: &Scope, name: &str) -> StoreResult<Vec<ExecutionKey>>;
+    /// Ends a run because its workflow is held: at once where nobody has it, else at its next
+    /// step. `None` where it is over.
+    fn run_end_paused(&self, run: &ExecutionKey, by: &str) -> StoreResult<Option<Acted>>;
+    /// The workflows that need a person, and that nobody acknowledged: by name.
+    fn attention_list(
+        &self,
+        scope: &Scope,
+        after: Option<&str>,
+        limit: usize,
+    ) -> StoreResult<Vec<AttentionRow>>;
+    /// Takes a workflow off that list until its next failure; `false` where it does not stand
+    /// there.
+    fn attention_acknowledge(&self, scope: &Scope, name: &str, by: &str) -> StoreResult<bool>;
+}
