@@ -18,6 +18,7 @@ use holdpoint_engine::outside;
 use holdpoint_engine::run::{Run, StepState};
 use holdpoint_engine::status::{DefinitionKind, EffectClass, ErrorType, Failure, Outcome, Reason};
 use holdpoint_engine::time::{Span, Timestamp};
+use holdpoint_engine::workflow::expression::NoEvaluator;
 
 const AGENT: &str = r#"{
   "model": {"base_url": "http://model/v1", "name": "m"},
@@ -47,6 +48,7 @@ impl Table {
             version: 1,
             definition: Arc::new(Definition::compile(DefinitionKind::Agent, 1, AGENT).unwrap()),
             messages: vec![serde_json::json!({"role": "user", "content": "hello"})],
+            input: serde_json::Value::Null,
             team: Default::default(),
             active_agent: None,
             depth: 0,
@@ -86,7 +88,13 @@ impl Table {
 
     fn feed(&mut self, inputs: Vec<Input>) -> Advance {
         let limits = Limits::default();
-        let context = Context { now: self.now, entropy: &mut self.entropy, limits: &limits, draining: false };
+        let context = Context {
+            now: self.now,
+            entropy: &mut self.entropy,
+            limits: &limits,
+            draining: false,
+            evaluator: &NoEvaluator,
+        };
         let decided = advance(&self.pinned, &mut self.run, inputs, context);
         self.journal.extend(self.run.number(&decided.entries, self.now));
         decided

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::Turn;
-use crate::definition::{Method, Reconcile, Retry};
+use crate::definition::{Method, QUESTIONS, Reconcile, Retry};
 use crate::digest;
 use crate::effect::{Act, Credential, Credentials, Effect, ReconcileEffect, RequestEffect};
 use crate::entry::{Entry, Json, OutcomeAsked, OutcomeResolved, OutcomeUnknown};
@@ -21,6 +21,19 @@ const BY: &str = "reconcile";
 /// How long a question may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Evaluating expressions is tried again after this, where it cannot be done now.
+const LATER: Duration = Duration::from_secs(1);
+
+/// What there is to ask.
+pub(super) enum Question {
+    /// This.
+    Ask(Box<RequestEffect>),
+    /// It cannot be computed now.
+    Later,
+    /// Nothing: a person has to find out.
+    None,
+}
+
 impl Turn<'_> {
     /// Nobody knows whether a call happened. Before it is settled, what did not happen may happen
     /// yet: the first question comes after that.
@@ -28,7 +41,7 @@ impl Turn<'_> {
         let Some(step) = self.run.steps.get(&number).cloned() else { return };
         let attempt = step.attempt;
         self.push(Entry::OutcomeUnknown(OutcomeUnknown { step: number, attempt, error, settled_at }));
-        if let Some(policy) = self.question_policy(&step) {
+        if let Some(policy) = self.question_policy(number, &step) {
             let next_at = Some(settled_at.plus(policy.first_delay.0));
             self.push(Entry::OutcomeAsked(OutcomeAsked { step: number, question: 0, next_at }));
         }
@@ -59,12 +72,20 @@ impl Turn<'_> {
             .collect();
         for (number, step) in due {
             match self.question(number, &step) {
-                Some(request) => {
-                    self.effects.push(Effect::Reconcile(Box::new(ReconcileEffect { request })));
+                Question::Ask(request) => {
+                    self.effects.push(Effect::Reconcile(Box::new(ReconcileEffect { request: *request })));
                     self.set_asking(number, true);
                 }
-                None => self.asked(number, &step, None),
+                Question::Later => self.put_off(number),
+                Question::None => self.asked(number, &step, None),
             }
+        }
+    }
+
+    fn put_off(&mut self, number: i32) {
+        let at = self.now.plus(LATER);
+        if let Some(step) = self.run.steps.get_mut(&number) {
+            step.ask_at = Some(at);
         }
     }
 
@@ -88,7 +109,7 @@ impl Turn<'_> {
                 self.push_all(entries);
             }
             _ => {
-                let policy = self.question_policy(&step);
+                let policy = self.question_policy(number, &step);
                 self.asked(number, &step, policy);
             }
         }
@@ -103,15 +124,23 @@ impl Turn<'_> {
         self.push(Entry::OutcomeAsked(OutcomeAsked { step: number, question, next_at }));
     }
 
-    fn question_policy(&self, step: &Step) -> Option<Retry> {
-        self.reconcile_of(step.tool()?).map(Reconcile::questions)
+    fn question_policy(&self, number: i32, step: &Step) -> Option<Retry> {
+        let of_tool = self.reconcile_of(step.tool()?).map(Reconcile::questions);
+        of_tool.or_else(|| self.flow_asks(number).then_some(QUESTIONS))
     }
 
     fn reconcile_of(&self, work: &ToolWork) -> Option<&Reconcile> {
         self.tool_of(work)?.tool.reconcile.as_ref()
     }
 
-    fn question(&self, number: i32, step: &Step) -> Option<RequestEffect> {
+    fn question(&mut self, number: i32, step: &Step) -> Question {
+        match self.tool_question(number, step) {
+            Some(request) => Question::Ask(Box::new(request)),
+            None => self.flow_question(number, step.questions + 1, PATIENCE),
+        }
+    }
+
+    fn tool_question(&self, number: i32, step: &Step) -> Option<RequestEffect> {
         let work = step.tool()?;
         let reconcile = self.reconcile_of(work)?;
         let key = digest::effect_key(self.pinned.first_run, number);

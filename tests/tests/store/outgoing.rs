@@ -64,7 +64,7 @@ fn lines_that_are_told_are_noted_with_them(bed: &Bed) {
     let lines = lines(bed, &key);
     for event in &events {
         let line = lines.iter().find(|line| line.seq == event.row.seq).unwrap();
-        let Sent::Lifecycle(data) = &event.what else { panic!("{event:?}") };
+        let Sent::Lifecycle(data) = &event.what else { panic!("{:?} tells of no lifecycle", event.row) };
         assert_eq!((line.kind.as_str(), line.event), (event.kind.line, Some(data.seq)));
         assert_eq!(data.data.get(), line.payload);
         assert_eq!(event.id, EventId::of(key.id, data.seq, line.at));
