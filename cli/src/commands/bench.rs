@@ -5,20 +5,24 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::Output;
-use crate::bench::{self, Plan, What};
+use crate::bench::{self, Of, Plan, What};
 use crate::client::{Client, Remote};
 
 /// What is measured, and how.
 const ABOUT: &str = "\
 Executions are of the built-in workflow `holdpoint.noop`: three steps, each journaled and
-committed before the next.
+committed before the next. With `--of calls` they are of a workflow of three HTTP calls, one
+after the other, to a stub that this command serves on loopback: the workers must run on this
+machine, with outbound.allow_networks holding 127.0.0.0/8.
 
 throughput  starts, so many requests in flight, until the last execution is terminal
 streams     so many callers that each start one and read its stream to the end, again and again
 latency     one at a time, from the request to the event `execution.completed`
 approvals   one at a time, from the decision to `execution.completed`, for an agent whose
             scripted model and tool this command serves on loopback: the workers must run on
-            this machine, with outbound.allow_networks holding 127.0.0.0/8";
+            this machine, with outbound.allow_networks holding 127.0.0.0/8
+expressions a simple expression of a workflow, one at a time, by a process that this command
+            starts: it needs no installation, and does not belong to `all`";
 
 #[derive(Debug, Args)]
 #[command(after_long_help = ABOUT)]
@@ -28,10 +32,13 @@ pub struct Arguments {
     /// What to measure
     #[arg(long, default_value = "all")]
     what: What,
+    /// What the executions run
+    #[arg(long, default_value = "noop")]
+    of: Of,
     /// Requests in flight, or callers at a time
     #[arg(long, default_value_t = 64)]
     in_flight: usize,
-    /// Executions of each measurement [default: 10000, 5000, 500 and 200]
+    /// Executions of each measurement [default: 10000, 5000, 500, 200 and 20000]
     #[arg(long)]
     count: Option<u64>,
     /// The longest time for which a measurement starts executions
@@ -50,9 +57,15 @@ pub struct Arguments {
 
 /// Measures and prints.
 pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCode> {
+    if arguments.what == What::Expressions {
+        // Evaluating blocks; there is nothing else to do here meanwhile.
+        bench::expressions::measure(arguments.count)?.print(output.json);
+        return Ok(ExitCode::SUCCESS);
+    }
     let client = Client::new(&arguments.remote)?;
     let plan = Plan {
         what: arguments.what,
+        of: arguments.of,
         in_flight: arguments.in_flight.max(1),
         count: arguments.count,
         seconds: arguments.seconds,

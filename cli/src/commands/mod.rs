@@ -198,6 +198,7 @@ mod tests {
             "webhooks deliveries whk_1 --json",
             "webhooks delete whk_1",
             "bench --what latency --count 5 --url http://x --key k",
+            "bench --what expressions --json",
             "healthcheck http://127.0.0.1:4653/healthz",
         ] {
             let parsed = CommandLine::try_parse_from(std::iter::once("holdpoint").chain(line.split(' ')));
