@@ -78,5 +78,7 @@ fn resolve_label(conn: &mut Conn, scope: &Scope, name: &str, label: &str) -> Sto
            AND d.label = ? ORDER BY d.version DESC LIMIT 1",
         &binds![&*scope.tenant, &*scope.project, DefinitionKind::Workflow.as_str(), name, label],
     )?;
-    found.map(|mut row| Ok(Resolved { version: row.int()?, refers: row.opt_text()?, terms: None })).transpose()
+    found
+        .map(|mut row| Ok(Resolved { version: row.int()?, refers: row.opt_text()?, terms: None }))
+        .transpose()
 }
