@@ -8,6 +8,7 @@ mod calls;
 pub mod expressions;
 mod forwarded;
 mod guard;
+mod hosts;
 mod http;
 #[cfg(feature = "mcp")]
 mod mcp;
@@ -27,10 +28,12 @@ use holdpoint_engine::wire::ExecutionKey;
 use serde::Deserialize;
 use tokio::sync::mpsc;
 
+use calls::openapi::Documents;
 use calls::tokens::Tokens;
 use forwarded::Seals;
 pub use forwarded::{Forwarded, ForwardedHeaders, KEY_BYTES, SealError};
 use guard::Guard;
+use hosts::Hosts;
 use secrets::Secrets;
 pub use webhook::{SECRET_BYTES, WebhookAnswer, WebhookCall, shown_secret};
 
@@ -43,6 +46,9 @@ pub struct Settings {
     pub allow_networks: Vec<String>,
     /// Secrets by tenant and name; looked up at the last moment.
     pub secrets: BTreeMap<String, BTreeMap<String, String>>,
+    /// Origins that stand in for hosts (`api.example.com=http://10.0.0.7:8080`): what is for
+    /// the host goes there, and says in `Host` whom it is for.
+    pub hosts: Vec<String>,
     /// Keys (base64 of 32 bytes) for callers' headers: the first seals, all of them open.
     /// Without one, a start with headers is refused.
     pub seal_keys: Vec<String>,
@@ -52,9 +58,11 @@ pub struct Settings {
 pub struct Performer {
     client: reqwest::Client,
     guard: Arc<Guard>,
+    hosts: Hosts,
     secrets: Secrets,
     seals: Seals,
     tokens: Tokens,
+    documents: Documents,
     /// The largest answer that is read.
     value_bytes: usize,
 }
@@ -65,6 +73,7 @@ impl Performer {
         // One TLS provider for the process; a second installation changes nothing.
         drop(rustls::crypto::ring::default_provider().install_default());
         let guard = Arc::new(Guard::new(&settings.allow_networks)?);
+        let hosts = Hosts::new(&settings.hosts)?;
         let client = reqwest::Client::builder()
             .dns_resolver(Arc::clone(&guard))
             .redirect(reqwest::redirect::Policy::none())
@@ -75,7 +84,19 @@ impl Performer {
             .build()
             .map_err(|error| format!("no HTTP client: {error}"))?;
         let (secrets, seals) = (Secrets::new(&settings.secrets), Seals::new(&settings.seal_keys)?);
-        Ok(Self { client, guard, secrets, seals, tokens: Tokens::default(), value_bytes })
+        let (tokens, documents) = (Tokens::default(), Documents::default());
+        Ok(Self { client, guard, hosts, secrets, seals, tokens, documents, value_bytes })
+    }
+
+    /// A request to this URL, or to what stands in for its host: that address is the
+    /// operator's choice, and not for the guard to judge.
+    fn request(&self, method: reqwest::Method, url: reqwest::Url) -> reqwest::RequestBuilder {
+        let target = self.hosts.target(url);
+        let request = self.client.request(method, target.url);
+        match target.host {
+            Some(host) => request.header(reqwest::header::HOST, host),
+            None => request,
+        }
     }
 }
 
@@ -163,8 +184,10 @@ async fn attempt(performer: &Performer, effect: Effect, origin: &Origin) -> Resu
             let timeout = effect.timeout;
             in_time(timeout, mcp::call(performer, effect, origin)).await
         }
+        #[cfg(feature = "mcp")]
+        Effect::McpRequest(effect) => mcp::request(performer, *effect, origin).await,
         #[cfg(not(feature = "mcp"))]
-        Effect::List(_) | Effect::Mcp(_) => {
+        Effect::List(_) | Effect::Mcp(_) | Effect::McpRequest(_) => {
             Err(Fault::definite(ErrorType::Logic, "this build has no tools of MCP servers (feature `mcp`)"))
         }
         // Whoever has a journal starts it in a store; without one there is nothing to wait for.
@@ -173,9 +196,7 @@ async fn attempt(performer: &Performer, effect: Effect, origin: &Origin) -> Resu
         }
         Effect::Request(effect) => calls::call(performer, *effect, origin).await,
         Effect::Reconcile(effect) => Ok(calls::reconcile(performer, *effect, origin).await),
-        Effect::OpenApi(_) | Effect::McpRequest(_) => {
-            Err(Fault::definite(ErrorType::Logic, "calls of workflows are not performed here"))
-        }
+        Effect::OpenApi(effect) => calls::openapi::call(performer, *effect, origin).await,
     }
 }
 

@@ -9,16 +9,18 @@ use holdpoint_db::{
 };
 use holdpoint_engine::advance::{Advance, Context, Next, Pinned, advance};
 use holdpoint_engine::client_time::ClientTime;
+use holdpoint_engine::definition::Definition;
 use holdpoint_engine::effect::{Act, Effect, Input};
 use holdpoint_engine::entropy::Entropy;
 use holdpoint_engine::entry::{ApprovalClosed, ApprovalRequested, Entry};
 use holdpoint_engine::outside;
 use holdpoint_engine::run::{Run, Step};
-use holdpoint_engine::status::{Reason, Status};
+use holdpoint_engine::status::{DefinitionKind, Reason, Status};
 use holdpoint_engine::team::Team;
 use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::transcript;
 use holdpoint_perform::{Forwarded, Origin};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::Instrument;
@@ -123,8 +125,9 @@ fn pinned(claimed: &Claimed) -> Pinned {
         kind: claimed.kind,
         name: claimed.name.clone(),
         version: claimed.version,
-        definition: Arc::new(holdpoint_engine::definition::Definition::Noop { steps: 0 }),
+        definition: Arc::new(Definition::Noop { steps: 0 }),
         messages: messages(claimed),
+        input: input(claimed),
         client_time: client_time(claimed),
     }
 }
@@ -152,6 +155,12 @@ fn messages(claimed: &Claimed) -> Vec<serde_json::Value> {
     let history = claimed.history.iter().filter_map(|message| serde_json::from_str(message).ok());
     let own = transcript::start_messages(claimed.messages.as_deref(), claimed.input.as_deref());
     history.chain(own).collect()
+}
+
+/// What a workflow was started with; an agent's input is among its messages.
+fn input(claimed: &Claimed) -> serde_json::Value {
+    let workflow = claimed.input.as_deref().filter(|_| claimed.kind == DefinitionKind::Workflow);
+    workflow.and_then(|input| serde_json::from_str(input).ok()).unwrap_or_default()
 }
 
 struct Drive<'a> {
@@ -210,8 +219,16 @@ impl Drive<'_> {
             entropy: &mut self.entropy,
             limits: &self.worker.limits,
             draining: self.worker.stop.is_cancelled(),
+            evaluator: self.worker.evaluator.as_ref(),
         };
-        advance(&self.pinned, &mut self.run, inputs, context)
+        let (pinned, run) = (&self.pinned, &mut self.run);
+        // Evaluating expressions blocks; other tasks of this thread go on elsewhere.
+        let blocks = matches!(pinned.definition.as_ref(), Definition::Workflow(_))
+            && Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
+        if blocks {
+            return tokio::task::block_in_place(|| advance(pinned, run, inputs, context));
+        }
+        advance(pinned, run, inputs, context)
     }
 
     async fn commit(&mut self, decided: &Advance) -> Result<Outcome, Left> {
