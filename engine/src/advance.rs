@@ -709,6 +709,10 @@ impl<'a> Turn<'a> {
         let digest = digest::call_digest(&work.tool, agent.version, &work.arguments, list.as_deref());
         match &work.gate {
             Some(decided) if *decided != digest => return self.ask_again(&work.call_id),
+            // A run that repeats another asks for itself.
+            None if tool.tool.approval.is_needed() && attempt == 1 => {
+                return self.ask(step, tool.tool.approval.named_expiry());
+            }
             None if tool.tool.approval.is_needed() => return self.ask_again(&work.call_id),
             None if self.must_ask(&tool.tool, work.asker.as_ref()) => return self.ask(step, None),
             _ => {}
