@@ -25,7 +25,8 @@ repeat a command with the same `id` and `source` until `accepted` or `rejected` 
 of events. Tenant and project come from the key in `data.api_key` or in the header `authorization`.";
 
 const EVENTS_ABOUT: &str = "A topic exchange: bind a queue of your own. Only projects that enabled it are \
-told of; in order for each execution. A full stop in a tenant's name is written `%2E`.";
+told of; in order for each execution. Events that workflows emit leave as they are, with the kind `event` \
+and the event `emitted`. A full stop in a tenant's name is written `%2E`.";
 
 /// The schemas of what commands have as `data`.
 const BODIES: [&str; 7] = [
@@ -77,7 +78,7 @@ pub fn document(prefix: &str) -> Value {
                 "description": EVENTS_ABOUT,
                 "parameters": {
                     "tenant": {"description": "The tenant's name."},
-                    "kind": {"enum": ["execution", "approval"]},
+                    "kind": {"enum": ["execution", "approval", "event"]},
                     "event": {"description": "What happened, such as `completed`."},
                 },
                 "messages": named(&events),

@@ -33,6 +33,7 @@ mod params;
 mod problem;
 mod producers;
 mod routes;
+mod schedule_view;
 mod schemas;
 mod server;
 mod steps;

@@ -87,6 +87,8 @@ codes! {
     DigestMismatch = "digest_mismatch", CONFLICT, "The stored arguments have another digest";
     /// Nothing to resolve.
     OutcomeNotUnknown = "outcome_not_unknown", CONFLICT, "The step has no unknown outcome";
+    /// A workflow brings the schedule.
+    ScheduleOwned = "schedule_owned", CONFLICT, "The schedule belongs to a workflow";
     /// The call may still be under way.
     NotSettled = "not_settled", CONFLICT, "The call may still be under way";
     /// Another report was taken, or the attempt is over.

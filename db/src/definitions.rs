@@ -3,11 +3,13 @@
 
 use std::collections::BTreeSet;
 
-use holdpoint_engine::definition::{Reference, parse_agent};
+use holdpoint_engine::definition::parse_agent;
 use holdpoint_engine::digest::sha256_hex;
 use holdpoint_engine::runs::Terms;
 use holdpoint_engine::scope::Scope;
 use holdpoint_engine::status::DefinitionKind;
+use holdpoint_engine::team::Named;
+use holdpoint_engine::workflow::document::Workflow;
 
 use crate::conn::Conn;
 use crate::row::Row;
@@ -98,23 +100,15 @@ pub(crate) fn definition_put_in_txn(
 /// The agents that a document names, as the start that pins them reads them.
 fn refers(kind: DefinitionKind, document: &str) -> Option<String> {
     let agent = Some(document).filter(|_| kind == DefinitionKind::Agent).map(parse_agent)?.ok()?;
-    let references: BTreeSet<Reference> =
-        agent.references().into_iter().map(|(_, reference)| reference).collect();
+    let references: BTreeSet<Named> =
+        agent.references().into_iter().map(|(_, reference)| reference.into()).collect();
     if references.is_empty() { None } else { serde_json::to_string(&references).ok() }
 }
 
 /// What a workflow says of its runs, as the transactions that start and end them read it.
 fn terms(kind: DefinitionKind, document: &str) -> Option<String> {
-    let document: serde_json::Value =
-        Some(document).filter(|_| kind == DefinitionKind::Workflow).map(serde_json::from_str)?.ok()?;
-    let settings = &document["document"]["metadata"]["holdpoint"];
-    let mut terms = Terms { one_at_a_time: settings["concurrency"] == 1, ..Terms::default() };
-    if let Some(retries) = settings["retries"].as_u64() {
-        terms.retries = u32::try_from(retries).unwrap_or(u32::MAX);
-    }
-    for secret in document["use"]["secrets"].as_array().into_iter().flatten() {
-        terms.secrets.extend(secret.as_str().map(str::to_owned));
-    }
+    let workflow = Some(document).filter(|_| kind == DefinitionKind::Workflow);
+    let terms = Terms::from(&workflow.map(|document| Workflow::load(document, 1))?.ok()?);
     if terms == Terms::default() { None } else { serde_json::to_string(&terms).ok() }
 }
 

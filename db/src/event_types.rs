@@ -1,5 +1,6 @@
 //! What goes into and comes out of the verbs for outgoing events.
 
+use holdpoint_engine::entry::Json;
 use holdpoint_engine::ids::EventId;
 use holdpoint_engine::lifecycle::{CloudEvent, DefinitionRef, Finished, Kind, Lifecycle};
 use holdpoint_engine::status::DefinitionKind;
@@ -50,7 +51,16 @@ pub struct OutgoingKey {
     pub seq: i64,
 }
 
-/// A lifecycle event that is still to be sent.
+/// What an event says.
+#[derive(Debug, Clone)]
+pub enum Sent {
+    /// What happened to an execution: `data` of our CloudEvent.
+    Lifecycle(Box<Lifecycle>),
+    /// A workflow's own CloudEvent, as it emitted it.
+    Emitted(Json),
+}
+
+/// An event that is still to be sent.
 #[derive(Debug, Clone)]
 pub struct OutgoingEvent {
     /// Its row.
@@ -61,22 +71,27 @@ pub struct OutgoingEvent {
     pub id: EventId,
     /// When it happened.
     pub at: Timestamp,
-    /// `data` of its CloudEvent.
-    pub data: Lifecycle,
+    /// What it says.
+    pub what: Sent,
 }
 
 impl OutgoingEvent {
     /// The body, as JSON.
     pub fn body(&self) -> String {
         let (scope, id) = (&self.row.key.scope, self.row.key.id);
-        CloudEvent::new(self.id, scope, self.kind.event, Some(id), self.at, &self.data).to_json()
+        match &self.what {
+            Sent::Lifecycle(data) => {
+                CloudEvent::new(self.id, scope, self.kind.event, Some(id), self.at, data).to_json()
+            }
+            Sent::Emitted(event) => event.get().to_owned(),
+        }
     }
 }
 
 /// A line as it was read, before it is an [`OutgoingEvent`].
 pub(crate) struct Told {
     pub row: OutgoingKey,
-    pub event: i64,
+    pub event: Option<i64>,
     pub line: String,
     pub at: Timestamp,
     pub payload: String,

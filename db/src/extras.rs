@@ -7,11 +7,11 @@ use holdpoint_engine::wire::ExecutionKey;
 
 use crate::conn::Conn;
 use crate::execution_claim::key_row;
-use crate::outgoing;
 use crate::row::Row;
 use crate::sql::{Bind, binds};
 use crate::store::StoreResult;
 use crate::types::{ClientTime, CommandKey, Extras, NewExecution, Parent, ReplyTo, StoreError};
+use crate::{outgoing, schedules};
 
 impl Extras {
     /// Whether there is anything to keep with the execution.
@@ -22,6 +22,7 @@ impl Extras {
             || self.parent.is_some()
             || self.command.is_some()
             || self.reply.is_some()
+            || self.scheduled
     }
 }
 
@@ -97,8 +98,21 @@ fn read_row(mut row: Row) -> StoreResult<(ExecutionKey, Extras)> {
     let parent = parent.map(|parent| Parent { depth: depth.unwrap_or(1), ..parent });
     let pins = pins.map(|pins| serde_json::from_str(&pins)).transpose();
     let pins = pins.map_err(|error| StoreError::Corrupt(format!("pins of {}: {error}", key.id)))?;
-    let message_ids = Vec::new();
-    Ok((key, Extras { message_ids, client_time, sealed_headers, parent, command, reply, pins, active_agent }))
+    let (message_ids, scheduled) = (Vec::new(), false);
+    Ok((
+        key,
+        Extras {
+            message_ids,
+            client_time,
+            sealed_headers,
+            parent,
+            command,
+            reply,
+            pins,
+            active_agent,
+            scheduled,
+        },
+    ))
 }
 
 fn both<A, B>(a: Option<A>, b: Option<B>) -> Option<(A, B)> {
@@ -115,6 +129,7 @@ const REMOVE_SEALED: &str = "
 pub(crate) fn end(conn: &mut Conn, ended: &[ExecutionKey]) -> StoreResult<()> {
     let rows: Vec<_> = ended.iter().map(key_row).collect();
     conn.each(REMOVE_SEALED, &rows, &[])?;
+    schedules::ended(conn, ended)?;
     outgoing::insert_replies(conn, ended)
 }
 

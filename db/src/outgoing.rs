@@ -9,9 +9,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use holdpoint_engine::entry::Line;
+use holdpoint_engine::entry::{EventEmitted, Line};
 use holdpoint_engine::ids::{EventId, SessionId};
-use holdpoint_engine::lifecycle::{DefinitionRef, Finished, Kind, Lifecycle};
+use holdpoint_engine::lifecycle::{DefinitionRef, EMITTED, Finished, Kind, Lifecycle};
 use holdpoint_engine::scope::Scope;
 use holdpoint_engine::status::Failure;
 use holdpoint_engine::wire::ExecutionKey;
@@ -82,7 +82,7 @@ pub(crate) fn insert_events<'a>(
     if subscriptions.is_empty() {
         return Ok(());
     }
-    let told = lines.filter(|(_, line)| line.event.is_some() && Kind::of_line(&line.kind).is_some());
+    let told = lines.filter(|(_, line)| Kind::of_line(&line.kind).is_some());
     let mut rows = Vec::new();
     for (key, line) in told {
         for channel in subscriptions.get(&key.scope).into_iter().flatten() {
@@ -170,7 +170,7 @@ pub(crate) fn outgoing_events(
 fn read_told(mut row: Row) -> StoreResult<Told> {
     Ok(Told {
         row: OutgoingKey { key: row.key()?, seq: row.big()? },
-        event: row.big()?,
+        event: row.opt_big()?,
         line: row.text()?,
         at: row.time()?,
         payload: row.text()?,
@@ -187,9 +187,17 @@ impl TryFrom<Told> for OutgoingEvent {
         let id = told.row.key.id;
         let corrupt = |why: &str| StoreError::Corrupt(format!("line {} of {id}: {why}", told.row.seq));
         let kind = Kind::of_line(&told.line).ok_or_else(|| corrupt("it is not told outside"))?;
+        if kind == EMITTED {
+            let emitted: EventEmitted =
+                serde_json::from_str(&told.payload).map_err(|error| corrupt(&error.to_string()))?;
+            // No reply and no other event has such a number: the id is its own.
+            let id = EventId::of(id, i64::MIN + told.row.seq, told.at);
+            return Ok(Self { id, row: told.row, kind, at: told.at, what: Sent::Emitted(emitted.event) });
+        }
+        let event = told.event.ok_or_else(|| corrupt("it has no number"))?;
         let data = serde_json::from_str(&told.payload).map_err(|error| corrupt(&error.to_string()))?;
         let data = Lifecycle {
-            seq: told.event,
+            seq: event,
             kind: told.line,
             at: told.at,
             execution_id: id,
@@ -198,7 +206,8 @@ impl TryFrom<Told> for OutgoingEvent {
             conversation_id: told.conversation_id,
             data,
         };
-        Ok(Self { id: EventId::of(id, told.event, told.at), row: told.row, kind, at: told.at, data })
+        let what = Sent::Lifecycle(Box::new(data));
+        Ok(Self { id: EventId::of(id, event, told.at), row: told.row, kind, at: told.at, what })
     }
 }
 

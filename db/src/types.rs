@@ -96,6 +96,8 @@ pub struct Extras {
     pub pins: Option<Pins>,
     /// The agent that its conversation was with last, if that was another one; read only.
     pub active_agent: Option<String>,
+    /// A tick of a schedule made it: its end is noted there. Not read back.
+    pub scheduled: bool,
 }
 
 /// When and where the user is, as their client says.

@@ -121,7 +121,8 @@ fn read_body(
         return Ok(Some(CloudEvent::new(key.event, &key.scope, kind, None, created_at, data).to_json()));
     }
     let (execution, seq) = (row.opt_id()?, row.opt_big()?);
-    let Some(event) = row.opt_big()? else { return Ok(None) };
+    let (event, line) = (row.opt_big()?, row.opt_text()?);
+    let Some(line) = line else { return Ok(None) };
     let (Some(execution), Some(seq)) = (execution, seq) else {
         return Err(StoreError::Corrupt(format!("delivery {} names no execution", key.event)));
     };
@@ -129,7 +130,7 @@ fn read_body(
     let told = Told {
         row: OutgoingKey { key: ExecutionKey { scope: key.scope.clone(), id }, seq },
         event,
-        line: row.text()?,
+        line,
         at: row.time()?,
         payload: row.text()?,
         kind: row.word()?,

@@ -7,6 +7,7 @@
 
 mod awaiting;
 mod mcp;
+mod workflow;
 
 use std::time::Duration;
 
@@ -37,6 +38,7 @@ use crate::status::{ApprovalStatus, DefinitionKind, EffectClass, ErrorType, Fail
 use crate::team::{MAX_DEPTH, Member, Team};
 use crate::time::Timestamp;
 use crate::transcript;
+use crate::workflow::expression::Evaluator;
 use mcp::of_listing;
 
 /// A retry that is due within this is waited for without giving the lease back.
@@ -65,6 +67,8 @@ pub struct Pinned {
     pub depth: i32,
     /// The messages that it was started with.
     pub messages: Vec<Value>,
+    /// What a workflow was started with.
+    pub input: Value,
     /// The user's own time, which the model is told.
     pub client_time: Option<ClientTime>,
 }
@@ -91,7 +95,6 @@ impl Pinned {
 }
 
 /// What deciding needs from outside.
-#[derive(Debug)]
 pub struct Context<'a> {
     /// The database's time.
     pub now: Timestamp,
@@ -101,6 +104,8 @@ pub struct Context<'a> {
     pub limits: &'a Limits,
     /// Results are taken in, nothing new is begun: the worker is about to leave.
     pub draining: bool,
+    /// Evaluates the expressions of workflows.
+    pub evaluator: &'a dyn Evaluator,
 }
 
 /// What is to be committed, then performed.
@@ -159,6 +164,8 @@ pub fn advance(pinned: &Pinned, run: &mut Run, inputs: Vec<Input>, context: Cont
         entropy: context.entropy,
         limits: context.limits,
         draining: context.draining,
+        evaluator: context.evaluator,
+        evaluate_again: None,
         entries: Vec::new(),
         effects: Vec::new(),
         gates: Vec::new(),
@@ -182,6 +189,9 @@ struct Turn<'a> {
     entropy: &'a mut Entropy,
     limits: &'a Limits,
     draining: bool,
+    evaluator: &'a dyn Evaluator,
+    /// When expressions are evaluated again that could not be.
+    evaluate_again: Option<Timestamp>,
     entries: Vec<Entry>,
     effects: Vec<Effect>,
     gates: Vec<Gate>,
@@ -269,7 +279,9 @@ impl<'a> Turn<'a> {
                 return self.push_all(entries);
             }
             let tool = step.tool().and_then(|work| self.tool_of(work));
-            match tool.map(|tool| (tool.tool.class(), tool.tool.timeout())) {
+            let of_tool = tool.map(|tool| (tool.tool.class(), tool.tool.timeout()));
+            let of_task = || self.flow_terms(number).map(|terms| (terms.class, terms.timeout));
+            match of_tool.or_else(of_task) {
                 Some((class, timeout)) if !may_repeat(class) => {
                     self.push(Entry::OutcomeUnknown(OutcomeUnknown {
                         step: number,
@@ -524,7 +536,7 @@ impl<'a> Turn<'a> {
         else {
             return;
         };
-        let (class, retry) = self.class_and_retry(&step);
+        let (class, retry) = self.class_and_retry(number, &step);
         if certainty == Certainty::Unknown && !may_repeat(class) {
             return self.push(Entry::OutcomeUnknown(OutcomeUnknown {
                 step: number,
@@ -557,7 +569,10 @@ impl<'a> Turn<'a> {
         }
     }
 
-    fn class_and_retry(&self, step: &Step) -> (EffectClass, Retry) {
+    fn class_and_retry(&self, number: i32, step: &Step) -> (EffectClass, Retry) {
+        if let Some(terms) = self.flow_terms(number) {
+            return (terms.class, terms.retry);
+        }
         let tool = match &step.work {
             Work::Listing { agent, tool } => {
                 return (EffectClass::Idempotent, self.listing_retry(agent.as_ref(), tool));
@@ -602,7 +617,7 @@ impl<'a> Turn<'a> {
                 self.perform_due();
                 self.next_turn();
             }
-            Definition::Workflow(_) => {}
+            Definition::Workflow(workflow) => self.flow(workflow),
         }
     }
 
@@ -799,15 +814,15 @@ impl<'a> Turn<'a> {
         if self.again {
             return Next::Again;
         }
+        if matches!(self.pinned.definition.as_ref(), Definition::Workflow(_)) {
+            return self.flow_next();
+        }
         let retry_at = self.earliest_due();
         if self.run.calling().next().is_some() {
             return Next::Wait { until: if self.run.paused { None } else { retry_at } };
         }
-        if let Some(by) = self.run.ending.clone() {
-            let entries = outside::end_paused(self.run, &by);
-            self.push_all(entries);
-            self.effects.clear();
-            return Next::End;
+        if self.run.ending.is_some() {
+            return self.end_held();
         }
         if self.draining {
             return Next::Release;
@@ -820,6 +835,14 @@ impl<'a> Turn<'a> {
             return Next::Wait { until: Some(at) };
         }
         self.suspend(retry_at)
+    }
+
+    /// The end of a run whose workflow is held: nothing is under way any more.
+    fn end_held(&mut self) -> Next {
+        let by = self.run.ending.clone().unwrap_or_default();
+        let entries = outside::end_paused(self.run, &by);
+        self.push_all(entries);
+        Next::End
     }
 
     fn earliest_due(&self) -> Option<Timestamp> {
@@ -846,6 +869,8 @@ impl<'a> Turn<'a> {
             Reason::Approval
         } else if !steps.is_empty() {
             Reason::OutcomeUnknown
+        } else if matches!(self.pinned.definition.as_ref(), Definition::Workflow(_)) {
+            self.flow_reason()
         } else if self.earliest_retry().is_none()
             && (self.run.children().next().is_some() || self.is_awaiting())
         {

@@ -13,6 +13,7 @@ use crate::mcp::{ListedTool, SkippedTool};
 use crate::status::{ApprovalStatus, DefinitionKind, EffectClass, Failure, Outcome, Reason};
 use crate::team::Member;
 use crate::time::{Span, Timestamp};
+use crate::workflow::state::State;
 
 /// Raw JSON that is carried, not read.
 pub type Json = Box<RawValue>;
@@ -541,7 +542,7 @@ pub struct StepCompleted {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct FlowState {
     /// The interpreter's state, which names values by number.
-    pub state: Json,
+    pub state: State,
     /// Values that no line before had.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub values: BTreeMap<u64, Json>,

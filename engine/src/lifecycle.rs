@@ -52,15 +52,24 @@ kinds! {
     "approval.closed",
 }
 
+/// An event that a workflow emitted. It leaves as it is, with a type of its own; this one is for
+/// subscribing to all of them.
+pub const EMITTED: Kind = Kind { line: "event.emitted", event: "holdpoint.event.emitted.v1" };
+
 impl Kind {
     /// The kind of a line, if that is told outside.
     pub fn of_line(line: &str) -> Option<Kind> {
-        KINDS.iter().copied().find(|kind| kind.line == line)
+        Kind::all().find(|kind| kind.line == line)
     }
 
     /// The kind of a type outside.
     pub fn of_event(event: &str) -> Option<Kind> {
-        KINDS.iter().copied().find(|kind| kind.event == event)
+        Kind::all().find(|kind| kind.event == event)
+    }
+
+    /// Everything that can be subscribed to.
+    pub fn all() -> impl Iterator<Item = Kind> {
+        KINDS.iter().copied().chain([EMITTED])
     }
 
     /// The key under which it is published: `<tenant>.<line>`. A full stop in a tenant's name
@@ -201,9 +210,9 @@ mod tests {
 
     #[test]
     fn a_kind_is_named_by_its_line_and_by_its_type() {
-        for kind in KINDS {
-            assert_eq!(Kind::of_line(kind.line), Some(*kind));
-            assert_eq!(Kind::of_event(kind.event), Some(*kind));
+        for kind in Kind::all() {
+            assert_eq!(Kind::of_line(kind.line), Some(kind));
+            assert_eq!(Kind::of_event(kind.event), Some(kind));
         }
         assert_eq!(Kind::of_line("message.delta"), None);
         let resumed = Entry::ExecutionResumed(ExecutionResumed { reason: Reason::Approval });
@@ -215,7 +224,7 @@ mod tests {
         let kind = Kind::of_line("execution.completed").expect("a kind");
         assert_eq!(kind.routing_key(&Scope::new("acme.eu", "shop")), "acme%2Eeu.execution.completed");
         let longest = Scope::new(&".".repeat(64), "p");
-        assert!(KINDS.iter().all(|kind| kind.routing_key(&longest).len() <= 255));
+        assert!(Kind::all().all(|kind| kind.routing_key(&longest).len() <= 255));
     }
 
     #[test]

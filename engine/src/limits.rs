@@ -12,6 +12,8 @@ pub struct Limits {
     pub events: i64,
     /// Payload bytes of one execution's journal.
     pub journal_bytes: usize,
+    /// Transitions of one workflow's execution.
+    pub transitions: u64,
     /// Tool calls in one turn.
     pub calls_per_turn: usize,
     /// Signals of one execution.
@@ -40,6 +42,7 @@ impl Default for Limits {
             value_bytes: 256 * 1024,
             events: 50_000,
             journal_bytes: 64 * 1024 * 1024,
+            transitions: 10_000,
             calls_per_turn: 64,
             signals: 1_000,
             labels: 32,

@@ -9,9 +9,10 @@ use crate::entry::{
 };
 use crate::ids::ExecutionId;
 use crate::mcp::List;
-use crate::status::{Failure, Outcome, Reason, Status};
+use crate::status::{DefinitionKind, Failure, Outcome, Reason, Status};
 use crate::team::Member;
 use crate::time::Timestamp;
+use crate::workflow::state::Flow;
 
 /// Where a step stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -182,6 +183,8 @@ pub struct Run {
     pub children_ask: BTreeMap<String, ChildAsks>,
     /// Events and signals that came, in order.
     pub signals: Vec<SignalReceived>,
+    /// What only a workflow has.
+    pub flow: Flow,
     call_ids: HashSet<String>,
 }
 
@@ -260,6 +263,7 @@ impl Run {
             Entry::ExecutionStarted(body) => {
                 self.started = true;
                 self.speaker.clone_from(&body.active);
+                self.flow.on = body.kind == DefinitionKind::Workflow;
             }
             Entry::ExecutionSuspended(body) => self.suspended = Some(body.reason),
             Entry::ExecutionResumed(_) => self.suspended = None,
@@ -297,16 +301,27 @@ impl Run {
                     self.steps.insert(call.step, Step::new(Work::Tool(work), StepState::Ready));
                 }
             }
-            Entry::ToolCalled(body) => self.change(body.step, |step| {
-                step.attempt = body.attempt;
-                step.state = StepState::Calling;
-                if let Work::Tool(tool) = &mut step.work {
-                    tool.gate_used = tool.gate.is_some();
-                    tool.queue.clone_from(&body.queue);
+            Entry::ToolCalled(body) => {
+                self.task_step(body.step, &body.tool_call_id, &body.tool, body.arguments.get());
+                self.change(body.step, |step| {
+                    step.attempt = body.attempt;
+                    step.state = StepState::Calling;
+                    if let Work::Tool(tool) = &mut step.work {
+                        tool.gate_used = tool.gate.is_some();
+                        tool.queue.clone_from(&body.queue);
+                    }
+                });
+            }
+            Entry::ToolCompleted(body) => {
+                self.flow.keep(body.step, body.output.get());
+                self.done(body.step, told_output(body.output.get()));
+            }
+            Entry::ToolFailed(body) => {
+                if self.flow.on {
+                    self.flow.failures.insert(body.step, body.error.clone());
                 }
-            }),
-            Entry::ToolCompleted(body) => self.done(body.step, told_output(body.output.get())),
-            Entry::ToolFailed(body) => self.done(body.step, told_failure(&body.error)),
+                self.done(body.step, told_failure(&body.error));
+            }
             Entry::ToolDenied(body) => {
                 self.done(body.step, serde_json::json!({"denied": true, "reason": body.reason}).to_string())
             }
@@ -384,9 +399,11 @@ impl Run {
                 step.state = StepState::Calling;
             }
             Entry::ToolsListed(body) => self.listed(body),
-            Entry::FlowState(_) | Entry::EventEmitted(_) | Entry::OutcomeAsked(_) => {}
+            Entry::FlowState(body) => self.flow.take_in(body),
+            Entry::EventEmitted(_) | Entry::OutcomeAsked(_) => {}
             Entry::SignalReceived(body) => self.signals.push(body.clone()),
             Entry::TaskFailed(TaskFailed { step, .. }) | Entry::TaskCancelled(TaskCancelled { step, .. }) => {
+                self.pure_step(*step);
                 // Where its call failed before, that is what a worker elsewhere is told again.
                 if self.steps.get(step).is_some_and(|step| !step.is_done()) {
                     self.done(*step, String::new());
@@ -397,10 +414,37 @@ impl Run {
                 self.change(*step, |step| step.state = StepState::Awaiting { due: *due });
             }
             Entry::StepCompleted(body) => {
-                let done = StepState::Done { told: String::new() };
-                self.steps.insert(body.step, Step { attempt: 1, ..Step::new(Work::Noop, done) });
+                if body.task.is_some() {
+                    self.flow.keep(body.step, body.output.get());
+                }
+                self.pure_step(body.step);
             }
         }
+    }
+
+    /// A step that was never begun: it is over with its first line.
+    fn pure_step(&mut self, step: i32) {
+        let done = StepState::Done { told: String::new() };
+        let pure = Step { attempt: 1, ..Step::new(Work::Noop, done) };
+        self.steps.entry(step).or_insert(pure);
+    }
+
+    /// The step of a workflow's task comes with its first line; an agent's is there already.
+    fn task_step(&mut self, step: i32, call_id: &str, tool: &str, arguments: &str) {
+        if self.steps.contains_key(&step) {
+            return;
+        }
+        let work = ToolWork {
+            call_id: call_id.to_owned(),
+            tool: tool.to_owned(),
+            arguments: arguments.to_owned(),
+            gate: None,
+            gate_used: false,
+            asker: None,
+            queue: None,
+        };
+        self.call_ids.insert(call_id.to_owned());
+        self.steps.insert(step, Step::new(Work::Tool(work), StepState::Ready));
     }
 
     fn listed(&mut self, body: &ToolsListed) {

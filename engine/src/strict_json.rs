@@ -69,8 +69,7 @@ fn check_value(text: &str, pointer: &str, depth: usize) -> Result<(), StrictErro
 }
 
 fn check_object_members(text: &str, pointer: &str, depth: usize) -> Result<(), StrictError> {
-    let members =
-        serde_json::Deserializer::from_str(text).deserialize_map(Members).map_err(|e| at(pointer, e))?;
+    let members = members(text).map_err(|e| at(pointer, e))?;
     let mut seen = std::collections::HashSet::new();
     for (key, value) in &members {
         let below = format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1"));
@@ -103,7 +102,11 @@ fn check_number(text: &str, pointer: &str) -> Result<(), StrictError> {
     Err(beyond(("number_bits", 64), pointer, "a number beyond what a 64-bit integer or a double holds"))
 }
 
-/// All members of an object in order, duplicates too.
+/// All members of an object's text in order, duplicates too.
+pub(crate) fn members(text: &str) -> serde_json::Result<Vec<(String, &RawValue)>> {
+    serde_json::Deserializer::from_str(text).deserialize_map(Members)
+}
+
 struct Members;
 
 impl<'de> Visitor<'de> for Members {

@@ -48,12 +48,20 @@ pub enum SweepKind {
     Retries,
     /// What was kept long enough.
     Retention,
+    /// Ticks of schedules that are due.
+    Schedules,
 }
 
 impl SweepKind {
     /// All of them.
-    pub const ALL: &'static [SweepKind] =
-        &[SweepKind::Stale, SweepKind::Stuck, SweepKind::Timers, SweepKind::Retries, SweepKind::Retention];
+    pub const ALL: &'static [SweepKind] = &[
+        SweepKind::Stale,
+        SweepKind::Stuck,
+        SweepKind::Timers,
+        SweepKind::Retries,
+        SweepKind::Retention,
+        SweepKind::Schedules,
+    ];
 
     /// The word in rows, logs and metrics.
     pub const fn as_str(self) -> &'static str {
@@ -63,6 +71,7 @@ impl SweepKind {
             SweepKind::Timers => "timers",
             SweepKind::Retries => "retries",
             SweepKind::Retention => "retention",
+            SweepKind::Schedules => "schedules",
         }
     }
 

@@ -17,6 +17,7 @@ use holdpoint_engine::outside;
 use holdpoint_engine::run::{Run, StepState};
 use holdpoint_engine::status::{DefinitionKind, ErrorType, Failure, Outcome, Reason, Status};
 use holdpoint_engine::time::Timestamp;
+use holdpoint_engine::workflow::expression::NoEvaluator;
 
 const AGENT: &str = r#"{
   "model": {"base_url": "http://model/v1", "name": "m", "retry": {"tries": 3},
@@ -64,6 +65,7 @@ impl Table {
             active_agent: None,
             depth: 0,
             client_time: None,
+            input: serde_json::Value::Null,
         };
         Self {
             pinned,
@@ -84,7 +86,13 @@ impl Table {
         if self.forgetful {
             self.reload();
         }
-        let context = Context { now: self.now, entropy: &mut self.entropy, limits: &self.limits, draining };
+        let context = Context {
+            now: self.now,
+            entropy: &mut self.entropy,
+            limits: &self.limits,
+            draining,
+            evaluator: &NoEvaluator,
+        };
         let decided = advance(&self.pinned, &mut self.run, inputs, context);
         self.journal.extend(self.run.number(&decided.entries, self.now));
         decided

@@ -18,6 +18,7 @@ use holdpoint_engine::mcp::{ListedTool, list_digest};
 use holdpoint_engine::run::{Run, StepState};
 use holdpoint_engine::status::{DefinitionKind, ErrorType, Failure, Reason, Status};
 use holdpoint_engine::time::Timestamp;
+use holdpoint_engine::workflow::expression::NoEvaluator;
 use serde_json::{Value, json};
 
 struct Table {
@@ -52,6 +53,7 @@ impl Table {
             definition: Arc::new(definition),
             messages: vec![json!({"role": "user", "content": "hello"})],
             client_time: None,
+            input: Value::Null,
             team: Default::default(),
             active_agent: None,
             depth: 0,
@@ -64,7 +66,13 @@ impl Table {
         let (seq, event) = (self.run.seq, self.run.event);
         self.run = Run::fold(&self.journal, seq, event).unwrap();
         let limits = Limits::default();
-        let context = Context { now: self.now, entropy: &mut self.entropy, limits: &limits, draining: false };
+        let context = Context {
+            now: self.now,
+            entropy: &mut self.entropy,
+            limits: &limits,
+            draining: false,
+            evaluator: &NoEvaluator,
+        };
         let decided = advance(&self.pinned, &mut self.run, vec![input], context);
         self.journal.extend(self.run.number(&decided.entries, self.now));
         decided

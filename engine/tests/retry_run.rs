@@ -192,7 +192,11 @@ fn questions_are_asked_again_and_denials_stand() {
     assert!(!kinds.contains(&"approval.closed".to_owned()), "{kinds:?}");
     for step in [2, 3] {
         let tool = run.steps[&step].tool().unwrap();
-        assert_eq!((&run.steps[&step].state, &tool.gate), (&StepState::Ready, &None), "{step} is asked again");
+        assert_eq!(
+            (&run.steps[&step].state, &tool.gate),
+            (&StepState::Ready, &None),
+            "{step} is asked again"
+        );
     }
     assert_eq!(run.steps[&4].state, StepState::Refused { reason: None });
 }
@@ -238,9 +242,9 @@ fn a_workflow_goes_on_from_where_it_stood_last() {
         "flow.state",
         "tool.completed",
         "step.completed",
+        "flow.state",
         "tool.called",
         "attempt.interrupted",
-        "flow.state",
     ];
     assert_eq!(kinds, expected);
     let step = &run.steps[&4];

@@ -15,6 +15,7 @@ use holdpoint_engine::run::{Run, StepState};
 use holdpoint_engine::status::{ApprovalStatus, DefinitionKind, ErrorType, Failure, Reason, Status};
 use holdpoint_engine::team::{MAX_DEPTH, Member, Team};
 use holdpoint_engine::time::Timestamp;
+use holdpoint_engine::workflow::expression::NoEvaluator;
 
 const DESK: &str = r#"{
   "model": {"base_url": "http://model/v1", "name": "m1"}, "instructions": "You are the desk.",
@@ -69,6 +70,7 @@ impl Table {
             active_agent: None,
             depth: 0,
             client_time: None,
+            input: serde_json::Value::Null,
             messages: vec![serde_json::json!({"role": "user", "content": "hello"})],
         };
         let limits = Limits::default();
@@ -79,8 +81,13 @@ impl Table {
     fn feed(&mut self, inputs: Vec<Input>) -> Advance {
         let (seq, event) = (self.run.seq, self.run.event);
         self.run = Run::fold(&self.journal, seq, event).unwrap();
-        let context =
-            Context { now: self.now, entropy: &mut self.entropy, limits: &self.limits, draining: false };
+        let context = Context {
+            now: self.now,
+            entropy: &mut self.entropy,
+            limits: &self.limits,
+            draining: false,
+            evaluator: &NoEvaluator,
+        };
         let decided = advance(&self.pinned, &mut self.run, inputs, context);
         self.journal.extend(self.run.number(&decided.entries, self.now));
         decided

@@ -51,6 +51,10 @@ pub enum Route {
     /// queue, or it is one of ours, it is [`SendError::Unroutable`]: nobody waits, so it is
     /// counted and not sent again.
     Reply,
+    /// The queue [`Outgoing::address`] of workers outside, with a task: confirmed. Where there is
+    /// no such queue, or it is one of ours, it is [`SendError::Unroutable`]; see
+    /// [`Queue::provide`].
+    Task,
 }
 
 /// From where messages are taken.
@@ -96,7 +100,8 @@ pub struct Outgoing {
     pub id: String,
     /// The body.
     pub body: Bytes,
-    /// The routing key of an event, the queue of a reply (at most 255 bytes each); else empty.
+    /// The routing key of an event, the queue of a reply or of a task (at most 255 bytes each);
+    /// else empty.
     pub address: String,
     /// What a reply belongs to, as its asker named it.
     pub correlation_id: Option<String>,
@@ -191,6 +196,10 @@ pub trait Queue: Send + Sync + 'static {
     /// Sends commands, all confirmed, many in flight; answers one by one, in order, within
     /// the deadline of the settings.
     async fn send(&self, messages: Vec<Outgoing>) -> Vec<Result<(), SendError>>;
+
+    /// Declares a queue for [`Route::Task`], durable and replicated; one that is there stays as it
+    /// is. [`SendError::Unroutable`] where workers outside cannot be reached at all.
+    async fn provide(&self, queue: &str) -> Result<(), SendError>;
 
     /// Takes messages from a source, with at most `prefetch` not acknowledged. It rebuilds
     /// itself after any loss until it is dropped.

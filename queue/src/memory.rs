@@ -6,7 +6,7 @@
 //!   is stopped.
 //! - Hints are bounded and may be dropped; commands are neither.
 //! - It has no outside: no commands come in, an event has no subscriber (which is no error), and
-//!   a reply has nobody to go to.
+//!   a reply or a task has nobody to go to.
 //! - No lock is held across an await.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -65,7 +65,7 @@ impl Memory {
         match route {
             Route::Workers => vec![self.workers.clone()],
             Route::Sweeps => vec![self.sweeps.clone()],
-            Route::Event | Route::Reply => Vec::new(),
+            Route::Event | Route::Reply | Route::Task => Vec::new(),
             Route::Streams => lock(&self.own).streams.iter().filter_map(Weak::upgrade).collect(),
             Route::Holder(session) => {
                 let own = lock(&self.own);
@@ -79,7 +79,7 @@ impl Memory {
         match route {
             Route::Workers => Bound::RefuseNew(self.hint_buffer),
             Route::Holder(_) | Route::Streams => Bound::DropOldest(OWN_QUEUE_BOUND),
-            Route::Sweeps | Route::Event | Route::Reply => Bound::None,
+            Route::Sweeps | Route::Event | Route::Reply | Route::Task => Bound::None,
         }
     }
 
@@ -141,6 +141,10 @@ impl Queue for Memory {
             .filter_map(|result| result.as_ref().err())
             .for_each(|error| self.metrics.failed(error));
         results
+    }
+
+    async fn provide(&self, _: &str) -> Result<(), SendError> {
+        Err(SendError::Unroutable)
     }
 
     async fn consume(&self, source: Source, prefetch: u16) -> Box<dyn Consumer> {

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use holdpoint_db::{ActError, ActRequest, Acted, Db, StoreResult, Tell};
+use holdpoint_engine::digest::child_id;
 use holdpoint_engine::status::Status;
 use holdpoint_engine::team::MAX_DEPTH;
 use holdpoint_engine::wire::{ExecutionKey, Message, NewEvents};
@@ -66,6 +67,26 @@ impl Relay {
         Ok(())
     }
 
+    /// Cancels the children of steps that their execution goes on without, and theirs. What
+    /// cannot be done now ends with the execution itself.
+    pub async fn cancel_steps(&self, parent: &ExecutionKey, steps: &[i32]) {
+        if let Err(error) = self.steps_down(parent.clone(), steps).await {
+            tracing::warn!(tenant = %parent.scope.tenant, project = %parent.scope.project, execution = %parent.id,
+                %error, "children of cancelled steps were not cancelled");
+        }
+    }
+
+    async fn steps_down(&self, parent: ExecutionKey, steps: &[i32]) -> StoreResult<()> {
+        let meant: Vec<_> = steps.iter().map(|step| child_id(parent.id, *step)).collect();
+        let open = self.db.hot(move |store| store.children_open(&parent)).await??;
+        for child in open.into_iter().filter(|child| meant.contains(&child.id)) {
+            if self.cancel(child.clone()).await? {
+                self.down(child).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Cancels one; whether it is over now. One that a worker holds ends by its hand.
     pub async fn cancel(&self, child: ExecutionKey) -> StoreResult<bool> {
         let (scope, id) = (child.scope.clone(), child.id);
@@ -87,7 +108,7 @@ impl Relay {
     }
 
     /// Hints for whoever has to look, and for the streams.
-    fn tell(&self, key: ExecutionKey, acted: &Acted) {
+    pub(crate) fn tell(&self, key: ExecutionKey, acted: &Acted) {
         match acted.tell {
             Tell::Nobody => {}
             Tell::Workers => self.nudge(Route::Workers, &Message::Advance(vec![key.clone()])),

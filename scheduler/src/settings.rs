@@ -21,6 +21,8 @@ pub struct Settings {
     pub retries_period_ms: u64,
     /// Milliseconds between passes of `retention`.
     pub retention_period_ms: u64,
+    /// Milliseconds between passes of `schedules`: how late a tick of a schedule may be.
+    pub schedules_period_ms: u64,
     /// Days for which a command is known that was accepted: a repeat within them is answered as
     /// the first was. 7 and up.
     pub commands_kept_days: u32,
@@ -39,6 +41,7 @@ impl Default for Settings {
             timers_period_ms: 1_000,
             retries_period_ms: 1_000,
             retention_period_ms: 60_000,
+            schedules_period_ms: 1_000,
             commands_kept_days: 8,
             limit: 1_000,
             max_lost_leases: 4,
@@ -55,6 +58,7 @@ impl Settings {
             SweepKind::Timers => self.timers_period_ms,
             SweepKind::Retries => self.retries_period_ms,
             SweepKind::Retention => self.retention_period_ms,
+            SweepKind::Schedules => self.schedules_period_ms,
         })
     }
 

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use diesel::prelude::*;
+use diesel::sqlite::SqliteConnection;
 use holdpoint_db::{
     ClaimRequest, Claimed, Conversation, Created, DefinitionRow, Ending, HistoryLimits, Idempotency,
     NewExecution, Settings, Store, Target, Transition,
@@ -63,6 +65,18 @@ impl Bed {
     /// The schema of a test that is only for Postgres.
     pub fn schema(&self) -> &Schema {
         self.schema.as_ref().expect("a test on Postgres")
+    }
+
+    /// Changes rows behind the store's back; how many.
+    pub fn execute(&self, sql: &str) -> usize {
+        if let Some(schema) = &self.schema {
+            return schema.execute(sql);
+        }
+        let folder = self.settings.url.strip_prefix("sqlite:").expect("a folder");
+        let file = format!("{folder}/holdpoint.db");
+        let mut conn = SqliteConnection::establish(&file).expect("the file opens");
+        diesel::sql_query("PRAGMA busy_timeout = 10000").execute(&mut conn).expect("a setting");
+        diesel::sql_query(sql).execute(&mut conn).unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
     /// A store on the same database whose clock is shifted (Postgres only).

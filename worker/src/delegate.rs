@@ -1,13 +1,30 @@
-//! Starting an execution for a call. Its id follows from the parent's and the step, so that
-//! whoever starts it again finds it.
+//! Starting an execution for a call: an agent's, or a workflow's child. Its id follows from the
+//! parent's and the step, so that whoever starts it again finds it.
 
 use holdpoint_db::{Conversation, Created, Extras, Idempotency, NewExecution, Parent, StoreError};
 use holdpoint_engine::digest::{child_id, sha256_hex};
-use holdpoint_engine::effect::{Certainty, DelegateEffect, Input};
+use holdpoint_engine::effect::{Certainty, ChildEffect, DelegateEffect, Input};
+use holdpoint_engine::ids::ExecutionId;
+use holdpoint_engine::json;
 use holdpoint_engine::status::{DefinitionKind, ErrorType, Failure};
+use holdpoint_engine::team::{MAX_DEPTH, Named, Pins};
 use holdpoint_engine::wire::ExecutionKey;
 
 use crate::Worker;
+
+/// What is to be started, for which step.
+struct Start {
+    step: i32,
+    tool_call_id: String,
+    kind: DefinitionKind,
+    name: String,
+    version: Option<i32>,
+    /// SHA-256 of what was asked for.
+    digest: String,
+    input: String,
+    /// Whether the parent hears of its questions and its end.
+    tied: bool,
+}
 
 /// Starts it, and answers with its id: its end comes as news of a child.
 pub(crate) async fn delegate(
@@ -16,9 +33,66 @@ pub(crate) async fn delegate(
     extras: Extras,
     effect: DelegateEffect,
 ) -> Input {
-    let step = effect.step;
-    match start(worker, parent, extras, effect).await {
-        Ok(Ok(child)) => Input::Delegated { step, child },
+    let start = Start {
+        step: effect.step,
+        tool_call_id: effect.tool_call_id,
+        kind: DefinitionKind::Agent,
+        name: effect.to.agent,
+        version: Some(effect.to.version),
+        digest: sha256_hex(effect.arguments.as_bytes()),
+        input: input(effect.arguments),
+        tied: true,
+    };
+    begin(worker, parent, extras, start).await
+}
+
+/// Starts a workflow's child. One that nobody waits for is an execution of its own: its id is
+/// the result.
+pub(crate) async fn child(
+    worker: &Worker,
+    parent: &ExecutionKey,
+    extras: Extras,
+    effect: ChildEffect,
+) -> Input {
+    let version = match version(&effect, extras.pins.as_ref()) {
+        Ok(version) => version,
+        Err(failure) => return failed(effect.step, failure),
+    };
+    let start = Start {
+        step: effect.step,
+        tool_call_id: effect.tool_call_id,
+        kind: effect.kind,
+        name: effect.name,
+        version,
+        digest: sha256_hex(effect.input.as_bytes()),
+        input: effect.input,
+        tied: effect.wait,
+    };
+    begin(worker, parent, extras, start).await
+}
+
+/// The version that the name means in this execution: as it was when that started.
+fn version(effect: &ChildEffect, pins: Option<&Pins>) -> Result<Option<i32>, Failure> {
+    let (kind, name) = (effect.kind, effect.name.clone());
+    let named = Named { kind, name, version: effect.version, label: effect.label.clone() };
+    let Some(pin) = named.pin() else { return Ok(effect.version) };
+    match (pins.and_then(|pins| pins.get(&pin)), &effect.label) {
+        (Some(version), _) => Ok(Some(*version)),
+        (None, None) if pins.is_none() => Ok(None),
+        (None, label) => {
+            let label = label.as_ref().map(|label| format!(" version {label}")).unwrap_or_default();
+            let message =
+                format!("the {kind} `{}`{label} was not in use when the execution started", effect.name);
+            Err(Failure::new(ErrorType::Logic, message))
+        }
+    }
+}
+
+async fn begin(worker: &Worker, parent: &ExecutionKey, extras: Extras, what: Start) -> Input {
+    let (step, tied) = (what.step, what.tied);
+    match start(worker, parent, extras, what).await {
+        Ok(Ok(child)) if tied => Input::Delegated { step, child },
+        Ok(Ok(child)) => Input::Returned { step, output: json(&serde_json::json!({"id": child})) },
         Ok(Err(failure)) => failed(step, failure),
         Err(error) => {
             tracing::warn!(%error, "a child could not be started");
@@ -36,32 +110,30 @@ async fn start(
     worker: &Worker,
     parent: &ExecutionKey,
     extras: Extras,
-    effect: DelegateEffect,
-) -> Result<Result<holdpoint_engine::ids::ExecutionId, Failure>, StoreError> {
+    what: Start,
+) -> Result<Result<ExecutionId, Failure>, StoreError> {
+    let depth = extras.parent.as_ref().map_or(0, |parent| parent.depth) + 1;
+    if what.tied && depth > MAX_DEPTH {
+        let message = format!("executions may wait for each other {MAX_DEPTH} deep, and not deeper");
+        return Ok(Err(Failure::new(ErrorType::Logic, message)));
+    }
     let (scope, id) = (parent.scope.clone(), parent.id);
     let row = worker.db.hot(move |store| store.execution_get(&scope, id)).await??;
     let row = row.ok_or_else(|| StoreError::Corrupt(format!("{} is gone while it runs", parent.id)))?;
-    let child = child_id(parent.id, effect.step);
+    let child = child_id(parent.id, what.step);
     let key = ExecutionKey { scope: parent.scope.clone(), id: child };
-    let sealed = match extras.sealed_headers.map(|sealed| worker.performer.seal_again(parent, &key, &sealed))
-    {
-        None => None,
-        Some(Some(sealed)) => Some(sealed),
-        Some(None) => {
-            let message = "the caller's headers cannot be passed on: outbound.seal_keys has not the key \
-                           that sealed them";
-            return Ok(Err(Failure::new(ErrorType::Auth, message)));
-        }
+    let extras = match inherited(worker, parent, &key, extras, &what, depth) {
+        Ok(extras) => extras,
+        Err(failure) => return Ok(Err(failure)),
     };
-    let depth = extras.parent.map_or(0, |parent| parent.depth) + 1;
-    let name = effect.to.agent.clone();
+    let (kind, name) = (what.kind, what.name.clone());
     let new = NewExecution {
         key,
-        kind: DefinitionKind::Agent,
-        name: effect.to.agent,
-        version: Some(effect.to.version),
-        idempotency: Some(Idempotency { key: None, body_digest: sha256_hex(effect.arguments.as_bytes()) }),
-        input: Some(input(effect.arguments)),
+        kind,
+        name: what.name,
+        version: what.version,
+        idempotency: Some(Idempotency { key: None, body_digest: what.digest }),
+        input: Some(what.input),
         messages: None,
         conversation: Conversation::None,
         run_type: row.run_type,
@@ -70,29 +142,47 @@ async fn start(
         labels: Default::default(),
         end_user: row.end_user,
         created_by: parent.id.to_string(),
-        extras: Extras {
-            client_time: extras.client_time,
-            sealed_headers: sealed,
-            pins: extras.pins,
-            parent: Some(Parent {
-                execution: parent.id,
-                step: effect.step,
-                tool_call_id: effect.tool_call_id,
-                depth,
-            }),
-            ..Extras::default()
-        },
+        extras,
     };
     Ok(match worker.db.create(new).await? {
         Created::New { .. } | Created::Existing { .. } => Ok(child),
         Created::UnknownDefinition => {
-            Err(Failure::new(ErrorType::Logic, format!("the agent `{name}` is not in use any more")))
+            Err(Failure::new(ErrorType::Logic, format!("the {kind} `{name}` is not in use any more")))
         }
         other => {
             tracing::error!(?other, %child, "a child was refused");
             Err(Failure::new(ErrorType::Internal, "the execution was refused"))
         }
     })
+}
+
+/// What a child has from its parent. One that nobody waits for pins its own names.
+fn inherited(
+    worker: &Worker,
+    parent: &ExecutionKey,
+    child: &ExecutionKey,
+    extras: Extras,
+    what: &Start,
+    depth: i32,
+) -> Result<Extras, Failure> {
+    let again = |sealed: Vec<u8>| {
+        worker.performer.seal_again(parent, child, &sealed).ok_or_else(|| {
+            let message = "the caller's headers cannot be passed on: outbound.seal_keys has not the key \
+                           that sealed them";
+            Failure::new(ErrorType::Auth, message)
+        })
+    };
+    let own = Extras {
+        client_time: extras.client_time,
+        sealed_headers: extras.sealed_headers.map(again).transpose()?,
+        ..Extras::default()
+    };
+    if !what.tied {
+        return Ok(own);
+    }
+    let (execution, step, tool_call_id) = (parent.id, what.step, what.tool_call_id.clone());
+    let parent = Some(Parent { execution, step, tool_call_id, depth });
+    Ok(Extras { pins: extras.pins, parent, ..own })
 }
 
 /// The text where the arguments are nothing else, as the schema has it that tools of this
@@ -111,6 +201,34 @@ fn input(arguments: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn effect(kind: DefinitionKind, version: Option<i32>, label: Option<&str>) -> ChildEffect {
+        ChildEffect {
+            step: 1,
+            attempt: 1,
+            tool_call_id: "c".to_owned(),
+            kind,
+            name: "ship".to_owned(),
+            version,
+            label: label.map(str::to_owned),
+            input: "{}".to_owned(),
+            wait: true,
+        }
+    }
+
+    #[test]
+    fn a_name_means_what_it_meant_when_the_parent_started() {
+        use DefinitionKind::{Agent, Workflow};
+        let pins = Pins::from([("ship".to_owned(), 2), ("workflow:ship".to_owned(), 3)]);
+        let known = |kind, given, label| version(&effect(kind, given, label), Some(&pins));
+        assert_eq!(known(Agent, None, None), Ok(Some(2)));
+        assert_eq!(known(Agent, Some(1), None), Ok(Some(1)));
+        assert_eq!(known(Workflow, None, None), Ok(Some(3)));
+        let error = known(Workflow, None, Some("9.0.0")).expect_err("not in use");
+        assert!(error.message.contains("`ship` version 9.0.0"), "{error}");
+        assert!(version(&effect(Agent, None, None), Some(&Pins::new())).is_err());
+        assert_eq!(version(&effect(Agent, None, None), None), Ok(None));
+    }
 
     #[test]
     fn a_lone_text_is_the_input_and_else_the_arguments_are() {

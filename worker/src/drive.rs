@@ -9,16 +9,18 @@ use holdpoint_db::{
 };
 use holdpoint_engine::advance::{Advance, Context, Next, Pinned, advance};
 use holdpoint_engine::client_time::ClientTime;
+use holdpoint_engine::definition::Definition;
 use holdpoint_engine::effect::{Act, Effect, Input};
 use holdpoint_engine::entropy::Entropy;
 use holdpoint_engine::entry::{ApprovalClosed, ApprovalRequested, Entry};
 use holdpoint_engine::outside;
-use holdpoint_engine::run::Run;
-use holdpoint_engine::status::{Reason, Status};
+use holdpoint_engine::run::{Run, Step};
+use holdpoint_engine::status::{DefinitionKind, Reason, Status};
 use holdpoint_engine::team::Team;
 use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::transcript;
 use holdpoint_perform::{Forwarded, Origin};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::Instrument;
@@ -97,6 +99,7 @@ async fn take_on(
                 pinned.team = team;
             }
             drive.run = run;
+            drive.end_children(cancelled_steps(&claimed)).await;
             let mut inputs = vec![Input::Claimed];
             inputs.extend(drive.take_acts(claimed.acts));
             drive.until_rest(inputs).await
@@ -122,10 +125,17 @@ fn pinned(claimed: &Claimed) -> Pinned {
         kind: claimed.kind,
         name: claimed.name.clone(),
         version: claimed.version,
-        definition: Arc::new(holdpoint_engine::definition::Definition::Noop { steps: 0 }),
+        definition: Arc::new(Definition::Noop { steps: 0 }),
         messages: messages(claimed),
+        input: input(claimed),
         client_time: client_time(claimed),
     }
+}
+
+/// Steps that were cancelled while somebody else had it: their children may still be at work.
+fn cancelled_steps(claimed: &Claimed) -> Vec<i32> {
+    let cancelled = claimed.lines.iter().filter(|line| line.kind == "task.cancelled");
+    cancelled.map(|line| line.step).collect()
 }
 
 /// The user's own time; one that an earlier version took and this one cannot read is not told.
@@ -145,6 +155,12 @@ fn messages(claimed: &Claimed) -> Vec<serde_json::Value> {
     let history = claimed.history.iter().filter_map(|message| serde_json::from_str(message).ok());
     let own = transcript::start_messages(claimed.messages.as_deref(), claimed.input.as_deref());
     history.chain(own).collect()
+}
+
+/// What a workflow was started with; an agent's input is among its messages.
+fn input(claimed: &Claimed) -> serde_json::Value {
+    let workflow = claimed.input.as_deref().filter(|_| claimed.kind == DefinitionKind::Workflow);
+    workflow.and_then(|input| serde_json::from_str(input).ok()).unwrap_or_default()
 }
 
 struct Drive<'a> {
@@ -174,7 +190,9 @@ impl Drive<'_> {
     /// The loop of the whole crate: decide, commit, perform, take in.
     async fn until_rest(&mut self, mut inputs: Vec<Input>) -> Result<(), Left> {
         loop {
+            let late = self.late_children(&inputs);
             let decided = self.decide(inputs);
+            self.end_children(late).await;
             inputs = match self.commit(&decided).await? {
                 Outcome::Refused(tool_call_id) => {
                     self.reload().await?;
@@ -201,8 +219,16 @@ impl Drive<'_> {
             entropy: &mut self.entropy,
             limits: &self.worker.limits,
             draining: self.worker.stop.is_cancelled(),
+            evaluator: self.worker.evaluator.as_ref(),
         };
-        advance(&self.pinned, &mut self.run, inputs, context)
+        let (pinned, run) = (&self.pinned, &mut self.run);
+        // Evaluating expressions blocks; other tasks of this thread go on elsewhere.
+        let blocks = matches!(pinned.definition.as_ref(), Definition::Workflow(_))
+            && Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
+        if blocks {
+            return tokio::task::block_in_place(|| advance(pinned, run, inputs, context));
+        }
+        advance(pinned, run, inputs, context)
     }
 
     async fn commit(&mut self, decided: &Advance) -> Result<Outcome, Left> {
@@ -237,6 +263,24 @@ impl Drive<'_> {
         if self.extras.is_some() && (news || status.is_terminal()) {
             self.worker.relay.after(self.key.clone(), status).await;
         }
+        let cancelled = entries.iter().filter(|entry| matches!(entry, Entry::TaskCancelled(_)));
+        self.end_children(cancelled.map(Entry::step).collect()).await;
+    }
+
+    /// A child of a step that the execution goes on without is not waited for by anybody.
+    async fn end_children(&self, steps: Vec<i32>) {
+        if !steps.is_empty() {
+            self.worker.relay.cancel_steps(&self.key, &steps).await;
+        }
+    }
+
+    /// Steps whose child began after they were cancelled.
+    fn late_children(&self, inputs: &[Input]) -> Vec<i32> {
+        let late = inputs.iter().filter_map(|input| match input {
+            Input::Delegated { step, .. } => Some(*step),
+            _ => None,
+        });
+        late.filter(|step| self.run.steps.get(step).is_some_and(Step::is_done)).collect()
     }
 
     fn transition(&mut self, decided: &Advance) -> Transition {

@@ -13,6 +13,7 @@ mod metrics;
 mod outgoing;
 mod parking;
 mod perform;
+mod publish;
 mod session;
 mod settings;
 
@@ -61,7 +62,6 @@ struct Worker {
     limits: Limits,
     definitions: Definitions,
     performer: Arc<Performer>,
-    #[allow(dead_code, reason = "the interpreter of workflows reads it")]
     evaluator: Arc<dyn Evaluator>,
     metrics: Metrics,
     /// SIGTERM came: nothing new is begun.

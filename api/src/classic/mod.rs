@@ -20,6 +20,7 @@ use holdpoint_engine::run::Run;
 use holdpoint_engine::status::{ApprovalStatus, DefinitionKind, ErrorType, Failure, Reason};
 use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::wire::ExecutionKey;
+use holdpoint_engine::workflow::expression::NoEvaluator;
 use holdpoint_perform::{Forwarded, Origin};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -91,6 +92,7 @@ impl Classic {
             team: loaded.team,
             active_agent: before.active_agent,
             depth: 0,
+            input: serde_json::Value::Null,
             client_time: turn.client_time(),
             messages: before
                 .said
@@ -172,6 +174,7 @@ impl Classic {
             entropy: &mut self.entropy,
             limits: &self.app.limits,
             draining: false,
+            evaluator: &NoEvaluator,
         };
         let Advance { entries, effects, next, .. } = advance(&self.pinned, &mut self.run, inputs, context);
         self.next = next;

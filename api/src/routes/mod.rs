@@ -32,6 +32,7 @@ mod list;
 mod parked;
 mod route;
 mod run_retry;
+mod schedules;
 pub(crate) mod signals;
 pub(crate) mod start;
 pub(crate) mod start_body;
@@ -134,6 +135,12 @@ pub fn table() -> Vec<Route> {
             workflow_state::acknowledge,
             workflow_state::acknowledge_doc,
         ),
+        Route::get("/v1/schedules", Read, schedules::list, schedules::list_doc),
+        Route::get("/v1/schedules/{name}", Read, schedules::get, schedules::get_doc),
+        Route::put("/v1/schedules/{name}", Define, schedules::put, schedules::put_doc),
+        Route::delete("/v1/schedules/{name}", Define, schedules::delete, schedules::delete_doc),
+        Route::post("/v1/schedules/{name}/pause", Define, schedules::pause, schedules::pause_doc),
+        Route::post("/v1/schedules/{name}/resume", Define, schedules::resume, schedules::resume_doc),
         Route::get("/v1/keys", Admin, keys::list, keys::list_doc),
         Route::post("/v1/keys", Admin, keys::create, keys::create_doc),
         Route::delete("/v1/keys/{id}", Admin, keys::revoke, keys::revoke_doc),

@@ -85,6 +85,30 @@ fn invalid(detail: impl Into<String>) -> Problem {
 }
 
 impl StartBody {
+    /// A start that says no more than this.
+    pub fn plain(
+        (agent, workflow, version): (Option<String>, Option<String>, Option<i32>),
+        input: Option<Json>,
+        metadata: Option<Json>,
+        labels: Option<BTreeMap<String, String>>,
+    ) -> Self {
+        Self {
+            agent,
+            workflow,
+            version,
+            input,
+            messages: None,
+            conversation_id: None,
+            execution_id: None,
+            execution_mode: None,
+            run_type: None,
+            delay: None,
+            metadata,
+            labels,
+            forwarded_headers: None,
+        }
+    }
+
     /// The start that it asks for, with everything checked that needs no database. `raw`
     /// are the bytes that make two starts the same one.
     pub fn check(self, app: &App, caller: &Caller, key: Option<String>, raw: &[u8]) -> Answer<NewExecution> {

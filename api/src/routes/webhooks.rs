@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::response::Response;
 use holdpoint_db::{DeliveryRow, NewWebhook, SUBSCRIPTIONS_AGE, WebhookChange, WebhookDocument, WebhookRow};
 use holdpoint_engine::ids::{EventId, ExecutionId, WebhookId};
-use holdpoint_engine::lifecycle::{KINDS, Kind};
+use holdpoint_engine::lifecycle::Kind;
 use holdpoint_engine::status::{DeliveryStatus, DisabledFor};
 use holdpoint_engine::time::Timestamp;
 use holdpoint_perform::{SECRET_BYTES, SealError, shown_secret};
@@ -149,7 +149,7 @@ fn document(app: &App, body: Body) -> Answer<WebhookDocument> {
     let checked = app.performer.check_webhook_url(&body.url);
     checked.map_err(|why| invalid(format!("`url` cannot be called: {why}")))?;
     if let Some(unknown) = body.types.iter().find(|kind| Kind::of_event(kind).is_none()) {
-        let known: Vec<&str> = KINDS.iter().map(|kind| kind.event).collect();
+        let known: Vec<&str> = Kind::all().map(|kind| kind.event).collect();
         let shown: String = unknown.chars().take(128).collect();
         return Err(invalid(format!("`types` has `{shown}`: it may have {}", known.join(", "))));
     }

@@ -98,6 +98,7 @@ fn check_numbers(configuration: &Configuration) -> Result<(), Usage> {
         ("scheduler.timers_period_ms", scheduler.timers_period_ms),
         ("scheduler.retries_period_ms", scheduler.retries_period_ms),
         ("scheduler.retention_period_ms", scheduler.retention_period_ms),
+        ("scheduler.schedules_period_ms", scheduler.schedules_period_ms),
         ("scheduler.limit", scheduler.limit as u64),
         ("limits.value_bytes", limits.value_bytes as u64),
         ("limits.journal_bytes", limits.journal_bytes as u64),

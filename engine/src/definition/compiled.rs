@@ -97,11 +97,10 @@ impl Definition {
             DefinitionKind::Agent => {
                 Ok(Definition::Agent(Box::new(compile_agent(parse_agent(document)?, version)?)))
             }
-            DefinitionKind::Workflow => Err(vec![DefinitionError {
-                place: String::new(),
-                message: "workflows of your own come with a later version; built in is `holdpoint.noop`"
-                    .to_owned(),
-            }]),
+            DefinitionKind::Workflow => match Workflow::load(document, version) {
+                Ok(workflow) => Ok(Definition::Workflow(Box::new(workflow))),
+                Err(errors) => Err(errors.into_iter().map(DefinitionError::from).collect()),
+            },
         }
     }
 

@@ -37,6 +37,9 @@ pub struct Workflow {
     pub refers: Vec<(DefinitionKind, Reference)>,
     /// The secrets that it names.
     pub secrets: Vec<String>,
+    /// The document as it was read: what `$workflow.definition` shows, and below a task's
+    /// pointer `$task.definition`.
+    pub definition: Value,
 }
 
 /// `document`.
@@ -332,8 +335,6 @@ pub enum Consume {
 pub enum Until {
     /// An expression over the events consumed so far.
     Holds(Expression),
-    /// Never by itself (`until: false`-like conditions are expressions; this is `forever`).
-    Never,
     /// Other events were consumed.
     Consumed(Box<Consume>),
 }

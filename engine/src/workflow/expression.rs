@@ -61,3 +61,17 @@ pub trait Evaluator: Send + Sync {
     /// Whether the program can be compiled with variables of these names (without `$`).
     fn check(&self, expression: &Expression, variables: &[&str]) -> Result<(), ExpressionError>;
 }
+
+/// Where no workflow is run, nothing evaluates expressions.
+#[derive(Debug, Clone, Copy)]
+pub struct NoEvaluator;
+
+impl Evaluator for NoEvaluator {
+    fn evaluate(&self, _: &Expression, _: &Value, _: &[(&str, &Value)]) -> Result<Value, ExpressionError> {
+        Err(ExpressionError::Unavailable("no evaluator is here".to_owned()))
+    }
+
+    fn check(&self, _: &Expression, _: &[&str]) -> Result<(), ExpressionError> {
+        Err(ExpressionError::Unavailable("no evaluator is here".to_owned()))
+    }
+}

@@ -2,8 +2,18 @@
 //! (`docs/workflow-profile.md`), as a document that was checked whole, and as a pure
 //! interpreter over it.
 
+mod check;
 pub mod document;
+pub mod duration;
 pub mod expression;
+pub mod fault;
+#[cfg(test)]
+pub(crate) mod jq;
+mod read;
+pub mod state;
+
+pub use check::MAX_ERRORS;
+pub use read::{MAX_DOCUMENT, WorkflowError};
 
 /// The prefix of the error types that the specification defines.
 pub const ERRORS: &str = "https://serverlessworkflow.io/spec/1.0.0/errors/";

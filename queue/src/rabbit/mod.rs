@@ -158,6 +158,14 @@ impl Queue for Rabbit {
         results
     }
 
+    async fn provide(&self, queue: &str) -> Result<(), SendError> {
+        let live = self.consuming.borrow().clone().ok_or(SendError::Disconnected)?;
+        self.core.topology.declare_task_queue(&live, queue).await.map_err(|error| {
+            tracing::warn!(%error, queue, "a queue for tasks cannot be declared");
+            SendError::Refused
+        })
+    }
+
     async fn consume(&self, source: Source, prefetch: u16) -> Box<dyn Consumer> {
         let (task, handle) = consumer::new(
             self.core.clone(),

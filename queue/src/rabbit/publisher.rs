@@ -169,8 +169,10 @@ impl Publisher {
 
     fn judge(&self, messages: &[&Outgoing], seen: Vec<Seen>) -> Vec<Result<(), SendError>> {
         let returned = returns(&seen);
-        // A reply that comes back says only that its asker is gone.
-        let ours = |message: &&&Outgoing| message.route != Route::Reply && returned.contains(&message.id);
+        // A reply that comes back says only that its asker is gone; a task, that nobody has made
+        // its queue yet.
+        let theirs = |message: &Outgoing| matches!(message.route, Route::Reply | Route::Task);
+        let ours = |message: &&&Outgoing| !theirs(message) && returned.contains(&message.id);
         let came_back = messages.iter().filter(ours).count();
         if came_back > 0 {
             tracing::warn!(messages = came_back, "commands came back: no queue is bound for them");

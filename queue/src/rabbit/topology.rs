@@ -8,6 +8,7 @@
 //! | `<p>.events` | topic exchange, durable | lifecycle events; subscribers bind queues of their own |
 //! | `<p>.dead` | fan-out exchange and quorum queue | what came back too often |
 //! | `<p>.notify` | direct exchange | hints for one holder, and for every stream server |
+//! | any other | quorum queue, unless it is there | tasks of workers outside, by the name in the definition |
 //! | `<p>.holder.…`, `<p>.streams.…` | exclusive classic queues, bounded | one for each consumer |
 //!
 //! A queue that stands with other arguments is refused by the broker (406), and that refusal
@@ -89,8 +90,8 @@ impl Topology {
             Route::Streams => (self.name("notify"), "streams".to_owned(), false),
             Route::Event => (self.name("events"), asked.to_owned(), true),
             // A stranger named this queue, and may not write into ours by our hand.
-            Route::Reply if asked.is_empty() || self.is_ours(asked) => return None,
-            Route::Reply => (String::new(), asked.to_owned(), true),
+            Route::Reply | Route::Task if asked.is_empty() || self.is_ours(asked) => return None,
+            Route::Reply | Route::Task => (String::new(), asked.to_owned(), true),
         };
         let mandatory = message.route != Route::Event && !asked.starts_with(DIRECT_REPLY);
         let key = ShortString::try_new(key).ok()?;
@@ -138,6 +139,15 @@ impl Topology {
         let commands = self.name("commands");
         declare_queue(&channel, &commands, durable(), self.limited(COMMANDS_DELIVERY_LIMIT)).await?;
         bind(&channel, &commands, &commands, "#").await?;
+        live.put_away(channel).await;
+        Ok(())
+    }
+
+    /// Declares a queue for tasks of workers outside. One that stands with other arguments is
+    /// theirs: the broker refuses this declaration, and takes what is published all the same.
+    pub async fn declare_task_queue(&self, live: &Live, queue: &str) -> Result<(), LinkError> {
+        let channel = live.channel().await?;
+        declare_queue(&channel, queue, durable(), quorum()).await?;
         live.put_away(channel).await;
         Ok(())
     }
@@ -242,7 +252,7 @@ mod tests {
         for hint in [Route::Workers, Route::Streams, Route::Holder(session)] {
             assert!(!addressed(hint, "").expect("an address").2);
         }
-        for other in [Route::Sweeps, Route::Event, Route::Reply] {
+        for other in [Route::Sweeps, Route::Event, Route::Reply, Route::Task] {
             assert!(addressed(other, "x").expect("an address").2);
         }
     }
@@ -259,6 +269,7 @@ mod tests {
         );
         for never in ["", "p.sweeps", "p.advance", &"x".repeat(256)] {
             assert_eq!(addressed(Route::Reply, never), None, "{never}");
+            assert_eq!(addressed(Route::Task, never), None, "{never}");
         }
         let direct = addressed(Route::Reply, "amq.rabbitmq.reply-to.g1h2").expect("an address");
         assert!(!direct.3, "it would come back although it arrived");

@@ -3,6 +3,7 @@
 
 mod retention;
 mod retries;
+mod schedules;
 mod stale;
 mod stuck;
 mod timers;
@@ -77,7 +78,7 @@ impl Sweeper {
         }
         let report = self.pass(&start, bounds).await?;
         // Passes that find nothing are many, and would be all that is listed.
-        let quiet = matches!(start.kind, SweepKind::Timers | SweepKind::Retries | SweepKind::Retention);
+        let quiet = !matches!(start.kind, SweepKind::Stale | SweepKind::Stuck);
         let keep = report != SweepReport::default() || !quiet;
         let (kind, id, period) = (start.kind, start.id, self.settings.period(start.kind));
         let by_tick = start.source == SweepSource::Scheduler;
@@ -110,6 +111,7 @@ impl Sweeper {
             SweepKind::Timers => timers::run(&pass).await,
             SweepKind::Retries => retries::run(&pass).await,
             SweepKind::Retention => retention::run(&pass).await,
+            SweepKind::Schedules => schedules::run(&pass).await,
         }
     }
 

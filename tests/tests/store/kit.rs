@@ -1,7 +1,5 @@
 //! What the suite says often.
 
-use diesel::prelude::*;
-use diesel::sqlite::SqliteConnection;
 use holdpoint_db::*;
 use holdpoint_engine::entry::{Entry, Line, ToolCalled};
 use holdpoint_engine::scope::Scope;
@@ -131,11 +129,5 @@ pub fn sql_id(bed: &Bed, key: &ExecutionKey) -> String {
 
 /// Changes rows behind the store's back; how many.
 pub fn execute(bed: &Bed, sql: &str) -> usize {
-    if let Some(schema) = &bed.schema {
-        return schema.execute(sql);
-    }
-    let folder = bed.settings.url.strip_prefix("sqlite:").unwrap();
-    let mut conn = SqliteConnection::establish(&format!("{folder}/holdpoint.db")).unwrap();
-    diesel::sql_query("PRAGMA busy_timeout = 10000").execute(&mut conn).unwrap();
-    diesel::sql_query(sql).execute(&mut conn).unwrap_or_else(|error| panic!("{sql}: {error}"))
+    bed.execute(sql)
 }

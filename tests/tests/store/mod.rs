@@ -13,6 +13,7 @@ mod kit;
 mod leases;
 mod outgoing;
 mod reads;
+mod schedules;
 mod signals;
 mod stale;
 mod starts;

@@ -1,0 +1,48 @@
+//! Schedules, as far as routes ask the store for them here: there are none.
+
+use holdpoint_db::*;
+use holdpoint_engine::ids::ScheduleId;
+use holdpoint_engine::scope::Scope;
+
+use crate::rows::{Rows, not_here};
+
+impl ScheduleStore for Rows {
+    fn schedule_put(&self, _: &Scope, _: &PutSchedule) -> StoreResult<SchedulePut> {
+        not_here()
+    }
+
+    fn schedule_own(
+        &self,
+        _: &Scope,
+        _: (&str, i32),
+        _: ScheduleId,
+        _: Option<&OwnSchedule>,
+        _: &str,
+    ) -> StoreResult<()> {
+        self.here().map(drop)
+    }
+
+    fn schedule_get(&self, _: &Scope, _: &str) -> StoreResult<Option<ScheduleRow>> {
+        self.here().map(|_| None)
+    }
+
+    fn schedule_list(&self, _: &Scope, _: Option<&str>, _: usize) -> StoreResult<Vec<ScheduleRow>> {
+        self.here().map(|_| Vec::new())
+    }
+
+    fn schedule_change(&self, _: &Scope, _: &str, _: ScheduleChange) -> StoreResult<Option<ScheduleRow>> {
+        self.here().map(|_| None)
+    }
+
+    fn schedule_delete(&self, _: &Scope, _: &str) -> StoreResult<ScheduleRemoved> {
+        self.here().map(|_| ScheduleRemoved::Missing)
+    }
+
+    fn schedules_due(&self, _: usize) -> StoreResult<Vec<ScheduleKey>> {
+        self.here().map(|_| Vec::new())
+    }
+
+    fn schedule_tick(&self, _: &ScheduleKey) -> StoreResult<Ticked> {
+        self.here().map(|_| Ticked::Nothing)
+    }
+}

@@ -1,0 +1,292 @@
+//! Where a workflow stands: a tree of frames, one for each task that was begun and is not over.
+//! It holds numbers of values and no values, so that it stays small; each turn that changed it
+//! writes it whole.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::entry::{ApprovalDecided, FlowState};
+use crate::status::Failure;
+use crate::time::Timestamp;
+
+/// A frame's number: 1 and up, never used twice in an execution.
+pub type FrameId = u32;
+
+/// Where a value is found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ValueRef {
+    /// `null`.
+    #[default]
+    Null,
+    /// A small number, such as an index.
+    Number(u64),
+    /// What stands in a `flow.state` under this number.
+    Own(u64),
+    /// A member of an array that stands in a `flow.state` under this number.
+    Member(u64, usize),
+    /// The output of a step.
+    Step(i32),
+}
+
+/// Which list of its parent's task a frame belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Section {
+    /// The workflow's own.
+    Main,
+    /// Of `do`, `for` or `try`.
+    Body,
+    /// Of `catch`.
+    Catch,
+    /// The branches of a `fork`.
+    Branch,
+    /// Of `foreach`.
+    Each,
+    /// The task of a function.
+    Function,
+}
+
+/// A task that was begun and is not over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frame {
+    /// The frame of the task that it is a part of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<FrameId>,
+    /// Which list it is in.
+    pub section: Section,
+    /// Its place in that list.
+    pub at: usize,
+    /// Its input before `input.from`.
+    pub raw: ValueRef,
+    /// Its input.
+    #[serde(default)]
+    pub input: ValueRef,
+    /// When it was begun.
+    pub started_at: Timestamp,
+    /// Its `timeout`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due: Option<Timestamp>,
+    /// What the tasks in it can name besides the arguments that all have.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub variables: BTreeMap<String, ValueRef>,
+    /// How far it is.
+    pub phase: Phase,
+}
+
+/// How far a task is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Not begun.
+    Begin,
+    /// Its tasks, or its function's, are at work.
+    Inside,
+    /// Its effect is a step.
+    Step {
+        /// The step.
+        step: i32,
+        /// What is sent and not shown: headers.
+        #[serde(default)]
+        hidden: ValueRef,
+    },
+    /// It waits for this moment.
+    Until(Timestamp),
+    /// The item of a `for`.
+    For {
+        /// All of them, as they were when it began.
+        items: u64,
+        /// Which is at work.
+        index: usize,
+    },
+    /// The branches' outputs.
+    Fork(Vec<Option<ValueRef>>),
+    /// An attempt of a `try`.
+    Try(Attempt),
+    /// The time before the next attempt.
+    Retry {
+        /// The last attempt.
+        attempt: Attempt,
+        /// When the next is due.
+        at: Timestamp,
+    },
+    /// A `catch` is at work.
+    Caught,
+}
+
+/// An attempt of a `try`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// 1 and up.
+    pub number: u32,
+    /// When the first began.
+    pub began: Timestamp,
+    /// When this one has taken too long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due: Option<Timestamp>,
+}
+
+/// Where a workflow stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// The frames.
+    pub frames: BTreeMap<FrameId, Frame>,
+    /// The number that the next frame gets.
+    pub next_frame: FrameId,
+    /// The number that the next value gets.
+    pub next_value: u64,
+    /// `$context`.
+    #[serde(default)]
+    pub context: ValueRef,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// The workflow's `timeout`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due: Option<Timestamp>,
+    /// Transitions so far.
+    pub transitions: u64,
+}
+
+impl State {
+    /// Before the first task.
+    pub fn new(now: Timestamp) -> Self {
+        Self {
+            frames: BTreeMap::new(),
+            next_frame: 1,
+            next_value: 1,
+            context: ValueRef::Null,
+            started_at: now,
+            due: None,
+            transitions: 0,
+        }
+    }
+
+    /// The frame whose effect is this step.
+    pub fn frame_of_step(&self, step: i32) -> Option<FrameId> {
+        let of_step = |frame: &Frame| matches!(frame.phase, Phase::Step { step: found, .. } if found == step);
+        self.frames.iter().find(|(_, frame)| of_step(frame)).map(|(id, _)| *id)
+    }
+
+    /// How many frames it is inside of, itself included.
+    pub fn depth(&self, id: Option<FrameId>) -> usize {
+        self.chain(id).count()
+    }
+
+    /// The frame, its parent, that one's parent, ….
+    pub fn chain(&self, id: Option<FrameId>) -> impl Iterator<Item = (FrameId, &Frame)> {
+        let found = |id: FrameId| self.frames.get(&id).map(|frame| (id, frame));
+        std::iter::successors(id.and_then(found), move |(_, frame)| frame.parent.and_then(found))
+    }
+
+    /// The frame and all frames inside of it, outer ones first.
+    pub fn family(&self, id: FrameId) -> Vec<FrameId> {
+        let mut family = BTreeSet::from([id]);
+        // A frame's number is greater than its parent's.
+        for (child, frame) in self.frames.range(id..) {
+            if frame.parent.is_some_and(|parent| family.contains(&parent)) {
+                family.insert(*child);
+            }
+        }
+        family.into_iter().filter(|id| self.frames.contains_key(id)).collect()
+    }
+
+    /// The first moment at which something is due.
+    pub fn earliest_due(&self) -> Option<Timestamp> {
+        self.frames.values().flat_map(Frame::dues).chain(self.due).min()
+    }
+
+    fn references(&self) -> impl Iterator<Item = ValueRef> {
+        self.frames.values().flat_map(Frame::references).chain([self.context])
+    }
+}
+
+impl Frame {
+    /// The moments at which something is due for it.
+    pub fn dues(&self) -> impl Iterator<Item = Timestamp> {
+        let phase = match &self.phase {
+            Phase::Until(at) | Phase::Retry { at, .. } => Some(*at),
+            Phase::Try(attempt) => attempt.due,
+            _ => None,
+        };
+        phase.into_iter().chain(self.due)
+    }
+
+    fn references(&self) -> Vec<ValueRef> {
+        let mut found = vec![self.raw, self.input];
+        found.extend(self.variables.values());
+        match &self.phase {
+            Phase::Step { step, hidden } => found.extend([ValueRef::Step(*step), *hidden]),
+            Phase::For { items, .. } => found.push(ValueRef::Own(*items)),
+            Phase::Fork(outputs) => found.extend(outputs.iter().flatten()),
+            _ => {}
+        }
+        found
+    }
+}
+
+/// A workflow's part of the fold: its state, and the values that it refers to.
+#[derive(Debug, Clone, Default)]
+pub struct Flow {
+    /// Where it stands; `None` before its first turn.
+    pub state: Option<State>,
+    /// Values by number.
+    pub values: BTreeMap<u64, Arc<Value>>,
+    /// Outputs of steps.
+    pub outputs: BTreeMap<i32, Arc<Value>>,
+    /// Why steps failed.
+    pub failures: BTreeMap<i32, Failure>,
+    /// What people decided about steps.
+    pub decisions: BTreeMap<i32, ApprovalDecided>,
+    /// Whether this is a workflow at all.
+    pub on: bool,
+}
+
+impl Flow {
+    /// Takes a new state in, and forgets what it does not refer to.
+    pub fn take_in(&mut self, body: &FlowState) {
+        for (number, value) in &body.values {
+            self.values.insert(*number, Arc::new(read(value.get())));
+        }
+        let (mut own, mut steps) = (BTreeSet::new(), BTreeSet::new());
+        for reference in body.state.references() {
+            match reference {
+                ValueRef::Own(number) | ValueRef::Member(number, _) => drop(own.insert(number)),
+                ValueRef::Step(step) => drop(steps.insert(step)),
+                ValueRef::Null | ValueRef::Number(_) => {}
+            }
+        }
+        self.values.retain(|number, _| own.contains(number));
+        self.outputs.retain(|step, _| steps.contains(step));
+        self.failures.retain(|step, _| steps.contains(step));
+        self.decisions.retain(|step, _| steps.contains(step));
+        self.state = Some(body.state.clone());
+    }
+
+    /// Keeps a step's output.
+    pub fn keep(&mut self, step: i32, output: &str) {
+        if self.on {
+            self.outputs.insert(step, Arc::new(read(output)));
+        }
+    }
+
+    /// The value, if it is there.
+    pub fn value(&self, reference: ValueRef) -> Option<Arc<Value>> {
+        match reference {
+            ValueRef::Null => Some(Arc::new(Value::Null)),
+            ValueRef::Number(number) => Some(Arc::new(Value::from(number))),
+            ValueRef::Own(number) => self.values.get(&number).cloned(),
+            ValueRef::Member(number, index) => {
+                self.values.get(&number)?.get(index).map(|member| Arc::new(member.clone()))
+            }
+            ValueRef::Step(step) => self.outputs.get(&step).cloned(),
+        }
+    }
+}
+
+/// JSON that is too deep for us is carried as its text.
+pub fn read(json: &str) -> Value {
+    serde_json::from_str(json).unwrap_or_else(|_| Value::String(json.to_owned()))
+}

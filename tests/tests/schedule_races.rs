@@ -1,0 +1,158 @@
+//! Ticks of schedules, looked at by many at once, on both stores.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::{Arc, Barrier};
+
+use holdpoint_db::*;
+use holdpoint_engine::status::Overlap;
+use holdpoint_engine::wire::ExecutionKey;
+use holdpoint_tests::schedules::*;
+use holdpoint_tests::store_builders::*;
+
+const ROUNDS: usize = 200;
+
+macro_rules! on_both_stores {
+    ($($name:ident;)+) => {
+        $(mod $name {
+            #[test]
+            fn on_postgres() {
+                super::$name(&super::Ground::new(holdpoint_tests::store_builders::Bed::postgres()));
+            }
+            #[test]
+            fn on_sqlite() {
+                super::$name(&super::Ground::new(holdpoint_tests::store_builders::Bed::sqlite()));
+            }
+        })+
+    };
+}
+
+on_both_stores! {
+    eight_look_at_a_tick_and_one_starts_it;
+    a_run_s_end_beside_a_tick_that_would_wait_for_it;
+    a_run_s_end_beside_a_tick_that_cancels_it;
+    a_pause_beside_a_tick;
+}
+
+/// A store with enough connections for all parties.
+struct Ground {
+    store: Arc<dyn Store>,
+    bed: Bed,
+}
+
+impl Ground {
+    fn new(bed: Bed) -> Self {
+        let settings = Settings { hot_connections: 10, ..bed.settings.clone() };
+        let store = if bed.schema.is_some() { open_store(&settings) } else { Arc::clone(&bed.store) };
+        Self { store, bed }
+    }
+
+    /// A schedule for each round, whose first run is active and held; the second tick is due.
+    fn running(&self, rounds: usize, overlap: Overlap) -> Vec<Held> {
+        let store = self.store.as_ref();
+        (0..rounds).for_each(|round| drop(put(store, &name(round), hourly(overlap))));
+        pass_time(&self.bed, HOUR);
+        let keys: Vec<ExecutionKey> = (0..rounds).map(|round| tick_starts(store, &name(round))).collect();
+        let mine = session(store);
+        pass_time(&self.bed, HOUR);
+        keys.iter().map(|key| Held::claim(store, mine, key)).collect()
+    }
+
+    /// Whatever came first, the second run is there after one more pass, and nothing else is.
+    fn second_has_started(&self, name: &str, first: &ExecutionKey) {
+        let store = self.store.as_ref();
+        if schedule(store, name).runs < 2 {
+            tick_starts(store, name);
+        }
+        let row = schedule(store, name);
+        assert_eq!((row.runs, row.waiting_tick, row.skipped, row.missed), (2, None, 0, 0), "{row:?}");
+        assert!(row.active.is_some() && row.active == row.last.map(|(_, id)| id), "{row:?}");
+        assert_ne!(row.active, Some(first.id));
+        assert!(matches!(tick(store, name), Ticked::Nothing));
+    }
+}
+
+fn name(round: usize) -> String {
+    format!("round-{round}")
+}
+
+/// Two parties at once.
+fn both<A: Send, B: Send>(one: impl FnOnce() -> A + Send, other: impl FnOnce() -> B + Send) -> (A, B) {
+    let barrier = Barrier::new(2);
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| {
+            barrier.wait();
+            one()
+        });
+        let second = scope.spawn(|| {
+            barrier.wait();
+            other()
+        });
+        (first.join().unwrap(), second.join().unwrap())
+    })
+}
+
+fn eight_look_at_a_tick_and_one_starts_it(ground: &Ground) {
+    let store = ground.store.as_ref();
+    (0..ROUNDS).for_each(|round| drop(put(store, &name(round), hourly(Overlap::Skip))));
+    pass_time(&ground.bed, HOUR);
+    let barrier = Barrier::new(8);
+    let started: Vec<Vec<bool>> = std::thread::scope(|scope| {
+        let look = |_| {
+            scope.spawn(|| {
+                let pass = |round| {
+                    barrier.wait();
+                    matches!(
+                        store.schedule_tick(&schedule_key(&name(round))),
+                        Ok(Ticked::Done { started: Some(_), .. })
+                    )
+                };
+                (0..ROUNDS).map(pass).collect::<Vec<bool>>()
+            })
+        };
+        let threads: Vec<_> = (0..8).map(look).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    for round in 0..ROUNDS {
+        assert_eq!(started.iter().filter(|party| party[round]).count(), 1, "round {round}");
+        let row = schedule(store, &name(round));
+        assert_eq!((row.runs, row.skipped, row.missed), (1, 0, 0));
+        assert!(row.next_tick > row.last.map(|(tick, _)| tick));
+    }
+    let filter = ExecutionFilter { limit: ROUNDS * 2, ..ExecutionFilter::default() };
+    assert_eq!(store.execution_list(&scope(), &filter).unwrap().len(), ROUNDS);
+}
+
+fn a_run_s_end_beside_a_tick_that_would_wait_for_it(ground: &Ground) {
+    let store = ground.store.as_ref();
+    for (round, mut held) in ground.running(60, Overlap::Queue).into_iter().enumerate() {
+        let end = held.complete();
+        both(|| store.execution_commit(&[end]).unwrap(), || tick(store, &name(round)));
+        ground.second_has_started(&name(round), held.key());
+    }
+}
+
+fn a_run_s_end_beside_a_tick_that_cancels_it(ground: &Ground) {
+    let store = ground.store.as_ref();
+    for (round, mut held) in ground.running(60, Overlap::Cancel).into_iter().enumerate() {
+        let end = held.complete();
+        let (ended, _) = both(|| store.execution_commit(&[end]).unwrap(), || tick(store, &name(round)));
+        assert!(matches!(ended[..], [Committed::Done { released: true, .. }]), "{ended:?}");
+        ground.second_has_started(&name(round), held.key());
+    }
+}
+
+/// Paused is paused: a tick that came first has started its run, and none comes after.
+fn a_pause_beside_a_tick(ground: &Ground) {
+    let store = ground.store.as_ref();
+    (0..60).for_each(|round| drop(put(store, &name(round), hourly(Overlap::Skip))));
+    pass_time(&ground.bed, HOUR);
+    for round in 0..60 {
+        let pause = || store.schedule_change(&scope(), &name(round), ScheduleChange::Pause).unwrap();
+        let (paused, ticked) = both(pause, || tick(store, &name(round)));
+        assert!(paused.is_some_and(|row| row.paused_at.is_some()));
+        let row = schedule(store, &name(round));
+        let started = matches!(ticked, Ticked::Done { started: Some(_), .. });
+        assert_eq!((row.runs, row.next_tick, row.due_at), (i64::from(started), None, None));
+        assert!(matches!(tick(store, &name(round)), Ticked::Nothing));
+    }
+}
