@@ -20,7 +20,7 @@ use crate::types::{DefinitionRow, StoreError};
 use crate::workflow_states;
 
 const DEFINITION: &str = "
-    SELECT d.kind, d.name, d.version, d.document, d.digest, d.created_by, d.created_at
+    SELECT d.kind, d.name, d.version, d.label, d.document, d.digest, d.created_by, d.created_at
     FROM definition_heads h JOIN definitions d
       ON d.tenant = h.tenant AND d.project = h.project AND d.kind = h.kind AND d.name = h.name
     WHERE h.tenant = ? AND h.project = ? AND h.kind = ?";
@@ -30,6 +30,7 @@ fn read_definition(mut row: Row) -> StoreResult<DefinitionRow> {
         kind: row.word()?,
         name: row.text()?,
         version: row.int()?,
+        label: row.opt_text()?,
         document: row.text()?,
         digest: row.text()?,
         created_by: row.text()?,
@@ -59,18 +60,18 @@ pub(crate) fn definition_put_in_txn(
     )?;
     let mut head = head.ok_or_else(|| StoreError::Corrupt("a definition has no head".to_owned()))?;
     let (latest, deleted) = (head.int()?, head.opt_big()?.is_some());
-    let digest = sha256_hex(document.as_bytes());
+    let facts = Facts::of(kind, document);
     if !deleted {
         let row = definition_get(conn, scope, kind, name, Some(latest))?;
-        if let Some(row) = row.filter(|row| row.digest == digest) {
+        if let Some(row) = row.filter(|row| row.digest == facts.digest) {
             return Ok((row, false));
         }
     }
     let (version, created_at) = (latest + 1, now(conn)?);
     conn.rows(
         "INSERT INTO definitions (tenant, project, kind, name, version, document, digest, created_by, created_at,
-           refers, terms)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+           refers, terms, label)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         &binds![
             tenant,
             project,
@@ -78,11 +79,12 @@ pub(crate) fn definition_put_in_txn(
             name,
             version,
             document,
-            &digest,
+            &facts.digest,
             by,
             created_at,
-            refers(kind, document).as_deref(),
-            terms(kind, document).as_deref(),
+            facts.refers.as_deref(),
+            facts.terms.as_deref(),
+            facts.label.as_deref(),
         ],
     )?;
     if kind == DefinitionKind::Workflow {
@@ -94,22 +96,57 @@ pub(crate) fn definition_put_in_txn(
         &binds![version, created_at, tenant, project, kind_word, name],
     )?;
     let (name, document, created_by) = (name.to_owned(), document.to_owned(), by.to_owned());
-    Ok((DefinitionRow { kind, name, version, document, digest, created_by, created_at }, true))
+    let Facts { digest, label, .. } = facts;
+    Ok((DefinitionRow { kind, name, version, label, document, digest, created_by, created_at }, true))
 }
 
-/// The agents that a document names, as the start that pins them reads them.
-fn refers(kind: DefinitionKind, document: &str) -> Option<String> {
+/// What is kept beside a document, so that nobody has to read it again.
+struct Facts {
+    digest: String,
+    /// The definitions that it names, as the start that pins them reads them.
+    refers: Option<String>,
+    /// What a workflow says of its runs, as the transactions that start and end them read it.
+    terms: Option<String>,
+    label: Option<String>,
+}
+
+impl Facts {
+    fn of(kind: DefinitionKind, document: &str) -> Self {
+        let workflow = match kind {
+            DefinitionKind::Workflow => Workflow::load(document, 1).ok(),
+            DefinitionKind::Agent => None,
+        };
+        match workflow {
+            Some(workflow) => Self::of_workflow(&workflow),
+            None => Self {
+                digest: sha256_hex(document.as_bytes()),
+                refers: agents_in(kind, document).and_then(json_of_some),
+                terms: None,
+                label: None,
+            },
+        }
+    }
+
+    /// Of a workflow the text is kept as its author wrote it: documents with the same value
+    /// are the same, whatever their comments and their layout.
+    fn of_workflow(workflow: &Workflow) -> Self {
+        let terms = Terms::from(workflow);
+        Self {
+            digest: sha256_hex(workflow.definition.to_string().as_bytes()),
+            refers: json_of_some(Named::in_workflow(workflow)),
+            terms: if terms == Terms::default() { None } else { serde_json::to_string(&terms).ok() },
+            label: Some(workflow.about.version.clone()),
+        }
+    }
+}
+
+fn agents_in(kind: DefinitionKind, document: &str) -> Option<BTreeSet<Named>> {
     let agent = Some(document).filter(|_| kind == DefinitionKind::Agent).map(parse_agent)?.ok()?;
-    let references: BTreeSet<Named> =
-        agent.references().into_iter().map(|(_, reference)| reference.into()).collect();
-    if references.is_empty() { None } else { serde_json::to_string(&references).ok() }
+    Some(agent.references().into_iter().map(|(_, reference)| reference.into()).collect())
 }
 
-/// What a workflow says of its runs, as the transactions that start and end them read it.
-fn terms(kind: DefinitionKind, document: &str) -> Option<String> {
-    let workflow = Some(document).filter(|_| kind == DefinitionKind::Workflow);
-    let terms = Terms::from(&workflow.map(|document| Workflow::load(document, 1))?.ok()?);
-    if terms == Terms::default() { None } else { serde_json::to_string(&terms).ok() }
+fn json_of_some(references: BTreeSet<Named>) -> Option<String> {
+    if references.is_empty() { None } else { serde_json::to_string(&references).ok() }
 }
 
 /// A version, or the latest of a name in use.

@@ -15,20 +15,26 @@ use crate::sql::binds;
 use crate::store::StoreResult;
 use crate::types::{StoreError, SweepReport, SweepRow, SweepSelect, SweepSource, SweepStart, Unclaimed};
 
+/// No tick is further ahead than this, or than its period where that is longer.
+const FURTHEST: Duration = Duration::from_secs(600);
+
 /// Takes a due tick to emit, once for each `again`.
 pub(crate) fn tick_take_in_txn(
     conn: &mut Conn,
     kind: SweepKind,
     again: Duration,
 ) -> StoreResult<Option<Timestamp>> {
+    // A time further ahead than any period was written before the clock went back.
     let take = "UPDATE ticks SET emitted_at = (SELECT hp_now())
-         WHERE kind = ? AND due_at <= (SELECT hp_now())
-           AND (emitted_at IS NULL OR emitted_at <= (SELECT hp_now()) - ?) RETURNING due_at";
+         WHERE kind = ? AND (due_at <= (SELECT hp_now()) OR due_at > (SELECT hp_now()) + ?)
+           AND (emitted_at IS NULL OR emitted_at <= (SELECT hp_now()) - ? OR emitted_at > (SELECT hp_now()))
+         RETURNING due_at";
     conn.rows(
         "INSERT INTO ticks (kind, due_at) VALUES (?, (SELECT hp_now())) ON CONFLICT DO NOTHING",
         &binds![kind.as_str()],
     )?;
-    let taken = conn.row(take, &binds![kind.as_str(), micros(again)])?;
+    let ahead = micros(again.max(FURTHEST));
+    let taken = conn.row(take, &binds![kind.as_str(), ahead, micros(again)])?;
     taken.map(|mut row| row.time()).transpose()
 }
 
@@ -37,8 +43,8 @@ pub(crate) fn tick_close(conn: &mut Conn, kind: SweepKind, period: Duration) -> 
     conn.rows(
         "INSERT INTO ticks (kind, due_at) VALUES (?, (SELECT hp_now()) + ?)
          ON CONFLICT (kind) DO UPDATE SET due_at = excluded.due_at, emitted_at = NULL
-           WHERE ticks.due_at <= (SELECT hp_now())",
-        &binds![kind.as_str(), micros(period)],
+           WHERE ticks.due_at <= (SELECT hp_now()) OR ticks.due_at > (SELECT hp_now()) + ?",
+        &binds![kind.as_str(), micros(period), micros(period.max(FURTHEST))],
     )
     .map(drop)
 }

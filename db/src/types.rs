@@ -834,9 +834,11 @@ pub struct DefinitionRow {
     pub name: String,
     /// Its version.
     pub version: i32,
-    /// The canonical document.
+    /// A workflow's version as its author wrote it.
+    pub label: Option<String>,
+    /// An agent's canonical document; a workflow's text as it was registered first.
     pub document: String,
-    /// SHA-256 of the document, in hex.
+    /// SHA-256 of the document in hex; of a workflow, of its value as JSON with sorted keys.
     pub digest: String,
     /// The key that put it.
     pub created_by: String,

@@ -1,6 +1,7 @@
 //! What a program may call.
 
 use jaq_core::DataT;
+use jaq_core::load::parse;
 use jaq_core::load::parse::Def;
 use jaq_core::native::Fun;
 use jaq_json::Val;
@@ -128,12 +129,16 @@ const NATIVES: &[&str] = &[
 /// Definitions that stand on functions which are left out.
 const LEFT_OUT: &[&str] = &["debug", "halt", "halt_error", "stderr"];
 
-/// What is defined in jq itself.
+/// Our own definitions.
+const ADDITIONS: &str = include_str!("additions.jq");
+
+/// What is defined in jq itself; of two with the same name the later one counts.
 pub(crate) fn definitions() -> impl Iterator<Item = Def<&'static str>> {
     jaq_core::defs()
         .chain(jaq_std::defs())
         .chain(jaq_json::defs())
         .filter(|definition| !LEFT_OUT.contains(&definition.name))
+        .chain(parse(ADDITIONS, |parser| parser.defs()).unwrap_or_default())
 }
 
 /// What jaq implements itself.

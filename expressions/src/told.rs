@@ -60,7 +60,7 @@ fn absent(name: &str, arity: usize) -> String {
         "input" | "inputs" | "input_filename" | "input_line_number" => "an expression has one input, `.`",
         "halt" | "halt_error" => "an expression ends with its value, or by `error`",
         "debug" | "stderr" => "an expression prints nothing",
-        _ => return format!("there is no function `{name}` with {arity} arguments"),
+        _ => return format!("there is no function `{name}/{arity}` (name and number of arguments)"),
     };
     format!("`{name}` may not be used: {why}")
 }

@@ -27,6 +27,7 @@ use holdpoint_engine::wire::ExecutionKey;
 use serde::Deserialize;
 use tokio::sync::mpsc;
 
+use calls::openapi::Documents;
 use calls::tokens::Tokens;
 use forwarded::Seals;
 pub use forwarded::{Forwarded, ForwardedHeaders, KEY_BYTES, SealError};
@@ -55,6 +56,7 @@ pub struct Performer {
     secrets: Secrets,
     seals: Seals,
     tokens: Tokens,
+    documents: Documents,
     /// The largest answer that is read.
     value_bytes: usize,
 }
@@ -75,7 +77,8 @@ impl Performer {
             .build()
             .map_err(|error| format!("no HTTP client: {error}"))?;
         let (secrets, seals) = (Secrets::new(&settings.secrets), Seals::new(&settings.seal_keys)?);
-        Ok(Self { client, guard, secrets, seals, tokens: Tokens::default(), value_bytes })
+        let (tokens, documents) = (Tokens::default(), Documents::default());
+        Ok(Self { client, guard, secrets, seals, tokens, documents, value_bytes })
     }
 }
 
@@ -163,8 +166,10 @@ async fn attempt(performer: &Performer, effect: Effect, origin: &Origin) -> Resu
             let timeout = effect.timeout;
             in_time(timeout, mcp::call(performer, effect, origin)).await
         }
+        #[cfg(feature = "mcp")]
+        Effect::McpRequest(effect) => mcp::request(performer, *effect, origin).await,
         #[cfg(not(feature = "mcp"))]
-        Effect::List(_) | Effect::Mcp(_) => {
+        Effect::List(_) | Effect::Mcp(_) | Effect::McpRequest(_) => {
             Err(Fault::definite(ErrorType::Logic, "this build has no tools of MCP servers (feature `mcp`)"))
         }
         // Whoever has a journal starts it in a store; without one there is nothing to wait for.
@@ -173,9 +178,7 @@ async fn attempt(performer: &Performer, effect: Effect, origin: &Origin) -> Resu
         }
         Effect::Request(effect) => calls::call(performer, *effect, origin).await,
         Effect::Reconcile(effect) => Ok(calls::reconcile(performer, *effect, origin).await),
-        Effect::OpenApi(_) | Effect::McpRequest(_) => {
-            Err(Fault::definite(ErrorType::Logic, "calls of workflows are not performed here"))
-        }
+        Effect::OpenApi(effect) => calls::openapi::call(performer, *effect, origin).await,
     }
 }
 

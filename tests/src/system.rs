@@ -132,6 +132,7 @@ impl Setup {
         set("scheduler.stuck_period_ms", "300");
         set("scheduler.timers_period_ms", "200");
         set("scheduler.retries_period_ms", "200");
+        set("scheduler.schedules_period_ms", "300");
         set("api.stream_poll_ms", "300");
         set("log.level", "info");
         env.extend(self.settings.clone());

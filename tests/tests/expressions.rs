@@ -53,6 +53,8 @@ fn values_and_errors_come_through() {
     assert!(matches!(evaluate(&of, ".a.b.c"), Err(ExpressionError::Failed(_))));
     assert!(matches!(evaluate(&of, "$nothing"), Err(ExpressionError::Invalid(_))));
     assert!(matches!(evaluate(&of, "infinite"), Err(ExpressionError::Failed(_))));
+    let null = |text: &str| of.evaluate(&Expression(text.into()), &Value::Null, &[("v", &Value::Null)]);
+    assert_eq!(null("[., $v, 1 + 1]"), Ok(json!([null, null, 2])));
     let large = json!("x".repeat(200_000));
     assert_eq!(of.evaluate(&Expression("$v".into()), &large, &[("v", &large)]), Ok(large.clone()));
     assert_eq!(of.idle_processes().len(), 1, "one process did it all");
@@ -216,7 +218,7 @@ fn a_child_has_nothing_of_ours() {
         ("Max core file size", "0"),
         ("Max file size", "0"),
         ("Max processes", "0"),
-        ("Max open files", "8"),
+        ("Max open files", "0"),
         ("Max stack size", "8388608"),
     ] {
         assert_eq!(of_limit(name), most, "{name}");

@@ -408,6 +408,7 @@ impl Store for Rows {
             kind,
             name: name.to_owned(),
             version: latest.map_or(1, |latest| latest.version + 1),
+            label: None,
             document: document.to_owned(),
             digest: "d".to_owned(),
             created_by: by.to_owned(),

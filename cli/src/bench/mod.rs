@@ -5,6 +5,7 @@
 mod approvals;
 mod batches;
 mod cpu;
+pub mod expressions;
 mod latency;
 mod report;
 mod requests;
@@ -35,8 +36,10 @@ pub enum What {
     Latency,
     /// From a decision to the end
     Approvals,
-    /// All of them, one after the other
+    /// All of these, one after the other
     All,
+    /// A simple expression, here
+    Expressions,
 }
 
 /// What was asked for.

@@ -80,11 +80,12 @@ async fn apply(client: &Client, file: &Path, name: Option<String>, output: Outpu
     Ok(())
 }
 
-fn read(file: &Path, name: Option<String>) -> anyhow::Result<(String, String)> {
+/// A document, and its name: that of its file where none is given.
+pub fn read(file: &Path, name: Option<String>) -> anyhow::Result<(String, String)> {
     let is_stdin = file == Path::new("-");
     let stem = file.file_stem().and_then(|stem| stem.to_str()).filter(|_| !is_stdin);
     let Some(name) = name.or_else(|| stem.map(str::to_owned)) else {
-        return Err(Usage("name the agent with --name".to_owned()).into());
+        return Err(Usage("give the name with --name".to_owned()).into());
     };
     let read =
         if is_stdin { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(file) };
@@ -112,7 +113,8 @@ fn list(answer: &Value, member: &str, output: Output) {
     table.print();
 }
 
-fn tell(output: Output, value: &Value, line: &str) {
+/// Prints the value, or the line.
+pub fn tell(output: Output, value: &Value, line: &str) {
     if output.json { output::json(value) } else { println!("{line}") }
 }
 

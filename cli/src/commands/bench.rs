@@ -18,7 +18,9 @@ streams     so many callers that each start one and read its stream to the end, 
 latency     one at a time, from the request to the event `execution.completed`
 approvals   one at a time, from the decision to `execution.completed`, for an agent whose
             scripted model and tool this command serves on loopback: the workers must run on
-            this machine, with outbound.allow_networks holding 127.0.0.0/8";
+            this machine, with outbound.allow_networks holding 127.0.0.0/8
+expressions a simple expression of a workflow, one at a time, by a process that this command
+            starts: it needs no installation, and does not belong to `all`";
 
 #[derive(Debug, Args)]
 #[command(after_long_help = ABOUT)]
@@ -31,7 +33,7 @@ pub struct Arguments {
     /// Requests in flight, or callers at a time
     #[arg(long, default_value_t = 64)]
     in_flight: usize,
-    /// Executions of each measurement [default: 10000, 5000, 500 and 200]
+    /// Executions of each measurement [default: 10000, 5000, 500, 200 and 20000]
     #[arg(long)]
     count: Option<u64>,
     /// The longest time for which a measurement starts executions
@@ -50,6 +52,11 @@ pub struct Arguments {
 
 /// Measures and prints.
 pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCode> {
+    if arguments.what == What::Expressions {
+        // Evaluating blocks; there is nothing else to do here meanwhile.
+        bench::expressions::measure(arguments.count)?.print(output.json);
+        return Ok(ExitCode::SUCCESS);
+    }
     let client = Client::new(&arguments.remote)?;
     let plan = Plan {
         what: arguments.what,

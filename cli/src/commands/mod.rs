@@ -13,6 +13,7 @@ mod keys;
 mod migrate;
 mod parked;
 mod scheduler;
+mod schedules;
 mod start;
 mod sweeps;
 mod webhooks;
@@ -78,6 +79,8 @@ pub enum Command {
     Approvals(approvals::Arguments),
     /// Register and show agents
     Agents(agents::Arguments),
+    /// Make, list and steer schedules
+    Schedules(schedules::Arguments),
     /// List, show, take in again and discard messages that could not be carried out
     Parked(parked::Arguments),
     /// Run and list sweeps
@@ -111,6 +114,7 @@ pub async fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Executions(arguments) => executions::run(arguments, output).await,
         Command::Approvals(arguments) => approvals::run(arguments, output).await,
         Command::Agents(arguments) => agents::run(arguments, output).await,
+        Command::Schedules(arguments) => schedules::run(arguments, output).await,
         Command::Parked(arguments) => parked::run(arguments, &line.sources, output).await,
         Command::Sweeps(arguments) => sweeps::run(arguments, output).await,
         Command::Events(arguments) => events::run(arguments, output).await,
@@ -170,6 +174,12 @@ mod tests {
             "agents show a --version 2",
             "agents versions a",
             "agents delete a",
+            "schedules apply x.json --name a",
+            "schedules list --json",
+            "schedules show a",
+            "schedules pause a",
+            "schedules resume a",
+            "schedules delete a",
             "sweeps run stale --dry-run --timeout 1h --limit 5",
             "sweeps list",
             "parked list --code poison --limit 5 --json",
@@ -188,6 +198,7 @@ mod tests {
             "webhooks deliveries whk_1 --json",
             "webhooks delete whk_1",
             "bench --what latency --count 5 --url http://x --key k",
+            "bench --what expressions --json",
             "healthcheck http://127.0.0.1:4653/healthz",
         ] {
             let parsed = CommandLine::try_parse_from(std::iter::once("holdpoint").chain(line.split(' ')));

@@ -62,7 +62,7 @@ struct ClientPolicy {
 impl Performer {
     /// What the credentials come to now. A token may be fetched for it: all of its faults are
     /// definite, because the call itself was not sent.
-    pub(super) async fn access(
+    pub(crate) async fn access(
         &self,
         tenant: &str,
         credentials: Option<&Credentials>,
@@ -92,7 +92,7 @@ impl Performer {
     }
 
     /// The same with another token, where the server refused one that was kept.
-    pub(super) async fn renewed(
+    pub(crate) async fn renewed(
         &self,
         access: Access,
         deadline: Deadline,

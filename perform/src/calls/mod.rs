@@ -4,11 +4,12 @@
 
 mod access;
 mod answer;
+pub(crate) mod openapi;
 mod reconcile;
 mod redirect;
 pub(crate) mod request;
 #[cfg(test)]
-mod stub;
+pub(crate) mod stub;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tokens;
@@ -18,14 +19,18 @@ use std::time::{Duration, Instant};
 use holdpoint_engine::status::ErrorType;
 use reqwest::Url;
 
+#[cfg(feature = "mcp")]
+pub(crate) use access::Access;
 pub(crate) use reconcile::reconcile;
 pub(crate) use request::call;
+#[cfg(feature = "mcp")]
+pub(crate) use request::headers as header_map;
 
 use crate::{Fault, Performer};
 
 /// Until when an attempt may go on, by the monotonic clock.
 #[derive(Clone, Copy)]
-pub(super) struct Deadline {
+pub(crate) struct Deadline {
     at: Instant,
     all: Duration,
 }
@@ -51,7 +56,7 @@ impl Deadline {
 }
 
 /// An address that calls may use: by HTTP, without a password in it, and not refused by the guard.
-pub(super) fn reachable(performer: &Performer, uri: &str) -> Result<Url, Fault> {
+pub(crate) fn reachable(performer: &Performer, uri: &str) -> Result<Url, Fault> {
     let url = Url::parse(uri)
         .map_err(|error| Fault::definite(ErrorType::Logic, format!("the URI cannot be called: {error}")))?;
     check(performer, &url)?;

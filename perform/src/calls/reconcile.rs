@@ -24,7 +24,7 @@ struct Said {
 pub(crate) async fn reconcile(performer: &Performer, effect: ReconcileEffect, origin: &Origin) -> Input {
     let request = effect.request;
     let deadline = Deadline::after(request.timeout);
-    let read = match exchange(performer, &request, origin, deadline).await {
+    let read = match exchange(performer, &request, origin, deadline, performer.value_bytes).await {
         Ok((answer, hidden)) => answer.output(HttpOutput::Content, &hidden).map(|output| outcome(&output)),
         Err(fault) => Err(fault),
     };

@@ -25,7 +25,17 @@ pub(crate) async fn call(
     origin: &Origin,
 ) -> Result<Input, Fault> {
     let deadline = Deadline::after(effect.timeout);
-    let (answer, hidden) = exchange(performer, &effect, origin, deadline).await?;
+    perform(performer, effect, origin, deadline).await
+}
+
+/// The same within the time that is left of something larger.
+pub(super) async fn perform(
+    performer: &Performer,
+    effect: RequestEffect,
+    origin: &Origin,
+    deadline: Deadline,
+) -> Result<Input, Fault> {
+    let (answer, hidden) = exchange(performer, &effect, origin, deadline, performer.value_bytes).await?;
     Ok(Input::Returned { step: effect.step, output: answer.output(effect.output, &hidden)? })
 }
 
@@ -36,15 +46,17 @@ pub(super) async fn exchange(
     effect: &RequestEffect,
     origin: &Origin,
     deadline: Deadline,
+    limit: usize,
 ) -> Result<(Answer, Hidden), Fault> {
     let first = prepared(performer, effect, origin)?;
+    let way = Way { redirect: effect.redirect, deadline, limit };
     let mut access =
         performer.access(&origin.key.scope.tenant, effect.credentials.as_ref(), deadline).await?;
-    let mut came = send(performer, &first, &access, effect.redirect, deadline).await?;
+    let mut came = send(performer, &first, &access, way).await?;
     if came.status == StatusCode::UNAUTHORIZED {
         access = match performer.renewed(access, deadline).await? {
             Ok(renewed) => {
-                came = send(performer, &first, &renewed, effect.redirect, deadline).await?;
+                came = send(performer, &first, &renewed, way).await?;
                 renewed
             }
             Err(same) => same,
@@ -82,7 +94,8 @@ fn logic(message: String) -> Fault {
     Fault::definite(ErrorType::Logic, message)
 }
 
-fn headers(given: &[(String, String)]) -> Result<HeaderMap, Fault> {
+/// What an author may send.
+pub(crate) fn headers(given: &[(String, String)]) -> Result<HeaderMap, Fault> {
     let mut headers = HeaderMap::new();
     for (name, value) in given {
         let wrong = || logic(format!("the header `{name}` cannot be sent"));
@@ -133,28 +146,34 @@ pub(super) fn form<'a>(members: impl Iterator<Item = (&'a str, &'a str)>) -> Str
     form_urlencoded::Serializer::new(String::new()).extend_pairs(members).finish()
 }
 
-/// Sends the request and follows where it leads, each hop past the guard.
-async fn send(
-    performer: &Performer,
-    first: &Hop,
-    access: &Access,
+/// What bounds an exchange.
+#[derive(Clone, Copy)]
+struct Way {
     redirect: bool,
     deadline: Deadline,
-) -> Result<Answer, Fault> {
+    /// Bytes of the answer.
+    limit: usize,
+}
+
+/// Sends the request and follows where it leads, each hop past the guard.
+async fn send(performer: &Performer, first: &Hop, access: &Access, way: Way) -> Result<Answer, Fault> {
     let asked = asked(first);
     let mut hop = first.clone();
     if let Some(header) = &access.header {
         hop.headers.insert(header::AUTHORIZATION, header.clone());
     }
     for _ in 0..=HOPS {
-        let went = once(performer, &hop, deadline).await.map_err(|fault| hop.fault(fault));
+        let went = once(performer, &hop, way.deadline).await.map_err(|fault| hop.fault(fault));
         let (response, url) = went.map_err(|fault| access.hidden.out_of_fault(fault))?;
         let (status, headers) = (response.status(), response.headers().clone());
-        let to =
-            if redirect { target(&url, status, &headers).map_err(|fault| hop.fault(fault))? } else { None };
+        let to = if way.redirect {
+            target(&url, status, &headers).map_err(|fault| hop.fault(fault))?
+        } else {
+            None
+        };
         let Some(to) = to else {
             let (server, retry_after) = (server(&url), retry_after(&response));
-            let read = answer::read(response, performer.value_bytes, &server).await;
+            let read = answer::read(response, way.limit, &server).await;
             let body = read.map_err(|fault| hop.fault(fault))?;
             let happened = hop.happened;
             return Ok(Answer { status, headers, body, server, retry_after, happened, request: asked });

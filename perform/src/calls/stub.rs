@@ -21,7 +21,7 @@ use crate::{Forwarded, Origin, Performer, Settings, perform};
 
 /// A request that came.
 #[derive(Clone, Debug)]
-pub(super) struct Came {
+pub(crate) struct Came {
     pub method: Method,
     pub uri: Uri,
     pub headers: HeaderMap,
@@ -36,7 +36,7 @@ impl Came {
 }
 
 /// A server that ends with its runtime.
-pub(super) struct Stub {
+pub(crate) struct Stub {
     pub url: String,
     came: Arc<Mutex<Vec<Came>>>,
 }
@@ -69,7 +69,7 @@ impl Stub {
 }
 
 /// May call this machine, and has these secrets for the tenant `acme`.
-pub(super) fn performer(secrets: &[(&str, String)]) -> Performer {
+pub(crate) fn performer(secrets: &[(&str, String)]) -> Performer {
     let of = secrets.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
     let settings = Settings {
         allow_networks: vec!["127.0.0.0/8".to_owned()],
@@ -80,7 +80,7 @@ pub(super) fn performer(secrets: &[(&str, String)]) -> Performer {
 }
 
 /// A GET without anything.
-pub(super) fn get(uri: String, credentials: Option<Credentials>) -> RequestEffect {
+pub(crate) fn get(uri: String, credentials: Option<Credentials>) -> RequestEffect {
     RequestEffect {
         step: 3,
         attempt: 2,
@@ -100,7 +100,7 @@ pub(super) fn get(uri: String, credentials: Option<Credentials>) -> RequestEffec
 }
 
 /// An origin of the tenant `acme`.
-pub(super) fn origin() -> Origin {
+pub(crate) fn origin() -> Origin {
     let mut entropy = Entropy::from_seed(1);
     let id = ExecutionId::new(Timestamp::from_micros(1_800_000_000_000_000), &mut entropy);
     let key = ExecutionKey { scope: Scope::new("acme", "shop"), id };
@@ -108,7 +108,7 @@ pub(super) fn origin() -> Origin {
 }
 
 /// What came of it: the output as text, or the failure with its certainty.
-pub(super) async fn came_of(performer: &Performer, effect: Effect) -> Result<String, Input> {
+pub(crate) async fn came_of(performer: &Performer, effect: Effect) -> Result<String, Input> {
     match perform(performer, effect, &origin()).await {
         Input::Returned { output, .. } => Ok(output.get().to_owned()),
         other => Err(other),

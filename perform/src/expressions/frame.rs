@@ -14,19 +14,22 @@ const REQUEST_BYTES: usize = 8 * 1024 * 1024;
 /// The bytes of a length.
 pub(super) const HEAD: usize = 4;
 
-/// What a child is asked; in a check there is no input.
+/// What a child is asked.
 #[derive(Serialize)]
 struct Asked<'a> {
+    only_check: bool,
     text: &'a str,
     names: Vec<&'a str>,
     values: Vec<&'a Value>,
-    input: Option<&'a Value>,
+    input: &'a Value,
     value_bytes: usize,
 }
 
 /// The same on the child's side.
 #[derive(Deserialize)]
 pub(super) struct Request<'a> {
+    /// Compile, and do not run: values and input are none.
+    pub only_check: bool,
     #[serde(borrow)]
     pub text: Cow<'a, str>,
     #[serde(borrow)]
@@ -34,7 +37,7 @@ pub(super) struct Request<'a> {
     #[serde(borrow)]
     pub values: Vec<&'a RawValue>,
     #[serde(borrow)]
-    pub input: Option<&'a RawValue>,
+    pub input: &'a RawValue,
     pub value_bytes: usize,
 }
 
@@ -56,13 +59,16 @@ pub(super) fn evaluate(
     variables: &[(&str, &Value)],
     value_bytes: usize,
 ) -> Result<Vec<u8>, ExpressionError> {
-    let (names, values) = variables.iter().copied().unzip();
-    framed(&Asked { text: &expression.0, names, values, input: Some(input), value_bytes })
+    // What a program does not name, it cannot use: a large one that nobody needs costs nothing.
+    let named = variables.iter().copied().filter(|(name, _)| expression.0.contains(name));
+    let (names, values) = named.unzip();
+    framed(&Asked { only_check: false, text: &expression.0, names, values, input, value_bytes })
 }
 
 /// The frame that asks whether a program can be compiled.
 pub(super) fn check(expression: &Expression, names: &[&str]) -> Result<Vec<u8>, ExpressionError> {
-    framed(&Asked { text: &expression.0, names: names.to_vec(), values: vec![], input: None, value_bytes: 0 })
+    let (names, values, input) = (names.to_vec(), vec![], &Value::Null);
+    framed(&Asked { only_check: true, text: &expression.0, names, values, input, value_bytes: 0 })
 }
 
 fn framed(asked: &Asked<'_>) -> Result<Vec<u8>, ExpressionError> {

@@ -12,8 +12,6 @@ use super::MEMORY_BYTES;
 
 /// The most that a stack takes; it counts towards [`MEMORY_BYTES`].
 const STACK_BYTES: u64 = 8 * 1024 * 1024;
-/// Descriptors: the socket twice, three standard ones, and one to read our own size.
-const FILES: u64 = 8;
 /// What is assumed where a process cannot read its own size.
 const USUAL_BYTES: u64 = 16 * 1024 * 1024;
 /// A child that has grown so far ends after its answer, so that each program has its memory
@@ -22,11 +20,11 @@ const GROWN_BYTES: u64 = MEMORY_BYTES / 4;
 /// Seconds of processor time after which the kernel ends a program that nobody waits for.
 const ORPHAN_SECONDS: u64 = 2;
 
-/// Sets every limit that holds for good. What cannot be set is an error: no program runs then.
+/// Sets every limit that holds for good; what is open stays open. What cannot be set is an error: no program runs then.
 pub(super) fn set(size: &Size) -> io::Result<()> {
     lower(Resource::Core, 0)?;
     lower(Resource::Fsize, 0)?;
-    lower(Resource::Nofile, FILES)?;
+    lower(Resource::Nofile, 0)?;
     lower(Resource::Nproc, 0)?;
     lower(Resource::Stack, STACK_BYTES)?;
     lower(Resource::Data, size.at_first.unwrap_or(USUAL_BYTES) + MEMORY_BYTES - STACK_BYTES)

@@ -51,8 +51,10 @@ fn guarded(programs: &mut Programs, request: &Request<'_>) -> Result<Box<RawValu
 
 fn outcome(programs: &mut Programs, request: &Request<'_>) -> Result<Box<RawValue>, Problem> {
     let program = programs.compiled(&request.text, &request.names)?;
-    let Some(input) = request.input else { return Ok(null()) };
+    if request.only_check {
+        return Ok(null());
+    }
     let values: Vec<&str> = request.values.iter().map(|value| value.get()).collect();
-    let text = program.run(input.get(), &values, request.value_bytes)?;
+    let text = program.run(request.input.get(), &values, request.value_bytes)?;
     RawValue::from_string(text).map_err(|error| Problem::Failed(format!("the result has no JSON: {error}")))
 }

@@ -5,6 +5,7 @@
 //! Not carried: what a server may ask of its client (sampling, elicitation, roots) and what it
 //! tells meanwhile (progress, logs). No such capability is offered to it.
 
+mod request;
 mod transport;
 
 use std::sync::Arc;
@@ -23,7 +24,8 @@ use rmcp::transport::streamable_http_client::{
     StreamableHttpClientTransport, StreamableHttpClientTransportConfig,
 };
 
-use self::transport::{Call, Connection};
+pub(crate) use self::request::request;
+use self::transport::{Call, Connection, headers};
 use crate::secrets::Hidden;
 use crate::{Fault, Origin, Performer};
 
@@ -44,15 +46,8 @@ pub(crate) async fn list(performer: &Performer, effect: ListEffect, origin: &Ori
 }
 
 pub(crate) async fn call(performer: &Performer, effect: McpEffect, origin: &Origin) -> Result<Input, Fault> {
-    let with = Call {
-        arguments: effect.arguments.clone(),
-        headers: vec![
-            ("idempotency-key", effect.key.clone()),
-            ("x-holdpoint-execution-id", origin.key.id.to_string()),
-            ("x-holdpoint-tool-call-id", effect.tool_call_id.clone()),
-            ("x-holdpoint-attempt", effect.attempt.to_string()),
-        ],
-    };
+    let arguments = effect.arguments.clone();
+    let with = Call::of(arguments, &effect.key, &effect.tool_call_id, effect.attempt, origin);
     let (session, hidden) = begin(performer, &effect.server, Some(with), origin).await?;
     let came = call_in(&session, &effect, &hidden, performer.value_bytes).await;
     session.end();
@@ -89,17 +84,9 @@ async fn begin(
         .map_err(|refused| Fault::definite(ErrorType::Permission, format!("the MCP server: {refused}")))?;
     let forwarded = performer.forwarded(&server.forwarded_headers, origin)?;
     let hidden = Hidden::of(secret).and_headers(&forwarded);
-    let connection = Connection::new(performer, &server.headers, secret, forwarded, call)?;
-    let mut config = StreamableHttpClientTransportConfig::with_uri(server.url.as_str());
-    // A session that the server forgot is a failed attempt, which our own rules judge.
-    config.reinit_on_expired_session = false;
-    let transport = StreamableHttpClientTransport::with_client(connection.clone(), config);
-    let us = Implementation::new("holdpoint", env!("CARGO_PKG_VERSION"));
-    let running = InitializeRequestParams::new(ClientCapabilities::default(), us)
-        .serve(transport)
-        .await
-        .map_err(|error| hidden.out_of_fault(connection.fault(&error)))?;
-    Ok((Session { running, connection }, hidden))
+    let headers = headers(&server.headers, secret, forwarded)?;
+    let session = Session::begin(Connection::new(performer, headers, call), &server.url).await;
+    Ok((session.map_err(|fault| hidden.out_of_fault(fault))?, hidden))
 }
 
 /// Descriptions that hold what is hidden (a server may echo a header there) are journaled
@@ -110,6 +97,19 @@ fn without(hidden: &Hidden, tools: Vec<ListedTool>) -> Vec<ListedTool> {
 }
 
 impl Session {
+    async fn begin(connection: Connection, url: &str) -> Result<Self, Fault> {
+        let mut config = StreamableHttpClientTransportConfig::with_uri(url);
+        // A session that the server forgot is a failed attempt, which our own rules judge.
+        config.reinit_on_expired_session = false;
+        let transport = StreamableHttpClientTransport::with_client(connection.clone(), config);
+        let us = Implementation::new("holdpoint", env!("CARGO_PKG_VERSION"));
+        let running = InitializeRequestParams::new(ClientCapabilities::default(), us)
+            .serve(transport)
+            .await
+            .map_err(|error| connection.fault(&error))?;
+        Ok(Self { running, connection })
+    }
+
     async fn list(&self, server: &McpServer) -> Result<Vec<ListedTool>, Fault> {
         let mut tools = Vec::new();
         let mut cursor = None;
@@ -174,16 +174,10 @@ fn as_listed(tool: Tool) -> ListedTool {
 
 /// What the server structured, else its texts, else all that it answered.
 fn output(result: CallToolResult, hidden: &Hidden, limit: usize) -> Result<Json, Fault> {
-    let texts: Option<Vec<&str>> =
-        result.content.iter().map(|part| part.as_text().map(|text| text.text.as_str())).collect();
-    let texts = texts.filter(|texts| !texts.is_empty()).map(|texts| texts.join("\n"));
     if result.is_error == Some(true) {
-        let said: String = hidden.out_of(texts.unwrap_or_default()).chars().take(500).collect();
-        let message =
-            if said.is_empty() { "the tool failed".to_owned() } else { format!("the tool failed: {said}") };
-        return Err(Fault::definite(ErrorType::Logic, message));
+        return Err(Fault::definite(ErrorType::Logic, said(&result, hidden)));
     }
-    let value = match (&result.structured_content, texts) {
+    let value = match (&result.structured_content, texts(&result)) {
         (Some(structured), _) => serde_json::to_string(structured),
         (None, Some(texts)) => serde_json::to_string(&texts),
         (None, None) => serde_json::to_string(&result),
@@ -196,6 +190,19 @@ fn output(result: CallToolResult, hidden: &Hidden, limit: usize) -> Result<Json,
     serde_json::from_str(&text).map_err(|error| {
         Fault::definite(ErrorType::Logic, format!("the tool's output makes no sense: {error}"))
     })
+}
+
+/// Its texts, where it has nothing else.
+fn texts(result: &CallToolResult) -> Option<String> {
+    let texts: Option<Vec<&str>> =
+        result.content.iter().map(|part| part.as_text().map(|text| text.text.as_str())).collect();
+    texts.filter(|texts| !texts.is_empty()).map(|texts| texts.join("\n"))
+}
+
+/// What a tool says of its failure.
+fn said(result: &CallToolResult, hidden: &Hidden) -> String {
+    let said: String = hidden.out_of(texts(result).unwrap_or_default()).chars().take(500).collect();
+    if said.is_empty() { "the tool failed".to_owned() } else { format!("the tool failed: {said}") }
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use rmcp::transport::streamable_http_client::{
 };
 use serde_json::value::RawValue;
 
-use crate::{Fault, Performer, retry_after, transport_fault};
+use crate::{Fault, Origin, Performer, retry_after, transport_fault};
 
 const SESSION: &str = "mcp-session-id";
 const WHAT: &str = "the MCP server";
@@ -32,6 +32,41 @@ pub(super) struct Call {
     pub arguments: String,
     /// Of the call's own request.
     pub headers: Vec<(&'static str, String)>,
+}
+
+impl Call {
+    /// The call of an attempt.
+    pub fn of(arguments: String, key: &str, tool_call_id: &str, attempt: u32, origin: &Origin) -> Self {
+        let headers = vec![
+            ("idempotency-key", key.to_owned()),
+            ("x-holdpoint-execution-id", origin.key.id.to_string()),
+            ("x-holdpoint-tool-call-id", tool_call_id.to_owned()),
+            ("x-holdpoint-attempt", attempt.to_string()),
+        ];
+        Self { arguments, headers }
+    }
+}
+
+/// The headers of every message: a forwarded one goes before the definition's own and the secret.
+pub(super) fn headers(
+    own: &BTreeMap<String, String>,
+    secret: Option<&str>,
+    forwarded: HeaderMap,
+) -> Result<HeaderMap, Fault> {
+    let wrong = |name: &str| Fault::definite(ErrorType::Logic, format!("the header `{name}` cannot be sent"));
+    let mut headers = HeaderMap::new();
+    for (name, value) in own {
+        let value = HeaderValue::from_str(value).map_err(|_| wrong(name))?;
+        headers.insert(HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong(name))?, value);
+    }
+    if let Some(secret) = secret {
+        let mut value =
+            HeaderValue::from_str(&format!("Bearer {secret}")).map_err(|_| wrong("authorization"))?;
+        value.set_sensitive(true);
+        headers.insert(header::AUTHORIZATION, value);
+    }
+    headers.extend(forwarded);
+    Ok(headers)
 }
 
 /// Our client, as the SDK sees it. All clones are of one session.
@@ -67,35 +102,15 @@ impl Error for Broken {}
 type Told<T> = Result<T, StreamableHttpError<Broken>>;
 
 impl Connection {
-    /// A forwarded header goes before the definition's own and the secret.
-    pub fn new(
-        performer: &Performer,
-        own: &BTreeMap<String, String>,
-        secret: Option<&str>,
-        forwarded: HeaderMap,
-        call: Option<Call>,
-    ) -> Result<Self, Fault> {
-        let wrong =
-            |name: &str| Fault::definite(ErrorType::Logic, format!("the header `{name}` cannot be sent"));
-        let mut headers = HeaderMap::new();
-        for (name, value) in own {
-            let value = HeaderValue::from_str(value).map_err(|_| wrong(name))?;
-            headers.insert(HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong(name))?, value);
-        }
-        if let Some(secret) = secret {
-            let mut value =
-                HeaderValue::from_str(&format!("Bearer {secret}")).map_err(|_| wrong("authorization"))?;
-            value.set_sensitive(true);
-            headers.insert(header::AUTHORIZATION, value);
-        }
-        headers.extend(forwarded);
-        Ok(Self {
+    /// Each message carries the headers; the call, its own besides.
+    pub fn new(performer: &Performer, headers: HeaderMap, call: Option<Call>) -> Self {
+        Self {
             client: performer.client.clone(),
             headers,
             call: call.map(Arc::new),
             limit: performer.value_bytes + AROUND,
             state: Arc::default(),
-        })
+        }
     }
 
     /// What went wrong, in our own words where we saw it. Before the call was sent it is

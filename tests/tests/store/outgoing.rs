@@ -62,10 +62,11 @@ fn lines_that_are_told_are_noted_with_them(bed: &Bed) {
     let lines = lines(bed, &key);
     for event in &events {
         let line = lines.iter().find(|line| line.seq == event.row.seq).unwrap();
-        assert_eq!((line.kind.as_str(), line.event), (event.kind.line, Some(event.data.seq)));
-        assert_eq!(event.data.data.get(), line.payload);
-        assert_eq!(event.id, EventId::of(key.id, event.data.seq, line.at));
-        assert_eq!((event.data.definition.name.as_str(), event.at), ("holdpoint.noop", line.at));
+        let Sent::Lifecycle(data) = &event.what else { panic!("{:?} tells of no lifecycle", event.row) };
+        assert_eq!((line.kind.as_str(), line.event), (event.kind.line, Some(data.seq)));
+        assert_eq!(data.data.get(), line.payload);
+        assert_eq!(event.id, EventId::of(key.id, data.seq, line.at));
+        assert_eq!((data.definition.name.as_str(), event.at), ("holdpoint.noop", line.at));
     }
 }
 

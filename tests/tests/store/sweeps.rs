@@ -17,6 +17,7 @@ on_both_stores! {
     a_due_tick_is_taken_once;
     a_tick_nobody_closed_is_taken_again;
     a_closed_tick_is_due_a_period_later;
+    a_tick_of_a_clock_that_went_back_is_due;
     each_kind_has_a_tick_of_its_own;
     a_pass_that_finished_is_not_opened_again;
     a_pass_whose_record_was_removed_leaves_none;
@@ -71,7 +72,7 @@ fn a_closed_tick_is_due_a_period_later(bed: &Bed) {
     let store = bed.store.as_ref();
     let first = store.tick_take(SweepKind::Stale, HOUR).unwrap().unwrap();
     store.tick_close(SweepKind::Stale, HOUR).unwrap();
-    assert_eq!(store.tick_take(SweepKind::Stale, Duration::ZERO).unwrap(), None);
+    assert_eq!(store.tick_take(SweepKind::Stale, HOUR).unwrap(), None);
     store.tick_take(SweepKind::Stuck, HOUR).unwrap().unwrap();
     store.tick_close(SweepKind::Stuck, Duration::ZERO).unwrap();
     let next = store.tick_take(SweepKind::Stuck, HOUR).unwrap().unwrap();
@@ -250,4 +251,17 @@ fn unclaimed_ones_are_found_by_what_they_wait_for(bed: &Bed) {
     assert_eq!(found(Duration::ZERO, Unclaimed::Timers), [queued]);
     assert_eq!(found(Duration::ZERO, Unclaimed::Retries), [retry.key().clone()]);
     assert!(found(HOUR, Unclaimed::Any).is_empty());
+}
+
+/// The clock went back by a day: what is due then is due now, once.
+fn a_tick_of_a_clock_that_went_back_is_due(bed: &Bed) {
+    let store = bed.store.as_ref();
+    store.tick_take(SweepKind::Stale, HOUR).unwrap().unwrap();
+    store.tick_close(SweepKind::Stale, HOUR).unwrap();
+    bed.execute("UPDATE ticks SET due_at = due_at + 86400000000");
+    assert!(store.tick_take(SweepKind::Stale, HOUR).unwrap().is_some());
+    assert_eq!(store.tick_take(SweepKind::Stale, HOUR).unwrap(), None, "it was emitted");
+    store.tick_close(SweepKind::Stale, Duration::from_secs(1)).unwrap();
+    bed.execute("UPDATE ticks SET due_at = due_at - 1000000");
+    assert!(store.tick_take(SweepKind::Stale, HOUR).unwrap().is_some(), "it is a second away, not a day");
 }

@@ -186,7 +186,6 @@ impl<'n> Checker<'n, '_> {
                 .unwrap_or_default();
             return self.refuse(spot.wrong(format!("there is no `{name}` in `use.secrets`{hint}")));
         }
-        self.secrets.insert(name.to_owned());
         Some(name.to_owned())
     }
 

@@ -65,6 +65,9 @@ impl<'n> Checker<'n, '_> {
             .map(|member| Some((member, self.part(&spot.member(member), scope)?)))
             .collect();
         let read: Vec<_> = read.into_iter().collect::<Option<_>>()?;
+        if read.iter().any(|(member, _)| !names.contains(&member.key.as_str())) {
+            return None;
+        }
         let named = read.into_iter().map(|(member, part)| (member.key.clone(), part)).collect();
         match object(named) {
             Template::Constant(value) => {

@@ -21,7 +21,7 @@ mod spot;
 mod task;
 mod uses;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use self::expressions::{Locals, Moment};
@@ -73,8 +73,6 @@ struct Checker<'n, 'e> {
     uses: Uses<'n>,
     by_pointer: BTreeMap<String, Arc<Task>>,
     refers: Vec<(DefinitionKind, Reference)>,
-    /// The secrets that are used, not only named.
-    secrets: BTreeSet<String>,
 }
 
 const WORKFLOW_KEYS: [&str; 8] =
@@ -88,7 +86,6 @@ impl<'n, 'e> Checker<'n, 'e> {
             uses: Uses::new(Spot::root(root).get("use")),
             by_pointer: BTreeMap::new(),
             refers: Vec::new(),
-            secrets: BTreeSet::new(),
         }
     }
 
@@ -118,7 +115,7 @@ impl<'n, 'e> Checker<'n, 'e> {
             tasks: tasks?,
             by_pointer: std::mem::take(&mut self.by_pointer),
             refers: std::mem::take(&mut self.refers),
-            secrets: std::mem::take(&mut self.secrets).into_iter().collect(),
+            secrets: self.uses.secrets().into_iter().map(str::to_owned).collect(),
             definition: root.to_value(),
         })
     }

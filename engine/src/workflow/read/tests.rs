@@ -44,7 +44,7 @@ fn what_two_readers_could_read_differently_is_refused() {
         ("a: 1\na: 2\n", 2, 1, "/a", "the key `a` stands twice"),
         ("{\"a\": 1,\n \"a\": 2}", 2, 2, "/a", "the key `a` stands twice"),
         ("a: &x 1\nb: *x\n", 1, 4, "/a", "an anchor"),
-        ("a: !!str 1\n", 1, 10, "/a", "a tag"),
+        ("a: !!str 1\n", 1, 4, "/a", "a tag"),
         ("a: 1\n---\nb: 2\n", 2, 1, "", "a second document"),
         ("404: x\n", 1, 1, "", "the key `404` is not text: write \"404\" in quotes"),
         ("x:\n  true: 1\n", 2, 3, "/x", "the key `true` is not text"),
@@ -53,7 +53,7 @@ fn what_two_readers_could_read_differently_is_refused() {
         ("a:\n  b: 123456789012345678901\n", 2, 6, "/a/b", "a number beyond"),
         ("{\"a\": [1e999]}", 1, 8, "/a/0", "a number beyond"),
         ("a: \"\\0\"\n", 1, 4, "/a", "\\u0000"),
-        ("a: [1, 2\n", 2, 1, "/a", "this is no YAML"),
+        ("a: [1, 2\n", 2, 1, "/a/2", "this is no YAML"),
         ("", 1, 1, "", "the document is empty"),
         ("# nothing\n", 2, 1, "", "the document is empty"),
     ] {

@@ -1,0 +1,1 @@
+ALTER TABLE definitions DROP COLUMN label;
