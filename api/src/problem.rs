@@ -71,6 +71,12 @@ codes! {
     RequestTimeout = "request_timeout", REQUEST_TIMEOUT, "The request took too long to arrive";
     /// The conversation has an active execution.
     ConversationBusy = "conversation_busy", CONFLICT, "The conversation has an active execution";
+    /// It goes on, waits or completed.
+    NotFailed = "not_failed", CONFLICT, "The execution neither failed nor was cancelled";
+    /// A test run, or one whose conversation went on.
+    NotRepeatable = "not_repeatable", CONFLICT, "The execution cannot be repeated";
+    /// One run of the workflow at a time.
+    RunActive = "run_active", CONFLICT, "A run of the workflow is active";
     /// The workflow is paused, in maintenance or archived.
     WorkflowNotActive = "workflow_not_active", CONFLICT, "The workflow is not active";
     /// A message id stands in the conversation already.

@@ -718,6 +718,10 @@ impl<'a> Turn<'a> {
         let digest = digest::call_digest(&work.tool, agent.version, &work.arguments, list.as_deref());
         match &work.gate {
             Some(decided) if *decided != digest => return self.ask_again(&work.call_id),
+            // A run that repeats another asks for itself.
+            None if tool.tool.approval.is_needed() && attempt == 1 => {
+                return self.ask(step, tool.tool.approval.named_expiry());
+            }
             None if tool.tool.approval.is_needed() => return self.ask_again(&work.call_id),
             None if self.must_ask(&tool.tool, work.asker.as_ref()) => return self.ask(step, None),
             _ => {}
@@ -811,11 +815,8 @@ impl<'a> Turn<'a> {
         if self.run.calling().next().is_some() || self.is_asking() {
             return Next::Wait { until: if self.run.paused { None } else { retry_at } };
         }
-        if let Some(by) = self.run.ending.clone() {
-            let entries = outside::end_paused(self.run, &by);
-            self.push_all(entries);
-            self.effects.clear();
-            return Next::End;
+        if self.run.ending.is_some() {
+            return self.end_held();
         }
         if self.draining {
             return Next::Release;
@@ -828,6 +829,14 @@ impl<'a> Turn<'a> {
             return Next::Wait { until: Some(at) };
         }
         self.suspend(retry_at)
+    }
+
+    /// The end of a run whose workflow is held: nothing is under way any more.
+    fn end_held(&mut self) -> Next {
+        let by = self.run.ending.clone().unwrap_or_default();
+        let entries = outside::end_paused(self.run, &by);
+        self.push_all(entries);
+        Next::End
     }
 
     fn earliest_due(&self) -> Option<Timestamp> {

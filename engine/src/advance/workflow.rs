@@ -212,7 +212,8 @@ impl<'t> Machine<'_, 't> {
     }
 
     fn step_moves(&self, step: i32) -> bool {
-        self.turn.run.steps.get(&step).is_some_and(|step| match step.state {
+        // A run that repeats another has not all of its steps.
+        self.turn.run.steps.get(&step).is_none_or(|step| match step.state {
             StepState::Done { .. } | StepState::Ready | StepState::Refused { .. } => true,
             StepState::Retrying { at } => at <= self.turn.now,
             _ => false,
@@ -385,6 +386,9 @@ impl Turn<'_> {
         let due = self.flow_due().into_iter().chain(self.earliest_due()).min();
         if self.run.calling().next().is_some() || self.is_asking() {
             return Next::Wait { until: if self.run.paused { None } else { due } };
+        }
+        if self.run.ending.is_some() {
+            return self.end_held();
         }
         if self.draining {
             return Next::Release;

@@ -77,7 +77,9 @@ impl Machine<'_, '_> {
 
     /// A step has its result, or may be tried again.
     pub(super) fn step_moved(&mut self, id: FrameId, step: i32, hidden: ValueRef) -> Step<()> {
-        let Some(found) = self.turn.run.steps.get(&step).cloned() else { return Err(lost("a step")) };
+        let Some(found) = self.turn.run.steps.get(&step).cloned() else {
+            return self.begin(id);
+        };
         match found.state {
             StepState::Done { .. } => self.step_over(id, step),
             _ => {
