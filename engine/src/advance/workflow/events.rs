@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::data::Scope;
-use super::{Machine, Step, lost};
+use super::{Halt, Machine, Step, lost};
 use crate::digest;
 use crate::entry::{Entry, EventEmitted};
 use crate::workflow::document::{Consume, EventFilter, ForEachEvent, Listen, Read, Task, Until, Work};
@@ -164,9 +164,16 @@ impl Machine<'_, '_> {
         event: &Value,
     ) -> Step<bool> {
         let scope = self.scope(id)?;
-        for (name, template) in &filter.with {
+        // Constants first: an expression is about events of the kind that they name.
+        let (computed, constant): (Vec<_>, Vec<_>) =
+            filter.with.iter().partition(|(_, template)| !matches!(template, Template::Constant(_)));
+        for (name, template) in constant.into_iter().chain(computed) {
             let had = event.get(name).unwrap_or(&Value::Null);
-            let wanted = self.fill(template, had, &scope)?;
+            let wanted = match self.fill(template, had, &scope) {
+                // An event that an expression cannot be asked about is another event.
+                Err(Halt::Fault(_)) => return Ok(false),
+                filled => filled?,
+            };
             let holds = matches!(template, Template::Expression(_)) && wanted == Value::Bool(true);
             if !holds && wanted != *had {
                 return Ok(false);
