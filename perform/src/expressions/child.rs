@@ -113,7 +113,6 @@ impl Child {
     fn too_late(&mut self) -> Broken {
         match self.cpu_used() {
             Some(ran) if ran < TIME => Broken::Starved("this machine is too busy to run them".to_owned()),
-
             _ => Broken::Limit { name: "expression_ms", limit: TIME.as_millis() as u64 },
         }
     }
