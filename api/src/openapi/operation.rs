@@ -116,6 +116,11 @@ impl Operation {
         Self { body_required: false, ..self.body::<T>() }
     }
 
+    /// A body of any type, taken as it is; no body at all is an empty one.
+    pub fn bytes_body(self) -> Self {
+        Self { body: Some(Body { media: "*/*", schema: None }), body_required: false, ..self }
+    }
+
     /// An answer of JSON.
     pub fn answer<T: JsonSchema>(self, status: u16, about: &'static str) -> Self {
         let schema = Some(SchemaGenerator::subschema_for::<T> as SchemaOf);

@@ -25,6 +25,7 @@ mod cron;
 mod diagnosis;
 mod event_settings;
 mod events;
+mod files;
 mod get;
 mod health;
 mod keys;
@@ -39,6 +40,7 @@ mod steps;
 mod stream;
 mod sweeps;
 pub(crate) mod tasks;
+mod test_runs;
 mod webhooks;
 
 pub(crate) use approvals_decide::ItemBody as DecisionItemBody;
@@ -112,6 +114,11 @@ pub fn table() -> Vec<Route> {
         Route::put("/v1/agents/{name}", Define, agents::put, agents::put_doc),
         Route::delete("/v1/agents/{name}", Define, agents::delete, agents::delete_doc),
         Route::get("/v1/agents/{name}/versions", Read, agents::versions, agents::versions_doc),
+        Route::post("/v1/workflows/{name}/test-runs", Submit, test_runs::handle, test_runs::doc),
+        Route::post("/v1/files", Submit, files::put, files::put_doc),
+        Route::get("/v1/files/{id}", Read, files::get, files::get_doc),
+        Route::get("/v1/files/{id}/info", Read, files::info, files::info_doc),
+        Route::delete("/v1/files/{id}", Submit, files::delete, files::delete_doc),
         Route::get("/v1/schedules", Read, schedules::list, schedules::list_doc),
         Route::get("/v1/schedules/{name}", Read, schedules::get, schedules::get_doc),
         Route::put("/v1/schedules/{name}", Define, schedules::put, schedules::put_doc),
