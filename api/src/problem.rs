@@ -45,6 +45,8 @@ codes! {
     InvalidDefinition = "invalid_definition", BAD_REQUEST, "The definition cannot be taken";
     /// A file that a start names.
     UnknownFile = "unknown_file", BAD_REQUEST, "There is no such file";
+    /// A workflow's document; `errors` says where.
+    InvalidWorkflow = "invalid_workflow", BAD_REQUEST, "The workflow cannot be taken";
     /// Nothing is configured to keep them with.
     ForwardedHeadersUnavailable = "forwarded_headers_unavailable", BAD_REQUEST, "Headers cannot be kept for tools here";
     /// `execution_mode: classic` where executions are always durable.
@@ -71,6 +73,12 @@ codes! {
     RequestTimeout = "request_timeout", REQUEST_TIMEOUT, "The request took too long to arrive";
     /// The conversation has an active execution.
     ConversationBusy = "conversation_busy", CONFLICT, "The conversation has an active execution";
+    /// It goes on, waits or completed.
+    NotFailed = "not_failed", CONFLICT, "The execution neither failed nor was cancelled";
+    /// A test run, or one whose conversation went on.
+    NotRepeatable = "not_repeatable", CONFLICT, "The execution cannot be repeated";
+    /// One run of the workflow at a time.
+    RunActive = "run_active", CONFLICT, "A run of the workflow is active";
     /// The workflow is paused, in maintenance or archived.
     WorkflowNotActive = "workflow_not_active", CONFLICT, "The workflow is not active";
     /// One test run of a workflow goes on at a time.

@@ -310,6 +310,66 @@ pub(crate) fn leave(conn: &mut Conn, mut ended: Vec<Leaving<'_>>) -> StoreResult
     messages::insert(conn, &said)
 }
 
+/// What became of a conversation that a repeated run wants.
+pub(crate) enum TakenAgain {
+    /// It is its own.
+    Taken,
+    /// Another has it.
+    Busy(ExecutionId),
+    /// Others spoke since.
+    GoneOn,
+}
+
+/// A run takes the place of one that is over: its conversation, and the messages that it was
+/// started with, of which there are so many. What the other one said is said anew.
+pub(crate) fn take_again(
+    conn: &mut Conn,
+    conversation: &str,
+    old: &ExecutionKey,
+    new: &ExecutionKey,
+    said: usize,
+) -> StoreResult<TakenAgain> {
+    let (tenant, project) = (&*old.scope.tenant, &*old.scope.project);
+    let row = conn.row(
+        "SELECT e.active, e.last_message FROM conversations e
+         WHERE e.tenant = ? AND e.project = ? AND e.id = ? @lock",
+        &binds![tenant, project, conversation],
+    )?;
+    let mut row =
+        row.ok_or_else(|| StoreError::Corrupt(format!("the conversation `{conversation}` is gone")))?;
+    if let Some(active) = row.opt_id()? {
+        return Ok(TakenAgain::Busy(ExecutionId(active)));
+    }
+    let last = row.big()?;
+    let own = "m.tenant = ? AND m.project = ? AND m.conversation = ? AND m.execution IS NOT DISTINCT FROM ?";
+    let values = binds![tenant, project, conversation, old.id.0];
+    let found = conn.row(&format!("SELECT min(m.n), max(m.n) FROM messages m WHERE {own}"), &values)?;
+    let (first, latest) = match found {
+        Some(mut row) => (row.opt_big()?, row.opt_big()?),
+        None => (None, None),
+    };
+    if latest.is_some_and(|latest| latest != last) {
+        return Ok(TakenAgain::GoneOn);
+    }
+    let kept = first.map_or(last, |first| last.min(first - 1 + said as i64));
+    let [kept_bind, new_id, old_id] = binds![kept, new.id.0, old.id.0];
+    let [tenant, project, conversation, _] = values;
+    conn.rows(
+        "DELETE FROM messages WHERE tenant = ? AND project = ? AND conversation = ? AND n > ?",
+        &[tenant, project, conversation, kept_bind],
+    )?;
+    conn.rows(
+        "UPDATE messages SET execution = ? WHERE tenant = ? AND project = ? AND conversation = ?
+           AND execution IS NOT DISTINCT FROM ?",
+        &[new_id, tenant, project, conversation, old_id],
+    )?;
+    conn.rows(
+        "UPDATE conversations SET active = ?, last_message = ? WHERE tenant = ? AND project = ? AND id = ?",
+        &[new_id, kept_bind, tenant, project, conversation],
+    )?;
+    Ok(TakenAgain::Taken)
+}
+
 const SAY: &str = "
     INSERT INTO conversations (tenant, project, id, end_user, agent, active_agent, created_at, last_message)
     SELECT ?, ?, ?, ?, ?, nullif(?, ?), (SELECT hp_now()), ? WHERE true

@@ -5,14 +5,152 @@ use holdpoint_engine::digest::retry_id;
 use holdpoint_engine::entry::Line;
 use holdpoint_engine::ids::ExecutionId;
 use holdpoint_engine::retry_run::carry_over;
+use holdpoint_engine::runs::Terms;
+use holdpoint_engine::status::{DefinitionKind, RunType, Status, WorkflowState};
 use holdpoint_engine::time::Timestamp;
+use holdpoint_engine::transcript;
 use holdpoint_engine::wire::ExecutionKey;
 
 use crate::conn::Conn;
+use crate::conversations::TakenAgain;
 use crate::execution_claim::{journals, key_row};
+use crate::row::Row;
 use crate::sql::binds;
 use crate::store::StoreResult;
-use crate::{journal, workflow_runs};
+use crate::types::StoreError;
+use crate::workflow_end::read_terms;
+use crate::workflow_types::Retried;
+use crate::{conversations, journal, outside, workflow_runs};
+
+/// A run as it ended.
+struct Failed {
+    kind: DefinitionKind,
+    name: String,
+    run_type: RunType,
+    first_run: ExecutionId,
+    attempt: i32,
+    conversation: Option<String>,
+    messages: Option<String>,
+    input: Option<String>,
+    /// Of the version that it is pinned to; none for what is built in.
+    terms: Option<Option<String>>,
+}
+
+const FAILED: &str = "
+    SELECT i.kind, i.name, i.run_type, i.retry_of, i.attempt, i.conversation_id, i.messages, i.input,
+      d.version, d.terms
+    FROM execution_info i LEFT JOIN definitions d ON d.tenant = i.tenant AND d.project = i.project AND d.kind = i.kind
+      AND d.name = i.name AND d.version = i.version
+    WHERE i.tenant = ? AND i.project = ? AND i.id = ?";
+
+fn read_failed(mut row: Row, id: ExecutionId) -> StoreResult<Failed> {
+    Ok(Failed {
+        kind: row.word()?,
+        name: row.text()?,
+        run_type: row.word()?,
+        first_run: row.opt_id()?.map_or(id, ExecutionId),
+        attempt: row.int()?,
+        conversation: row.opt_text()?,
+        messages: row.opt_text()?,
+        input: row.opt_text()?,
+        terms: match row.opt_int()? {
+            Some(_) => Some(row.opt_text()?),
+            None => None,
+        },
+    })
+}
+
+impl Failed {
+    /// What its workflow says of its runs, where it has a place among those.
+    fn terms(&self) -> StoreResult<Option<Terms>> {
+        let counts = self.kind == DefinitionKind::Workflow && self.run_type == RunType::Production;
+        let terms = self.terms.as_ref().filter(|_| counts);
+        terms.map(|terms| read_terms(terms.as_deref())).transpose()
+    }
+}
+
+/// One transaction's work: a run that failed or was cancelled is repeated because somebody asks.
+/// The lock of its row lets each attempt be made once.
+pub(crate) fn run_retry_in_txn(
+    conn: &mut Conn,
+    run: &ExecutionKey,
+    by: &str,
+    end_user: Option<&str>,
+) -> StoreResult<Retried> {
+    let Some(locked) = outside::lock(conn, run)? else { return Ok(Retried::NotFound) };
+    if end_user.is_some() && end_user != locked.end_user.as_deref() {
+        return Ok(Retried::NotFound);
+    }
+    if !matches!(locked.status, Status::Failed | Status::Cancelled) {
+        return Ok(Retried::NotFailed(locked.status));
+    }
+    let row = conn.row(FAILED, &key_row(run))?;
+    let row = row.ok_or_else(|| StoreError::Corrupt("an execution has no info".to_owned()))?;
+    let failed = read_failed(row, run.id)?;
+    if failed.run_type == RunType::Test {
+        return Ok(Retried::Never("a test run is not repeated: start another one"));
+    }
+    let (retry_of, next) = (failed.first_run, failed.attempt.saturating_add(1));
+    if let Some(known) = attempt(conn, run, retry_of, next)? {
+        begin_now(conn, &ExecutionKey { scope: run.scope.clone(), id: known }, locked.now)?;
+        return Ok(Retried::Made { run: known, attempt: next, retry_of });
+    }
+    retry(conn, run, &failed, by, locked.now)
+}
+
+fn retry(
+    conn: &mut Conn,
+    run: &ExecutionKey,
+    failed: &Failed,
+    by: &str,
+    now: Timestamp,
+) -> StoreResult<Retried> {
+    let (retry_of, attempt) = (failed.first_run, failed.attempt.saturating_add(1));
+    let terms = failed.terms()?;
+    let mut due_at = now;
+    if let Some(terms) = &terms {
+        let (state, active) = workflow_runs::standing(conn, &run.scope, &failed.name, terms.one_at_a_time)?;
+        match (state, active) {
+            (WorkflowState::Active, None) => {}
+            (WorkflowState::Active, Some(active)) => return Ok(Retried::RunActive(active)),
+            (state, _) => return Ok(Retried::WorkflowNotActive(state)),
+        }
+        due_at = workflow_runs::held_until(conn, &run.scope, terms, now)?;
+    }
+    let new = ExecutionKey { scope: run.scope.clone(), id: retry_id(retry_of, attempt, now) };
+    if let Some(conversation) = &failed.conversation {
+        let said = transcript::start_messages(failed.messages.as_deref(), failed.input.as_deref()).len();
+        match conversations::take_again(conn, conversation, run, &new, said)? {
+            TakenAgain::Taken => {}
+            TakenAgain::Busy(active) => return Ok(Retried::ConversationBusy(active)),
+            TakenAgain::GoneOn => return Ok(Retried::Never("its conversation has gone on since")),
+        }
+    }
+    let wanted = Repeat {
+        failed: run,
+        first_run: retry_of,
+        attempt,
+        name: &failed.name,
+        alone: terms.map(|terms| terms.one_at_a_time),
+        due_at,
+        asked_by: Some(by),
+        now,
+    };
+    let made = repeat(conn, &wanted)?;
+    let run = made.ok_or_else(|| StoreError::Corrupt(format!("the journal of {} cannot be read", run.id)))?;
+    Ok(Retried::Made { run, attempt, retry_of })
+}
+
+/// A repeat that waits for its time begins at once.
+fn begin_now(conn: &mut Conn, run: &ExecutionKey, now: Timestamp) -> StoreResult<()> {
+    let [tenant, project, id] = key_row(run);
+    conn.rows(
+        "UPDATE executions SET ready_at = ? WHERE tenant = ? AND project = ? AND id = ? AND status = 'queued'
+           AND owner IS NULL AND coalesce(ready_at, 0) > ?",
+        &[now.into(), tenant, project, id, now.into()],
+    )
+    .map(drop)
+}
 
 /// A run to repeat.
 pub(crate) struct Repeat<'a> {

@@ -9,7 +9,7 @@ use crate::store::StoreResult;
 use crate::types::Acted;
 use crate::workflow_store::WorkflowStore;
 use crate::workflow_types::*;
-use crate::{workflow_runs, workflow_states};
+use crate::{run_retry, workflow_runs, workflow_states};
 
 impl WorkflowStore for SqlStore {
     fn workflow_get(&self, scope: &Scope, name: &str) -> StoreResult<Option<WorkflowRow>> {
@@ -32,6 +32,10 @@ impl WorkflowStore for SqlStore {
 
     fn run_end_paused(&self, run: &ExecutionKey, by: &str) -> StoreResult<Option<Acted>> {
         self.hot.write(|conn| workflow_runs::run_end_paused_in_txn(conn, run, by))
+    }
+
+    fn run_retry(&self, run: &ExecutionKey, by: &str, end_user: Option<&str>) -> StoreResult<Retried> {
+        self.hot.write(|conn| run_retry::run_retry_in_txn(conn, run, by, end_user))
     }
 
     fn attention_list(

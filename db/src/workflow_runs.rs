@@ -146,6 +146,24 @@ fn take_of_workflow(
     insert(conn, &noted)
 }
 
+/// How a workflow stands, and the run that goes on or waits where there may be one only; its
+/// row is locked as for a start.
+pub(crate) fn standing(
+    conn: &mut Conn,
+    scope: &Scope,
+    name: &str,
+    alone: bool,
+) -> StoreResult<(WorkflowState, Option<ExecutionId>)> {
+    let state = state(conn, scope, name, if alone { "@lock" } else { "@share" })?;
+    let mut active = None;
+    if alone {
+        for mut row in conn.rows(OF_WORKFLOW, &binds![&expression(scope, name)])? {
+            active = Some(row.key()?.id);
+        }
+    }
+    Ok((state, active))
+}
+
 /// How a workflow stands, and a lock on its row.
 fn state(conn: &mut Conn, scope: &Scope, name: &str, lock: &str) -> StoreResult<WorkflowState> {
     let text =

@@ -26,6 +26,9 @@ pub trait WorkflowStore: Send + Sync + 'static {
     /// Ends a run because its workflow is held: at once where nobody has it, else at its next
     /// step. `None` where it is over.
     fn run_end_paused(&self, run: &ExecutionKey, by: &str) -> StoreResult<Option<Acted>>;
+    /// Repeats a run that failed or was cancelled, from its journal; each attempt once: the same
+    /// again is the same run.
+    fn run_retry(&self, run: &ExecutionKey, by: &str, end_user: Option<&str>) -> StoreResult<Retried>;
     /// The workflows that need a person, and that nobody acknowledged: by name.
     fn attention_list(
         &self,

@@ -1,7 +1,7 @@
 //! How workflows stand, as callers see it.
 
 use holdpoint_engine::ids::ExecutionId;
-use holdpoint_engine::status::{Failure, Reason, WorkflowState};
+use holdpoint_engine::status::{Failure, Reason, Status, WorkflowState};
 use holdpoint_engine::time::Timestamp;
 
 /// How a registered workflow stands.
@@ -23,6 +23,32 @@ pub struct WorkflowRow {
     pub schedule_stopped: bool,
     /// Whether its latest run failed so that a person has to look.
     pub attention: bool,
+}
+
+/// What became of a wish to repeat a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Retried {
+    /// This run repeats it; one that was due later begins now.
+    Made {
+        /// The new run.
+        run: ExecutionId,
+        /// Which attempt it is.
+        attempt: i32,
+        /// The first run.
+        retry_of: ExecutionId,
+    },
+    /// No such execution in this scope.
+    NotFound,
+    /// It neither failed nor was cancelled.
+    NotFailed(Status),
+    /// It can never be repeated, for this reason.
+    Never(&'static str),
+    /// Its workflow is held.
+    WorkflowNotActive(WorkflowState),
+    /// One run of its workflow goes on at a time, and this one does.
+    RunActive(ExecutionId),
+    /// Its conversation has an active execution.
+    ConversationBusy(ExecutionId),
 }
 
 /// A workflow whose latest production run needs a person.

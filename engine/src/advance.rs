@@ -7,6 +7,7 @@
 
 mod awaiting;
 mod mcp;
+mod reconcile;
 mod workflow;
 
 use std::time::Duration;
@@ -26,8 +27,8 @@ use crate::entropy::Entropy;
 use crate::entry::{
     ApprovalClosed, ApprovalRequested, AttemptFailed, AttemptInterrupted, Delegated, Entry,
     ExecutionCompleted, ExecutionFailed, ExecutionResumed, ExecutionStarted, ExecutionSuspended, Json,
-    MessageCompleted, MessageDelta, ModelCalled, ModelRestarted, OutcomeUnknown, StepCompleted, ToolCall,
-    ToolCalled, ToolCompleted, ToolDenied, ToolFailed, Usage, may_repeat,
+    MessageCompleted, MessageDelta, ModelCalled, ModelRestarted, StepCompleted, ToolCall, ToolCalled,
+    ToolCompleted, ToolDenied, ToolFailed, Usage, may_repeat,
 };
 use crate::ids::{ApprovalId, ExecutionId};
 use crate::limits::{Limits, MAX_INTERRUPTIONS};
@@ -255,9 +256,12 @@ impl<'a> Turn<'a> {
             Input::Listed { step, tools } => self.listed(step, tools),
             Input::Delegated { step, child } => self.delegated(step, child),
             Input::Published { step } => self.published(step),
-            Input::Reconciled { .. } => {}
+            Input::Reconciled { step, outcome, result } => drop(self.reconciled(step, outcome, result)),
             Input::Failed { step, failure, retry_after, certainty } => {
-                self.attempt_failed(step, failure, retry_after, certainty);
+                // A question that broke down is one without an answer.
+                if !self.reconciled(step, None, None) {
+                    self.attempt_failed(step, failure, retry_after, certainty);
+                }
             }
             Input::GateRefused { tool_call_id } => self.ask_again(&tool_call_id),
         }
@@ -285,15 +289,9 @@ impl<'a> Turn<'a> {
             let of_task = || self.flow_terms(number).map(|terms| (terms.class, terms.timeout));
             match of_tool.or_else(of_task) {
                 Some((class, timeout)) if !may_repeat(class) => {
-                    self.push(Entry::OutcomeUnknown(OutcomeUnknown {
-                        step: number,
-                        attempt: step.attempt,
-                        error: Failure::new(
-                            ErrorType::Internal,
-                            "the worker was lost while the call was under way",
-                        ),
-                        settled_at: self.now.plus(timeout),
-                    }))
+                    let message = "the worker was lost while the call was under way";
+                    let error = Failure::new(ErrorType::Internal, message);
+                    self.outcome_unknown(number, error, self.now.plus(timeout));
                 }
                 _ => self.push(Entry::AttemptInterrupted(AttemptInterrupted {
                     step: number,
@@ -540,12 +538,7 @@ impl<'a> Turn<'a> {
         };
         let (class, retry) = self.class_and_retry(number, &step);
         if certainty == Certainty::Unknown && !may_repeat(class) {
-            return self.push(Entry::OutcomeUnknown(OutcomeUnknown {
-                step: number,
-                attempt: step.attempt,
-                error: failure,
-                settled_at: self.now,
-            }));
+            return self.outcome_unknown(number, failure, self.now);
         }
         let wait = failure
             .kind
@@ -613,6 +606,7 @@ impl<'a> Turn<'a> {
             return;
         }
         self.lose_silent();
+        self.ask_outcomes();
         match self.pinned.definition.as_ref() {
             Definition::Noop { steps } => self.noop(*steps),
             Definition::Agent(_) => {
@@ -726,6 +720,10 @@ impl<'a> Turn<'a> {
         let digest = digest::call_digest(&work.tool, agent.version, &work.arguments, list.as_deref());
         match &work.gate {
             Some(decided) if *decided != digest => return self.ask_again(&work.call_id),
+            // A run that repeats another asks for itself.
+            None if tool.tool.approval.is_needed() && attempt == 1 => {
+                return self.ask(step, tool.tool.approval.named_expiry());
+            }
             None if tool.tool.approval.is_needed() => return self.ask_again(&work.call_id),
             None if self.must_ask(&tool.tool, work.asker.as_ref()) => return self.ask(step, None),
             _ => {}
@@ -816,14 +814,11 @@ impl<'a> Turn<'a> {
             return self.flow_next();
         }
         let retry_at = self.earliest_due();
-        if self.run.calling().next().is_some() {
+        if self.run.calling().next().is_some() || self.is_asking() {
             return Next::Wait { until: if self.run.paused { None } else { retry_at } };
         }
-        if let Some(by) = self.run.ending.clone() {
-            let entries = outside::end_paused(self.run, &by);
-            self.push_all(entries);
-            self.effects.clear();
-            return Next::End;
+        if self.run.ending.is_some() {
+            return self.end_held();
         }
         if self.draining {
             return Next::Release;
@@ -838,8 +833,17 @@ impl<'a> Turn<'a> {
         self.suspend(retry_at)
     }
 
+    /// The end of a run whose workflow is held: nothing is under way any more.
+    fn end_held(&mut self) -> Next {
+        let by = self.run.ending.clone().unwrap_or_default();
+        let entries = outside::end_paused(self.run, &by);
+        self.push_all(entries);
+        Next::End
+    }
+
     fn earliest_due(&self) -> Option<Timestamp> {
-        self.earliest_retry().into_iter().chain(self.earliest_loss()).min()
+        let others = [self.earliest_loss(), self.earliest_question()];
+        self.earliest_retry().into_iter().chain(others.into_iter().flatten()).min()
     }
 
     fn earliest_retry(&self) -> Option<Timestamp> {

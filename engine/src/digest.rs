@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn a_child_has_one_id_for_each_step() {
         let mut entropy = crate::entropy::Entropy::from_seed(1);
-        let at = crate::time::Timestamp::from_micros(1_800_000_000_000_000);
+        let at = Timestamp::from_micros(1_800_000_000_000_000);
         let (one, other) = (ExecutionId::new(at, &mut entropy), ExecutionId::new(at, &mut entropy));
         assert_eq!(child_id(one, 2), child_id(one, 2));
         let ids = [child_id(one, 2), child_id(one, 3), child_id(other, 2), one, other];

@@ -4,8 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::entry::{CorruptLine, Entry, Line};
-use crate::run::{Run, StepState};
+use crate::entry::{AttemptInterrupted, CorruptLine, Entry, Line};
+use crate::run::{Run, Step, StepState};
 use crate::status::Reason;
 
 /// What becomes of a step's lines.
@@ -15,7 +15,8 @@ enum Fate {
     Kept,
     /// A call was under way at the end: who goes on judges it by its class.
     CutShort,
-    /// It is performed again.
+    /// It is performed again. Of a workflow's step the intent says what it is; an agent's
+    /// stands in the model's answer.
     Again,
 }
 
@@ -28,59 +29,52 @@ pub fn carry_over(lines: &[Line]) -> Result<Vec<Line>, CorruptLine> {
         lines.iter().map(|line| Entry::read(&line.kind, &line.payload)).collect::<Result<_, _>>()?;
     let mut run = Run::default();
     entries.iter().for_each(|entry| run.apply(entry));
-    let settled = settled_until(lines, &entries);
+    let settled = settled_until(&entries);
     let mut fates = fates(&run, &entries[settled..]);
-    let void = void_answer(&entries);
-    fates.extend(void.iter().map(|step| (*step, Fate::Again)));
-    let last_calls = last_calls(&entries);
-    let mut begun = false;
-    let kept = lines.iter().zip(&entries).enumerate().filter(|(at, (_, entry))| match entry {
-        Entry::ExecutionStarted(_) => !std::mem::replace(&mut begun, true),
-        Entry::FlowState(_) => *at < settled,
-        _ => is_kept(entry, *at, settled, &fates, &last_calls),
-    });
-    Ok(number(kept.map(|(_, (line, _))| line)))
-}
-
-fn number<'a>(lines: impl Iterator<Item = &'a Line>) -> Vec<Line> {
-    let mut event = 0;
-    let mut next = |(at, line): (usize, &Line)| {
-        event += i64::from(line.event.is_some());
-        Line { seq: at as i64 + 1, event: line.event.map(|_| event), ..line.clone() }
-    };
-    lines.enumerate().map(&mut next).collect()
-}
-
-/// A workflow goes on from where it stood last: the lines after that are of the failure. A
-/// state that was written together with the end is that of the failure too.
-fn settled_until(lines: &[Line], entries: &[Entry]) -> usize {
-    if !entries.iter().any(|entry| matches!(entry, Entry::FlowState(_))) {
-        let flows = entries.iter().any(|entry| matches!(entry, Entry::StepCompleted(_)));
-        return if flows { 0 } else { entries.len() };
+    fates.extend(void_answer(&entries).into_iter().map(|step| (step, Fate::Again)));
+    let old = Old { settled, fates, last_calls: last_calls(&entries), is_flow: is_flow(&entries) };
+    let mut kept: Vec<Line> = Vec::with_capacity(lines.len());
+    for (at, (line, entry)) in lines.iter().zip(&entries).enumerate() {
+        if old.is_kept(at, entry, kept.is_empty()) {
+            kept.push(line.clone());
+        }
+        kept.extend(old.after_call(at, line, entry));
     }
-    let failed =
-        lines.iter().zip(entries).rev().find(|(_, entry)| matches!(entry, Entry::ExecutionFailed(_)));
-    let of_failure = |line: &Line| failed.is_some_and(|(end, _)| end.at == line.at);
-    let last = lines
-        .iter()
-        .zip(entries)
-        .rposition(|(line, entry)| matches!(entry, Entry::FlowState(_)) && !of_failure(line));
-    last.map_or(0, |at| at + 1)
+    number(&mut kept);
+    Ok(kept)
+}
+
+fn number(lines: &mut [Line]) {
+    let mut event = 0;
+    for (seq, line) in (1..).zip(lines) {
+        line.seq = seq;
+        if let Some(number) = &mut line.event {
+            event += 1;
+            *number = event;
+        }
+    }
+}
+
+fn is_flow(entries: &[Entry]) -> bool {
+    entries.iter().any(|entry| matches!(entry, Entry::FlowState(_) | Entry::StepCompleted(_)))
+}
+
+/// A workflow goes on from where it stood last: what came after that, it does again.
+fn settled_until(entries: &[Entry]) -> usize {
+    let last = entries.iter().rposition(|entry| matches!(entry, Entry::FlowState(_)));
+    last.map_or_else(|| if is_flow(entries) { 0 } else { entries.len() }, |at| at + 1)
 }
 
 fn fates(run: &Run, after: &[Entry]) -> BTreeMap<i32, Fate> {
     let failed: BTreeSet<i32> =
         after.iter().filter(|entry| matches!(entry, Entry::ToolFailed(_))).map(Entry::step).collect();
-    let fate = |number: &i32| {
-        let step = &run.steps[number];
-        match &step.state {
-            _ if failed.contains(number) || run.closed.contains(number) => Fate::Again,
-            StepState::Done { .. } | StepState::Unknown { .. } | StepState::Refused { .. } => Fate::Kept,
-            StepState::Calling | StepState::Awaiting { .. } if step.tool().is_some() => Fate::CutShort,
-            _ => Fate::Again,
-        }
+    let fate = |number: &i32, step: &Step| match &step.state {
+        _ if failed.contains(number) || run.closed.contains(number) => Fate::Again,
+        StepState::Done { .. } | StepState::Unknown { .. } | StepState::Refused { .. } => Fate::Kept,
+        StepState::Calling | StepState::Awaiting { .. } if step.tool().is_some() => Fate::CutShort,
+        _ => Fate::Again,
     };
-    run.steps.keys().map(|number| (*number, fate(number))).collect()
+    run.steps.iter().map(|(number, step)| (*number, fate(number, step))).collect()
 }
 
 /// An answer of the model that broke a limit is asked for again: its step, and those of its
@@ -109,33 +103,58 @@ fn last_calls(entries: &[Entry]) -> BTreeMap<i32, usize> {
     calls.map(|(at, entry)| (entry.step(), at)).collect()
 }
 
-fn is_kept(
-    entry: &Entry,
-    at: usize,
+/// What is known of the failed run.
+struct Old {
+    /// Lines from here on are of the failure.
     settled: usize,
-    fates: &BTreeMap<i32, Fate>,
-    last_calls: &BTreeMap<i32, usize>,
-) -> bool {
-    match entry {
-        Entry::ExecutionSuspended(_)
-        | Entry::ExecutionResumed(_)
-        | Entry::ExecutionCompleted(_)
-        | Entry::ExecutionFailed(_)
-        | Entry::ExecutionCancelled(_)
-        | Entry::PauseChanged(_)
-        | Entry::MessageDelta(_) => return false,
-        Entry::SignalReceived(_) => return true,
-        // What a workflow did after it stood there last, it does again.
-        Entry::StepCompleted(_) | Entry::TaskFailed(_) | Entry::TaskCancelled(_) | Entry::EventEmitted(_)
-            if at >= settled =>
-        {
-            return false;
+    fates: BTreeMap<i32, Fate>,
+    last_calls: BTreeMap<i32, usize>,
+    is_flow: bool,
+}
+
+impl Old {
+    fn is_kept(&self, at: usize, entry: &Entry, first: bool) -> bool {
+        match entry {
+            Entry::ExecutionStarted(_) => first,
+            Entry::ExecutionSuspended(_)
+            | Entry::ExecutionResumed(_)
+            | Entry::ExecutionCompleted(_)
+            | Entry::ExecutionFailed(_)
+            | Entry::ExecutionCancelled(_)
+            | Entry::PauseChanged(_)
+            | Entry::MessageDelta(_) => false,
+            Entry::SignalReceived(_) => true,
+            Entry::FlowState(_)
+            | Entry::StepCompleted(_)
+            | Entry::TaskFailed(_)
+            | Entry::TaskCancelled(_)
+            | Entry::EventEmitted(_)
+                if at >= self.settled =>
+            {
+                false
+            }
+            Entry::FlowState(_) => true,
+            _ => match self.fates.get(&entry.step()) {
+                None | Some(Fate::Kept) => true,
+                Some(Fate::CutShort) => self.is_last_call(at, entry.step()),
+                Some(Fate::Again) => self.is_flow && self.is_last_call(at, entry.step()),
+            },
         }
-        _ => {}
     }
-    match fates.get(&entry.step()) {
-        None | Some(Fate::Kept) => true,
-        Some(Fate::CutShort) => last_calls.get(&entry.step()) == Some(&at),
-        Some(Fate::Again) => false,
+
+    fn is_last_call(&self, at: usize, step: i32) -> bool {
+        self.last_calls.get(&step) == Some(&at)
+    }
+
+    /// A workflow's call that is made again is one that was cut short, whatever its class: it is
+    /// known to have failed.
+    fn after_call(&self, at: usize, line: &Line, entry: &Entry) -> Option<Line> {
+        let Entry::ToolCalled(call) = entry else { return None };
+        let again = self.is_flow && self.fates.get(&call.step) == Some(&Fate::Again);
+        if !again || !self.is_last_call(at, call.step) {
+            return None;
+        }
+        let entry = Entry::AttemptInterrupted(AttemptInterrupted { step: call.step, attempt: call.attempt });
+        Some(Line { event: None, kind: entry.kind().to_owned(), payload: entry.payload(), ..line.clone() })
     }
 }

@@ -485,6 +485,37 @@ fn a_pause_holds_before_the_next_step() {
 }
 
 #[test]
+fn a_run_whose_workflow_is_held_ends_once_nothing_is_under_way() {
+    let hold = || Input::Act(Act::EndPaused { by: "key_1".to_owned() });
+    let mut table = Table::new();
+    table.begin();
+    table.answer(1, "", &[("a", "look", "{}")]);
+    assert_eq!(table.feed(vec![hold(), hold()]).next, Next::Wait { until: None });
+    let resume = Input::Act(Act::Resume { by: "key_1".to_owned() });
+    assert!(table.feed(vec![resume]).entries.is_empty(), "that is not taken back");
+    assert_eq!(table.feed(vec![returned(2, "1")]).next, Next::End);
+    assert!(table.kinds().ends_with(&["pause.changed", "tool.completed", "execution.cancelled"]));
+
+    let mut waiting = Table::new();
+    waiting.begin();
+    waiting.answer(1, "", &[("a", "refund", "{}")]);
+    assert_eq!(waiting.feed(vec![Input::Claimed, hold()]).next, Next::End);
+    let Some(Entry::ExecutionCancelled(end)) =
+        waiting.journal.last().map(|line| Entry::read(&line.kind, &line.payload).unwrap())
+    else {
+        panic!("{:?}", waiting.kinds());
+    };
+    assert_eq!((end.reason, end.by.as_deref()), (Reason::Paused, Some("key_1")));
+
+    // Its worker was lost meanwhile: whoever takes it over ends it.
+    let mut lost = Table::new();
+    lost.begin();
+    lost.answer(1, "", &[("a", "look", "{}")]);
+    lost.feed(vec![hold()]);
+    assert_eq!(lost.feed(vec![Input::Claimed]).next, Next::End);
+}
+
+#[test]
 fn bytes_that_do_not_match_the_decision_are_asked_again() {
     let mut table = Table::new();
     table.begin();

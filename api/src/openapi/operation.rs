@@ -54,6 +54,8 @@ pub struct Operation {
     pub parameters: Vec<Parameter>,
     pub body: Option<Body>,
     pub body_required: bool,
+    /// Whether the body may be YAML as well.
+    pub takes_yaml: bool,
     pub told: Vec<Told>,
     pub problems: Vec<(StatusCode, Code)>,
     pub foreign_errors: Option<SchemaOf>,
@@ -72,6 +74,7 @@ impl Operation {
             parameters: Vec::new(),
             body: None,
             body_required: true,
+            takes_yaml: false,
             told: Vec::new(),
             problems: Vec::new(),
             foreign_errors: None,
@@ -119,6 +122,11 @@ impl Operation {
     /// A body of any type, taken as it is; no body at all is an empty one.
     pub fn bytes_body(self) -> Self {
         Self { body: Some(Body { media: "*/*", schema: None }), body_required: false, ..self }
+    }
+
+    /// The body may be YAML as well.
+    pub fn or_yaml(self) -> Self {
+        Self { takes_yaml: true, ..self }
     }
 
     /// An answer of JSON.

@@ -32,6 +32,7 @@ mod keys;
 mod list;
 mod parked;
 mod route;
+mod run_retry;
 mod schedules;
 pub(crate) mod signals;
 pub(crate) mod start;
@@ -42,6 +43,8 @@ mod sweeps;
 pub(crate) mod tasks;
 mod test_runs;
 mod webhooks;
+pub(crate) mod workflow_state;
+mod workflows;
 
 pub(crate) use approvals_decide::ItemBody as DecisionItemBody;
 pub use approvals_decide::decide_plainly;
@@ -67,6 +70,7 @@ pub fn table() -> Vec<Route> {
         Route::post("/v1/executions/{id}/cancel", Submit, acts::cancel, acts::cancel_doc),
         Route::post("/v1/executions/{id}/pause", Submit, acts::pause, acts::pause_doc),
         Route::post("/v1/executions/{id}/resume", Submit, acts::resume, acts::resume_doc),
+        Route::post("/v1/executions/{id}/retry", Submit, run_retry::handle, run_retry::doc),
         Route::post("/v1/executions/{id}/signals/{name}", Submit, signals::handle, signals::doc),
         Route::post("/v1/executions/{id}/steps/{step}/resolve", Decide, acts::resolve, acts::resolve_doc),
         Route::post(
@@ -119,12 +123,37 @@ pub fn table() -> Vec<Route> {
         Route::get("/v1/files/{id}", Read, files::get, files::get_doc),
         Route::get("/v1/files/{id}/info", Read, files::info, files::info_doc),
         Route::delete("/v1/files/{id}", Submit, files::delete, files::delete_doc),
+        Route::post("/v1/workflows/{name}/pause", Define, workflow_state::pause, workflow_state::pause_doc),
+        Route::post(
+            "/v1/workflows/{name}/resume",
+            Define,
+            workflow_state::resume,
+            workflow_state::resume_doc,
+        ),
+        Route::post(
+            "/v1/workflows/{name}/archive",
+            Define,
+            workflow_state::archive,
+            workflow_state::archive_doc,
+        ),
+        Route::get("/v1/attention", Read, workflow_state::attention, workflow_state::attention_doc),
+        Route::post(
+            "/v1/attention/{workflow}/acknowledge",
+            Submit,
+            workflow_state::acknowledge,
+            workflow_state::acknowledge_doc,
+        ),
         Route::get("/v1/schedules", Read, schedules::list, schedules::list_doc),
         Route::get("/v1/schedules/{name}", Read, schedules::get, schedules::get_doc),
         Route::put("/v1/schedules/{name}", Define, schedules::put, schedules::put_doc),
         Route::delete("/v1/schedules/{name}", Define, schedules::delete, schedules::delete_doc),
         Route::post("/v1/schedules/{name}/pause", Define, schedules::pause, schedules::pause_doc),
         Route::post("/v1/schedules/{name}/resume", Define, schedules::resume, schedules::resume_doc),
+        Route::get("/v1/workflows", Read, workflows::list, workflows::list_doc),
+        Route::get("/v1/workflows/{name}", Read, workflows::get, workflows::get_doc),
+        Route::put("/v1/workflows/{name}", Define, workflows::put, workflows::put_doc),
+        Route::delete("/v1/workflows/{name}", Define, workflows::delete, workflows::delete_doc),
+        Route::get("/v1/workflows/{name}/versions", Read, workflows::versions, workflows::versions_doc),
         Route::get("/v1/keys", Admin, keys::list, keys::list_doc),
         Route::post("/v1/keys", Admin, keys::create, keys::create_doc),
         Route::delete("/v1/keys/{id}", Admin, keys::revoke, keys::revoke_doc),

@@ -133,7 +133,7 @@ pub async fn outcome(app: &App, new: &NewExecution, created: Created) -> Answer<
             let started = existing(app, new, id).await?;
             Ok((Started { coalesced: true, ..started }, StatusCode::ACCEPTED))
         }
-        Created::WorkflowNotActive { state } => Err(not_active(&new.name, state)),
+        Created::WorkflowNotActive { state } => Err(not_active(state)),
         Created::Mismatch => Err(Problem::new(
             Code::IdempotencyMismatch,
             "this idempotency key or execution id was used with another body",
@@ -159,10 +159,7 @@ pub async fn outcome(app: &App, new: &NewExecution, created: Created) -> Answer<
             let detail = format!("the conversation has a message with the id `{id}`");
             Err(Problem::new(Code::MessageIdUsed, detail).with("message_id", id))
         }
-        Created::ConversationBusy { active } => {
-            let detail = format!("its execution {active} is active: wait for its end, or cancel it");
-            Err(Problem::new(Code::ConversationBusy, detail).with("active_execution_id", active.to_string()))
-        }
+        Created::ConversationBusy { active } => Err(conversation_busy(active)),
     }
 }
 
@@ -174,9 +171,15 @@ fn unknown_file(new: &NewExecution, id: FileId) -> Problem {
     }
 }
 
+/// One execution at a time in a conversation.
+pub fn conversation_busy(active: ExecutionId) -> Problem {
+    let detail = format!("its execution {active} is active: wait for its end, or cancel it");
+    Problem::new(Code::ConversationBusy, detail).with("active_execution_id", active.to_string())
+}
+
 /// A workflow that is held is not started.
-pub fn not_active(name: &str, state: WorkflowState) -> Problem {
-    let detail = format!("the workflow `{name}` is {state}: let it go on with `resume` before");
+pub fn not_active(state: WorkflowState) -> Problem {
+    let detail = format!("the workflow is {state}: let it go on with `resume` before");
     Problem::new(Code::WorkflowNotActive, detail).with("state", state.as_str())
 }
 

@@ -17,4 +17,5 @@ mod rows_trials;
 mod rows_workflows;
 mod server;
 mod streams;
+mod workflows;
 mod world;

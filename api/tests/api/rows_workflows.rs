@@ -30,6 +30,10 @@ impl WorkflowStore for Rows {
         not_here()
     }
 
+    fn run_retry(&self, _: &ExecutionKey, _: &str, _: Option<&str>) -> StoreResult<Retried> {
+        Ok(Retried::NotFound)
+    }
+
     fn attention_list(&self, _: &Scope, _: Option<&str>, _: usize) -> StoreResult<Vec<AttentionRow>> {
         Ok(Vec::new())
     }

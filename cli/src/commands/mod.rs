@@ -18,6 +18,7 @@ mod start;
 mod sweeps;
 mod webhooks;
 mod worker;
+mod workflows;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -79,6 +80,8 @@ pub enum Command {
     Approvals(approvals::Arguments),
     /// Register and show agents
     Agents(agents::Arguments),
+    /// Register and show workflows
+    Workflows(workflows::Arguments),
     /// Make, list and steer schedules
     Schedules(schedules::Arguments),
     /// List, show, take in again and discard messages that could not be carried out
@@ -114,6 +117,7 @@ pub async fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Executions(arguments) => executions::run(arguments, output).await,
         Command::Approvals(arguments) => approvals::run(arguments, output).await,
         Command::Agents(arguments) => agents::run(arguments, output).await,
+        Command::Workflows(arguments) => workflows::run(arguments, output).await,
         Command::Schedules(arguments) => schedules::run(arguments, output).await,
         Command::Parked(arguments) => parked::run(arguments, &line.sources, output).await,
         Command::Sweeps(arguments) => sweeps::run(arguments, output).await,

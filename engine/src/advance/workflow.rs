@@ -11,6 +11,7 @@ mod catch;
 mod data;
 mod effects;
 mod over;
+mod question;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -211,7 +212,8 @@ impl<'t> Machine<'_, 't> {
     }
 
     fn step_moves(&self, step: i32) -> bool {
-        self.turn.run.steps.get(&step).is_some_and(|step| match step.state {
+        // A run that repeats another has not all of its steps.
+        self.turn.run.steps.get(&step).is_none_or(|step| match step.state {
             StepState::Done { .. } | StepState::Ready | StepState::Refused { .. } => true,
             StepState::Retrying { at } => at <= self.turn.now,
             _ => false,
@@ -382,8 +384,11 @@ fn lost(what: &str) -> Halt {
 impl Turn<'_> {
     pub(super) fn flow_next(&mut self) -> Next {
         let due = self.flow_due().into_iter().chain(self.earliest_due()).min();
-        if self.run.calling().next().is_some() {
+        if self.run.calling().next().is_some() || self.is_asking() {
             return Next::Wait { until: if self.run.paused { None } else { due } };
+        }
+        if self.run.ending.is_some() {
+            return self.end_held();
         }
         if self.draining {
             return Next::Release;

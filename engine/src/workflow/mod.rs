@@ -13,7 +13,7 @@ mod read;
 pub mod state;
 
 pub use check::MAX_ERRORS;
-pub use read::{MAX_DOCUMENT, WorkflowError};
+pub use read::{MAX_DOCUMENT, WorkflowError, error_at, to_value};
 
 /// What a text in YAML (or JSON) says, read as strictly as a workflow's document.
 pub fn value_of(text: &str) -> Result<serde_json::Value, WorkflowError> {

@@ -22,6 +22,10 @@ on_both_stores! {
     a_repeat_counts_as_the_run_that_goes_on;
     a_held_workflow_ends_its_runs;
     attention_is_acknowledged_until_the_next_failure;
+    a_run_is_repeated_on_request_once_for_each_attempt;
+    a_repeat_that_is_due_later_begins_when_it_is_asked_for;
+    an_agents_run_is_repeated_in_its_conversation;
+    what_cannot_be_repeated_says_why;
 }
 
 fn one(bed: &Bed, new: NewExecution) -> Created {
@@ -268,4 +272,100 @@ fn attention_is_acknowledged_until_the_next_failure(bed: &Bed) {
         .definition_delete(&scope(), holdpoint_engine::status::DefinitionKind::Workflow, "ship")
         .unwrap();
     assert!(attention(bed).is_empty(), "nor what is out of use");
+}
+
+fn retry(bed: &Bed, key: &ExecutionKey) -> Retried {
+    bed.store.run_retry(key, "key_a", None).unwrap()
+}
+
+fn made(retried: Retried) -> (ExecutionKey, i32, ExecutionId) {
+    match retried {
+        Retried::Made { run, attempt, retry_of } => {
+            (ExecutionKey { scope: scope(), id: run }, attempt, retry_of)
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn a_run_is_repeated_on_request_once_for_each_attempt(bed: &Bed) {
+    workflow(&*bed.store, "ship", json!({}));
+    let first = run_to(bed, "ship", Some(Reason::Auth));
+    let (second, attempt, retry_of) = made(retry(bed, &first));
+    assert_eq!((attempt, retry_of), (2, first.id));
+    assert_eq!(made(retry(bed, &first)).0, second, "each attempt once");
+    assert_eq!(retry(bed, &second), Retried::NotFailed(Status::Queued));
+    assert_eq!(bed.store.workflow_active(&scope(), "ship").unwrap(), [second.clone()]);
+    let held = Held::claim(&*bed.store, session(&*bed.store), &second);
+    assert_eq!(held.claimed.first_run, first.id, "keys stay the same");
+    assert!(bed.store.session_end(held.session).is_ok());
+    end(bed, &second, Some(Reason::Auth));
+    let (third, attempt, retry_of) = made(retry(bed, &second));
+    assert_eq!((attempt, retry_of), (3, first.id));
+    let row = bed.store.execution_get(&scope(), third.id).unwrap().unwrap();
+    assert_eq!((row.retry_of, row.attempt, row.status), (Some(first.id), 3, Status::Queued));
+    assert_eq!(made(retry(bed, &first)).0, second);
+}
+
+fn a_repeat_that_is_due_later_begins_when_it_is_asked_for(bed: &Bed) {
+    workflow(&*bed.store, "ship", json!({}));
+    let first = run_to(bed, "ship", Some(Reason::Network));
+    let repeat = repeat_of(bed, &first).unwrap().key;
+    assert!(claim(&*bed.store, session(&*bed.store), &[&repeat]).is_empty());
+    assert_eq!(made(retry(bed, &first)).0, repeat, "it is the attempt that was to come");
+    assert_eq!(claim(&*bed.store, session(&*bed.store), &[&repeat]).len(), 1);
+}
+
+fn an_agents_run_is_repeated_in_its_conversation(bed: &Bed) {
+    let document = r#"{"model": {"base_url": "http://model/v1", "name": "m"}, "instructions": "x"}"#;
+    let kind = holdpoint_engine::status::DefinitionKind::Agent;
+    bed.store.definition_put(&scope(), kind, "clerk", document, "key_test").unwrap();
+    let said = r#"[{"role":"user","content":"hello"}]"#.to_owned();
+    let new = || NewExecution {
+        kind,
+        name: "clerk".to_owned(),
+        messages: Some(said.clone()),
+        input: None,
+        conversation: Conversation::Named("c".to_owned()),
+        ..start()
+    };
+    let first = create(&*bed.store, new());
+    let mut held = Held::claim(&*bed.store, session(&*bed.store), &first);
+    let mut failing = held.fail(Reason::Network);
+    if let Target::Ended(ending) = &mut failing.target {
+        ending.messages = vec![r#"{"role":"assistant","content":"half"}"#.to_owned()];
+    }
+    commit(bed, failing);
+    assert!(repeat_of(bed, &first).is_none(), "only workflows' runs are repeated by themselves");
+    let (second, ..) = made(retry(bed, &first));
+    let conversation = bed.store.conversation_get(&scope(), "c").unwrap().unwrap();
+    assert_eq!((conversation.active, conversation.latest), (Some(second.id), Some(second.id)));
+    let filter = MessageFilter { conversation: "c".to_owned(), limit: 10, ..Default::default() };
+    let messages = bed.store.message_list(&scope(), &filter).unwrap();
+    assert_eq!(messages.len(), 1, "what the failed run said is said anew: {messages:?}");
+    assert_eq!(messages[0].execution, Some(second.id));
+    let held = Held::claim(&*bed.store, session(&*bed.store), &second);
+    assert!(held.claimed.history.is_empty(), "its own messages are no history");
+    assert_eq!(held.claimed.messages.as_deref(), Some(said.as_str()));
+    let Retried::Made { run, .. } = retry(bed, &first) else { panic!("the same again") };
+    assert_eq!(run, second.id);
+    assert!(matches!(one(bed, new()), Created::ConversationBusy { active } if active == second.id));
+}
+
+fn what_cannot_be_repeated_says_why(bed: &Bed) {
+    workflow(&*bed.store, "ship", json!({"concurrency": 1}));
+    let done = run_to(bed, "ship", None);
+    assert_eq!(retry(bed, &done), Retried::NotFailed(Status::Completed));
+    assert_eq!(retry(bed, &key()), Retried::NotFound);
+    let failed = run_to(bed, "ship", Some(Reason::Auth));
+    assert_eq!(bed.store.run_retry(&failed, "key_a", Some("ada")).unwrap(), Retried::NotFound, "another's");
+    let test = create(&*bed.store, NewExecution { run_type: RunType::Test, ..run_of("ship") });
+    end(bed, &test, Some(Reason::Auth));
+    assert!(matches!(retry(bed, &test), Retried::Never(_)));
+    let active = create(&*bed.store, run_of("ship"));
+    assert_eq!(retry(bed, &failed), Retried::RunActive(active.id));
+    end(bed, &active, None);
+    bed.store.workflow_state(&scope(), "ship", WorkflowState::Paused, "key_a").unwrap();
+    assert_eq!(retry(bed, &failed), Retried::WorkflowNotActive(WorkflowState::Paused));
+    bed.store.workflow_state(&scope(), "ship", WorkflowState::Active, "key_a").unwrap();
+    assert_eq!(made(retry(bed, &failed)).1, 2);
 }
