@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use holdpoint_db::{DefinitionRow, OwnSchedule, Store, StoreResult, TimingDocument};
-use holdpoint_engine::ids::ScheduleId;
+use holdpoint_db::{DefinitionRow, Store, StoreResult};
 use holdpoint_engine::scope::{Scope, check_name};
 use holdpoint_engine::status::{DefinitionKind, WorkflowState};
-use holdpoint_engine::time::{Span, Timestamp};
-use holdpoint_engine::workflow::document::{Child, Schedule, Work, Workflow};
+use holdpoint_engine::time::Timestamp;
+use holdpoint_engine::workflow::document::{Child, Work, Workflow};
 use holdpoint_engine::workflow::expression::{Evaluator, Expression, ExpressionError};
 use holdpoint_engine::workflow::{WorkflowError, error_at, to_value};
 use http::{HeaderValue, StatusCode, header};
@@ -100,8 +99,7 @@ pub async fn put(
     let (scope, by, wanted) = (caller.scope.clone(), caller.key.clone(), name.clone());
     let written = app.write(move |store| store.definition_put(&scope, WORKFLOW, &wanted, &text, &by)).await?;
     let (row, is_new) = written?;
-    let (version, own) = (row.version, own_schedule(&workflow));
-    put_schedule(&app, &caller, (&name, version), own).await?;
+    let version = row.version;
     let state = state_of(&app, &caller.scope, &name).await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     let mut response = view::json(status, &Version::whole(row, state));
@@ -183,31 +181,6 @@ fn is_known(store: &dyn Store, scope: &Scope, child: &Child) -> StoreResult<bool
     }
 }
 
-/// What `schedule` of the document asks for.
-fn own_schedule(workflow: &Workflow) -> Option<OwnSchedule> {
-    let timing = match workflow.schedule.clone()? {
-        Schedule::Cron { expression, time_zone } => TimingDocument::Cron { expression, time_zone },
-        Schedule::Every(length) => TimingDocument::Every(Span(length)),
-        Schedule::After(length) => TimingDocument::After(Span(length)),
-    };
-    let settings = &workflow.settings;
-    Some(OwnSchedule { timing, overlap: settings.overlap, catch_up: settings.catch_up })
-}
-
-/// Brings the schedule that the workflow has by itself in line with the version. A process that
-/// ends before it leaves the old one: the same `PUT` again does it.
-async fn put_schedule(
-    app: &App,
-    caller: &Caller,
-    (name, version): (&str, i32),
-    own: Option<OwnSchedule>,
-) -> Answer<()> {
-    let (scope, by, name) = (caller.scope.clone(), caller.key.clone(), name.to_owned());
-    let id = app.ids.make(ScheduleId::new);
-    app.write(move |store| store.schedule_own(&scope, (&name, version), id, own.as_ref(), &by)).await??;
-    Ok(())
-}
-
 async fn state_of(app: &App, scope: &Scope, name: &str) -> Answer<WorkflowState> {
     let (scope, wanted) = (scope.clone(), name.to_owned());
     let row = app.read(move |store| store.workflow_get(&scope, &wanted)).await?;
@@ -237,7 +210,6 @@ pub async fn delete(State(app): Shared, caller: Caller, Segments(name): Segments
     if !deleted {
         return Err(Problem::not_found("workflow", &name));
     }
-    put_schedule(&app, &caller, (&name, 0), None).await?;
     let mut response = Response::default();
     *response.status_mut() = StatusCode::NO_CONTENT;
     Ok(response)
