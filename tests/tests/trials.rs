@@ -177,7 +177,7 @@ async fn files_go_with_a_start(system: System) {
     let again = plain.builder(Method::GET, &path).header("if-none-match", &tag).send().await.unwrap();
     assert_eq!(again.status(), 304);
 
-    // Too much, in one piece or of a length that nobody told: nothing is kept.
+    // Too much is refused by the limit's name.
     let refused = upload(&client, "", vec![b'x'; 100_001]).await.expect_problem(413, "limit");
     assert_eq!((&refused.body["limit"], &refused.body["value"]), (&json!("file_bytes"), &json!(100_000)));
     upload(&client, "", vec![b'x'; 100_000]).await.expect(201);
