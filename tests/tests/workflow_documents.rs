@@ -51,7 +51,7 @@ async fn a_document_becomes_a_version(system: System) {
     let schedules = client.get("/v1/schedules").await.expect(200).body;
     assert_eq!(schedules["schedules"][0]["definition"]["name"], "flow", "{schedules}");
 
-    let unscheduled = FLOW.replace("schedule:\\n  every: { hours: 1 }\\n", "").replace("0.1.0", "0.2.0");
+    let unscheduled = FLOW.replace("schedule:\n  every: { hours: 1 }\n", "").replace("0.1.0", "0.2.0");
     assert_eq!(put(&client, &unscheduled).await.expect(201).body["version"], 2);
     let schedules = client.get("/v1/schedules").await.expect(200).body;
     assert_eq!(schedules["schedules"], json!([]), "the version brings none");
