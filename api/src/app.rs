@@ -33,7 +33,6 @@ pub struct App {
     /// Seals what is for tools only; performs the effects of classic runs.
     pub performer: Arc<Performer>,
     /// Compiles workflows' expressions; its calls block.
-    #[allow(dead_code, reason = "registering workflows reads it")]
     pub evaluator: Arc<dyn Evaluator>,
     pub settings: Settings,
     pub limits: Limits,

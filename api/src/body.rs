@@ -23,26 +23,61 @@ impl FromRequest<Arc<App>> for RawBody {
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Answer<Self> {
-        let (limit, patience) = (app.settings.body_bytes, app.settings.idle_timeout_ms);
-        let (parts, body) = request.into_parts();
-        if declared_length(&parts.headers).is_some_and(|length| length > limit as u64) {
-            return Err(too_long(limit));
-        }
-        let reading = Limited::new(body, limit).collect();
-        let read = tokio::time::timeout(Duration::from_millis(patience), reading).await;
-        let bytes = match read {
-            Err(_) => {
-                return Err(Problem::new(Code::RequestTimeout, "the body did not come in time"));
-            }
-            Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => {
-                return Err(too_long(limit));
-            }
-            Ok(Err(_)) => return Err(Problem::new(Code::InvalidBody, "the body broke off")),
-            Ok(Ok(body)) => body.to_bytes(),
-        };
-        check_type(&parts.headers, &bytes)?;
+        let (headers, bytes) = collect(request, app).await?;
+        check_type(&headers, &bytes)?;
         Ok(Self(bytes))
     }
+}
+
+/// A body that is a document, JSON or YAML.
+pub struct DocumentBody(Bytes);
+
+impl FromRequest<Arc<App>> for DocumentBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Answer<Self> {
+        let (headers, bytes) = collect(request, app).await?;
+        if !essence(&headers).is_some_and(|essence| is_yaml(&essence)) {
+            check_type(&headers, &bytes).map_err(|_| {
+                let detail = "send `Content-Type: application/yaml` or `application/json`";
+                Problem::new(Code::UnsupportedMediaType, detail)
+            })?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+impl DocumentBody {
+    /// The document as text.
+    pub fn text(&self) -> Answer<&str> {
+        text(&self.0)
+    }
+}
+
+async fn collect(request: Request, app: &App) -> Answer<(HeaderMap, Bytes)> {
+    let (limit, patience) = (app.settings.body_bytes, app.settings.idle_timeout_ms);
+    let (parts, body) = request.into_parts();
+    if declared_length(&parts.headers).is_some_and(|length| length > limit as u64) {
+        return Err(too_long(limit));
+    }
+    let reading = Limited::new(body, limit).collect();
+    match tokio::time::timeout(Duration::from_millis(patience), reading).await {
+        Err(_) => Err(Problem::new(Code::RequestTimeout, "the body did not come in time")),
+        Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => Err(too_long(limit)),
+        Ok(Err(_)) => Err(Problem::new(Code::InvalidBody, "the body broke off")),
+        Ok(Ok(body)) => Ok((parts.headers, body.to_bytes())),
+    }
+}
+
+/// The content type without its parameters.
+fn essence(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(header::CONTENT_TYPE)?.to_str().unwrap_or("");
+    Some(value.split(';').next().unwrap_or("").trim().to_ascii_lowercase())
+}
+
+fn is_yaml(essence: &str) -> bool {
+    let known = ["application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml"];
+    known.contains(&essence) || (essence.starts_with("application/") && essence.ends_with("+yaml"))
 }
 
 fn declared_length(headers: &HeaderMap) -> Option<u64> {
@@ -56,10 +91,9 @@ fn too_long(limit: usize) -> Problem {
 
 /// No content type at all is taken for JSON; another one is refused.
 fn check_type(headers: &HeaderMap, bytes: &Bytes) -> Answer<()> {
-    let Some(value) = headers.get(header::CONTENT_TYPE).filter(|_| !bytes.is_empty()) else {
+    let Some(essence) = essence(headers).filter(|_| !bytes.is_empty()) else {
         return Ok(());
     };
-    let essence = value.to_str().unwrap_or("").split(';').next().unwrap_or("").trim().to_ascii_lowercase();
     if essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json")) {
         return Ok(());
     }

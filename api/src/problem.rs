@@ -43,6 +43,8 @@ codes! {
     InvalidIndex = "invalid_index", BAD_REQUEST, "The stream has no such place";
     /// An agent's document.
     InvalidDefinition = "invalid_definition", BAD_REQUEST, "The definition cannot be taken";
+    /// A workflow's document; `errors` says where.
+    InvalidWorkflow = "invalid_workflow", BAD_REQUEST, "The workflow cannot be taken";
     /// Nothing is configured to keep them with.
     ForwardedHeadersUnavailable = "forwarded_headers_unavailable", BAD_REQUEST, "Headers cannot be kept for tools here";
     /// `execution_mode: classic` where executions are always durable.

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use holdpoint_engine::entry::{
-    ApprovalDecided, ApprovalRequested, CorruptLine, Entry, Json, Line, MessageCompleted, ToolsListed, Usage,
+    ApprovalDecided, ApprovalRequested, CorruptLine, Entry, Json, Line, MessageCompleted, StepCompleted,
+    ToolsListed, Usage,
 };
 use holdpoint_engine::ids::ApprovalId;
 use holdpoint_engine::status::{ApprovalStatus, Failure};
@@ -22,6 +23,8 @@ pub enum Kind {
     Tool,
     /// A constant.
     Noop,
+    /// A task of a workflow that calls nothing.
+    Task,
     /// Asking an MCP server for its tools.
     Tools,
 }
@@ -68,6 +71,9 @@ pub struct StepView {
     step: i32,
     kind: Kind,
     name: Option<String>,
+    /// The workflow's task that it is, as a pointer into the document.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    task: Option<String>,
     tool_call_id: Option<String>,
     status: StepStatus,
     attempts: u32,
@@ -77,6 +83,9 @@ pub struct StepView {
     arguments: Option<Json>,
     output: Option<Json>,
     error: Option<Failure>,
+    /// A failed task's error as a `catch` sees it: `type`, `status`, `title`, `detail`, `instance`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fault: Option<Json>,
     #[serde(skip_serializing_if = "Option::is_none")]
     usage: Option<Usage>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -132,11 +141,25 @@ impl Steps {
         let number = entry.step();
         match entry {
             Entry::ModelCalled(body) => self.begin(number, Kind::Model).called(body.attempt, at),
-            Entry::StepCompleted(body) => {
-                let step = self.begin(number, Kind::Noop);
-                step.called(1, at);
-                step.finish(StepStatus::Completed, at);
-                step.output = Some(body.output);
+            Entry::StepCompleted(body) => self.completed(body, at),
+            Entry::TaskFailed(body) => {
+                let step = self.task(number, body.task);
+                step.ended(StepStatus::Failed, at);
+                step.fault = Some(body.error);
+            }
+            Entry::TaskCancelled(body) => self.task(number, body.task).ended(StepStatus::Cancelled, at),
+            Entry::ToolCalled(body) if !self.0.contains_key(&number) => {
+                let step = self.begin(number, Kind::Tool);
+                step.name = Some(body.tool.clone());
+                step.tool_call_id = Some(body.tool_call_id.clone());
+                step.apply(Entry::ToolCalled(body), at);
+            }
+            Entry::ApprovalRequested(body) if !self.0.contains_key(&number) => {
+                let step = self.begin(number, Kind::Tool);
+                step.name = Some(body.tool.clone());
+                step.tool_call_id = Some(body.tool_call_id.clone());
+                step.started_at = Some(at);
+                step.asked(body);
             }
             Entry::MessageCompleted(body) => self.answered(body, at),
             Entry::ToolsListing(body) => {
@@ -156,6 +179,26 @@ impl Steps {
 
     fn begin(&mut self, number: i32, kind: Kind) -> &mut StepView {
         self.0.entry(number).or_insert_with(|| StepView::new(number, kind))
+    }
+
+    /// A task's step: one that calls something has begun as a call.
+    fn task(&mut self, number: i32, pointer: String) -> &mut StepView {
+        let step = self.begin(number, Kind::Task);
+        if let Some((_, name)) = pointer.rsplit_once('/') {
+            step.name = Some(name.replace("~1", "/").replace("~0", "~"));
+        }
+        step.task = Some(pointer);
+        step
+    }
+
+    fn completed(&mut self, body: StepCompleted, at: Timestamp) {
+        let step = match body.task {
+            Some(pointer) => self.task(body.step, pointer),
+            None => self.begin(body.step, Kind::Noop),
+        };
+        step.ended(StepStatus::Completed, at);
+        step.output = Some(body.output);
+        step.error = None;
     }
 
     fn answered(&mut self, body: MessageCompleted, at: Timestamp) {
@@ -186,6 +229,7 @@ impl StepView {
             step,
             kind,
             name: None,
+            task: None,
             tool_call_id: None,
             status: StepStatus::Waiting,
             attempts: 0,
@@ -194,6 +238,7 @@ impl StepView {
             arguments: None,
             output: None,
             error: None,
+            fault: None,
             usage: None,
             approval: None,
             listed: None,
@@ -204,6 +249,14 @@ impl StepView {
         self.status = StepStatus::Calling;
         self.attempts = attempt;
         self.started_at.get_or_insert(at);
+    }
+
+    /// Ends it, also where nothing told its beginning.
+    fn ended(&mut self, status: StepStatus, at: Timestamp) {
+        if self.started_at.is_none() {
+            self.called(1, at);
+        }
+        self.finish(status, at);
     }
 
     fn finish(&mut self, status: StepStatus, at: Timestamp) {
@@ -380,6 +433,35 @@ mod tests {
         let journal = [("model.called", json!({"step": 1, "attempt": 1})), ("execution.failed", failed)];
         let seen = steps(&journal);
         assert_eq!((&seen[0]["status"], &seen[0]["error"]["type"]), (&"failed".into(), &"network".into()));
+    }
+
+    #[test]
+    fn tasks_have_names_and_their_errors() {
+        let error = json!({"type": "https://example.com/errors/odd", "status": 400});
+        let called =
+            json!({"step": 2, "tool_call_id": "get-2", "tool": "get", "arguments": {}, "attempt": 1});
+        let journal = [
+            ("step.completed", json!({"step": 1, "task": "/do/0/first", "output": 1})),
+            ("tool.called", called),
+            (
+                "tool.completed",
+                json!({"step": 2, "tool_call_id": "get-2", "tool": "get", "output": {"a": 1}}),
+            ),
+            ("step.completed", json!({"step": 2, "task": "/do/1/get", "output": 1})),
+            ("task.failed", json!({"step": 3, "task": "/do/2/odd", "error": error})),
+            ("task.cancelled", json!({"step": 4, "task": "/do/3/fork/branches/0/slow"})),
+        ];
+        let seen = steps(&journal);
+        let told = |at: usize| {
+            let step = &seen[at];
+            (step["kind"].clone(), step["name"].clone(), step["status"].clone())
+        };
+        assert_eq!(told(0), ("task".into(), "first".into(), "completed".into()));
+        assert_eq!(told(1), ("tool".into(), "get".into(), "completed".into()));
+        assert_eq!((&seen[1]["output"], &seen[1]["task"]), (&json!(1), &json!("/do/1/get")));
+        assert_eq!(told(2), ("task".into(), "odd".into(), "failed".into()));
+        assert_eq!(seen[2]["fault"], error);
+        assert_eq!(told(3), ("task".into(), "slow".into(), "cancelled".into()));
     }
 
     #[test]

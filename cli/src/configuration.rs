@@ -90,7 +90,7 @@ pub struct Metrics {
 }
 
 /// Keys whose value is a list: by the environment they come as one text with commas.
-const LISTS: &[&str] = &["outbound.allow_networks", "outbound.seal_keys"];
+const LISTS: &[&str] = &["outbound.allow_networks", "outbound.hosts", "outbound.seal_keys"];
 
 /// Names that other tools have made usual, and the keys they stand for.
 const USUAL_NAMES: &[(&str, &str)] = &[("DATABASE_URL", "database.url"), ("AMQP_URL", "queue.url")];

@@ -17,7 +17,7 @@ use crate::session::now;
 use crate::sql::binds;
 use crate::store::StoreResult;
 use crate::types::{DefinitionRow, StoreError};
-use crate::workflow_states;
+use crate::{schedules, workflow_states};
 
 const DEFINITION: &str = "
     SELECT d.kind, d.name, d.version, d.label, d.document, d.digest, d.created_by, d.created_at
@@ -88,6 +88,8 @@ pub(crate) fn definition_put_in_txn(
         ],
     )?;
     if kind == DefinitionKind::Workflow {
+        // Before the workflow's row, as where a tick takes both.
+        schedules::own(conn, scope, (name, version), document, by)?;
         workflow_states::new_version(conn, scope, name, created_at)?;
     }
     conn.rows(
@@ -206,5 +208,8 @@ pub(crate) fn definition_delete(
          WHERE tenant = ? AND project = ? AND kind = ? AND name = ? AND deleted_at IS NULL RETURNING version",
         &binds![&*scope.tenant, &*scope.project, kind.as_str(), name],
     )?;
+    if kind == DefinitionKind::Workflow {
+        schedules::disown(conn, scope, name)?;
+    }
     Ok(!deleted.is_empty())
 }

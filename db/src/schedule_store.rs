@@ -1,6 +1,5 @@
 //! The verbs for schedules.
 
-use holdpoint_engine::ids::ScheduleId;
 use holdpoint_engine::scope::Scope;
 
 use crate::schedule_types::*;
@@ -12,15 +11,6 @@ pub trait ScheduleStore: Send + Sync + 'static {
     /// Makes a schedule, or changes the one of that name. Its next tick stays where it is
     /// unless its timing is another one.
     fn schedule_put(&self, scope: &Scope, put: &PutSchedule) -> StoreResult<SchedulePut>;
-    /// Makes, changes or removes the schedule that a version of a workflow brings.
-    fn schedule_own(
-        &self,
-        scope: &Scope,
-        workflow: (&str, i32),
-        id: ScheduleId,
-        own: Option<&OwnSchedule>,
-        by: &str,
-    ) -> StoreResult<()>;
     /// One schedule.
     fn schedule_get(&self, scope: &Scope, name: &str) -> StoreResult<Option<ScheduleRow>>;
     /// Those of a project after `after`, by name.

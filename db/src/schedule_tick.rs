@@ -8,6 +8,7 @@
 use holdpoint_engine::effect::Act;
 use holdpoint_engine::ids::ExecutionId;
 use holdpoint_engine::schedule::{Plan, plan, tick_id};
+use holdpoint_engine::scope::Scope;
 use holdpoint_engine::status::{DefinitionKind, Overlap, RunType, SkippedFor, Status};
 use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::wire::ExecutionKey;
@@ -90,7 +91,10 @@ impl Tick {
     fn take(&mut self, conn: &mut Conn, old: Option<Locked>) -> StoreResult<()> {
         if let Some(waiting) = self.row.waiting_tick.filter(|_| self.row.active.is_none()) {
             self.row.waiting_tick = None;
-            return self.start(conn, waiting);
+            return match self.is_held(conn)? {
+                true => self.skip(waiting, SkippedFor::Workflow),
+                false => self.start(conn, waiting),
+            };
         }
         let Some(due) = self.row.next_tick.filter(|due| *due <= self.now) else { return Ok(()) };
         let timing = self.row.document.timing.timing(self.row.anchor)?;
@@ -98,28 +102,42 @@ impl Tick {
         self.row.missed += missed;
         self.row.next_tick = next;
         let Some(due) = run else { return Ok(()) };
+        if self.is_held(conn)? {
+            return self.skip(due, SkippedFor::Workflow);
+        }
         match (self.row.active, self.row.document.overlap) {
             (None, _) => self.start(conn, due),
-            (Some(_), Overlap::Skip) => {
-                self.skip(due, SkippedFor::Active);
-                Ok(())
+            (Some(_), Overlap::Skip) => self.skip(due, SkippedFor::Active),
+            (Some(_), Overlap::Queue) if self.row.waiting_tick.is_some() => {
+                self.skip(due, SkippedFor::Waiting)
             }
             (Some(_), Overlap::Queue) => {
-                if self.row.waiting_tick.is_some() {
-                    self.skip(due, SkippedFor::Waiting);
-                } else {
-                    self.row.waiting_tick = Some(due);
-                }
+                self.row.waiting_tick = Some(due);
                 Ok(())
             }
             (Some(_), Overlap::Cancel) => self.replace(conn, due, old),
         }
     }
 
+    /// Whether its workflow is not active, or was stopped by a final failure.
+    fn is_held(&self, conn: &mut Conn) -> StoreResult<bool> {
+        let ScheduleDocument { kind, target, .. } = &self.row.document;
+        if *kind != DefinitionKind::Workflow {
+            return Ok(false);
+        }
+        let Scope { tenant, project } = &self.row.key.scope;
+        let held = conn.row(
+            "SELECT state <> 'active' OR schedule_stopped FROM workflows
+             WHERE tenant = ? AND project = ? AND name = ?",
+            &binds![&**tenant, &**project, target],
+        )?;
+        held.map_or(Ok(false), |mut row| row.bool())
+    }
+
     /// Cancels the run before. One that a worker holds ends by its hand: the tick waits for it.
     fn replace(&mut self, conn: &mut Conn, tick: Timestamp, old: Option<Locked>) -> StoreResult<()> {
         if let Some(older) = self.row.waiting_tick.replace(tick) {
-            self.skip(older, SkippedFor::Waiting);
+            self.skip(older, SkippedFor::Waiting)?;
         }
         let Some(old) = old.filter(|old| !old.status.is_terminal()) else { return Ok(()) };
         let (key, cancel) = (old.key.clone(), Act::Cancel { by: BY.to_owned() });
@@ -141,12 +159,13 @@ impl Tick {
         Ok(())
     }
 
-    fn skip(&mut self, tick: Timestamp, why: SkippedFor) {
+    fn skip(&mut self, tick: Timestamp, why: SkippedFor) -> StoreResult<()> {
         self.row.skipped += 1;
         self.row.last_skipped = Some((tick, why));
         if let Some(after) = self.row.document.timing.after() {
             self.row.next_tick = Some(self.now.plus(after));
         }
+        Ok(())
     }
 
     fn start(&mut self, conn: &mut Conn, tick: Timestamp) -> StoreResult<()> {
@@ -154,10 +173,10 @@ impl Tick {
         let started = match execution_create_in_txn(conn, std::slice::from_ref(&new), false)?.pop() {
             Some(Created::New { key, .. }) => key,
             Some(Created::Existing { id, .. }) => ExecutionKey { scope: new.key.scope, id },
-            Some(Created::UnknownDefinition) => {
-                self.skip(tick, SkippedFor::UnknownDefinition);
-                return Ok(());
-            }
+            Some(Created::UnknownDefinition) => return self.skip(tick, SkippedFor::UnknownDefinition),
+            Some(Created::WorkflowNotActive { .. }) => return self.skip(tick, SkippedFor::Workflow),
+            // `concurrency: 1`: somebody else's start waits for the end of a run.
+            Some(Created::Coalesced { .. }) => return self.skip(tick, SkippedFor::Waiting),
             other => return Err(StoreError::Corrupt(format!("a tick's start was answered by {other:?}"))),
         };
         let [tenant, project, id] = key_row(&started);

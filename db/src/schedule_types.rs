@@ -104,17 +104,6 @@ pub enum SchedulePut {
     Full,
 }
 
-/// What a workflow's own `schedule` says.
-#[derive(Debug, Clone, PartialEq)]
-pub struct OwnSchedule {
-    /// When.
-    pub timing: TimingDocument,
-    /// What is done about a tick while the run before is active.
-    pub overlap: Overlap,
-    /// Which late ticks are made up for.
-    pub catch_up: CatchUp,
-}
-
 /// Where a schedule is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ScheduleKey {

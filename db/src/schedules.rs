@@ -4,10 +4,12 @@
 use std::time::Duration;
 
 use holdpoint_engine::ids::{ExecutionId, ScheduleId};
+use holdpoint_engine::schedule::own_id;
 use holdpoint_engine::scope::Scope;
 use holdpoint_engine::status::DefinitionKind;
-use holdpoint_engine::time::Timestamp;
+use holdpoint_engine::time::{Span, Timestamp};
 use holdpoint_engine::wire::ExecutionKey;
+use holdpoint_engine::workflow::document::{Schedule, Workflow};
 
 use crate::conn::Conn;
 use crate::execution_claim::key_row;
@@ -110,37 +112,45 @@ pub(crate) fn schedule_put_in_txn(
     Ok(if is_new { SchedulePut::New(row) } else { SchedulePut::Changed(row) })
 }
 
-/// Makes, changes or removes the one that a version of a workflow brings.
-pub(crate) fn schedule_own_in_txn(
+/// In the transaction that registers a version of a workflow: its own schedule is made, or
+/// changed; where the version has none, it goes. What cannot be read has none.
+pub(crate) fn own(
     conn: &mut Conn,
     scope: &Scope,
     (workflow, version): (&str, i32),
-    id: ScheduleId,
-    own: Option<&OwnSchedule>,
+    document: &str,
     by: &str,
 ) -> StoreResult<()> {
-    let name = own_name(workflow);
-    let Some(own) = own else {
-        return conn
-            .rows(
-                "DELETE FROM schedules WHERE tenant = ? AND project = ? AND name = ?",
-                &name_of(scope, &name),
-            )
-            .map(drop);
+    let read = Workflow::load(document, version).ok();
+    let Some((schedule, settings)) = read.and_then(|read| Some((read.schedule?, read.settings))) else {
+        return disown(conn, scope, workflow);
+    };
+    let timing = match schedule {
+        Schedule::Cron { expression, time_zone } => TimingDocument::Cron { expression, time_zone },
+        Schedule::Every(every) => TimingDocument::Every(Span(every)),
+        Schedule::After(after) => TimingDocument::After(Span(after)),
     };
     let document = ScheduleDocument {
         kind: DefinitionKind::Workflow,
         target: workflow.to_owned(),
         version: None,
         input: None,
-        timing: own.timing.clone(),
-        overlap: own.overlap,
-        catch_up: own.catch_up,
+        timing,
+        overlap: settings.overlap,
+        catch_up: settings.catch_up,
         metadata: "{}".to_owned(),
         labels: Default::default(),
     };
-    let put = PutSchedule { id, name, document, paused: None, by: by.to_owned() };
+    let id = own_id(scope, workflow, version, now(conn)?);
+    let put = PutSchedule { id, name: own_name(workflow), document, paused: None, by: by.to_owned() };
     put_in_txn(conn, scope, &put, Some(version)).map(drop)
+}
+
+/// In the transaction that takes a workflow out of use: its own schedule goes.
+pub(crate) fn disown(conn: &mut Conn, scope: &Scope, workflow: &str) -> StoreResult<()> {
+    let name = own_name(workflow);
+    conn.rows("DELETE FROM schedules WHERE tenant = ? AND project = ? AND name = ?", &name_of(scope, &name))
+        .map(drop)
 }
 
 /// Whether it is new. Of two that make the same name, the second changes it.
@@ -247,4 +257,39 @@ const ENDED: &str = "
 pub(crate) fn ended(conn: &mut Conn, ended: &[ExecutionKey]) -> StoreResult<()> {
     let rows: Vec<_> = ended.iter().map(key_row).collect();
     conn.each(ENDED, &rows, &[]).map(drop)
+}
+
+/// In the transaction that ends a run and makes the one that repeats it: a schedule whose run
+/// it was has that one now, until its end.
+pub(crate) fn repeated(
+    conn: &mut Conn,
+    failed: &ExecutionKey,
+    first_run: ExecutionId,
+    repeat: ExecutionId,
+) -> StoreResult<()> {
+    let [tenant, project, id] = key_row(failed);
+    let noted = conn.rows(
+        "INSERT INTO schedule_runs (tenant, project, execution, schedule, tick)
+         SELECT r.tenant, r.project, ?, r.schedule, r.tick FROM schedule_runs r
+         WHERE r.tenant = ? AND r.project = ? AND r.execution = ? ON CONFLICT DO NOTHING RETURNING schedule",
+        &[repeat.0.into(), tenant, project, id],
+    )?;
+    let Some(mut noted) = noted.into_iter().next() else { return Ok(()) };
+    let schedule = noted.text()?;
+    conn.rows(
+        "UPDATE schedules SET active = ?,
+           next_tick = CASE WHEN after_micros IS NULL THEN next_tick END,
+           due_at = CASE WHEN paused_at IS NULL AND after_micros IS NOT NULL
+             THEN (SELECT hp_now()) + ? ELSE due_at END
+         WHERE tenant = ? AND project = ? AND name = ? AND active IS NULL AND last_execution = ?",
+        &[
+            repeat.0.into(),
+            micros(LOOK_AGAIN).into(),
+            tenant,
+            project,
+            Bind::from(&schedule),
+            first_run.0.into(),
+        ],
+    )
+    .map(drop)
 }

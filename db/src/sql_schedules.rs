@@ -1,6 +1,5 @@
 //! The verbs for schedules, on either database; see `sql_store.rs`.
 
-use holdpoint_engine::ids::ScheduleId;
 use holdpoint_engine::scope::Scope;
 
 use crate::schedule_store::ScheduleStore;
@@ -12,17 +11,6 @@ use crate::{schedule_tick, schedules};
 impl ScheduleStore for SqlStore {
     fn schedule_put(&self, scope: &Scope, put: &PutSchedule) -> StoreResult<SchedulePut> {
         self.hot.write(|conn| schedules::schedule_put_in_txn(conn, scope, put))
-    }
-
-    fn schedule_own(
-        &self,
-        scope: &Scope,
-        workflow: (&str, i32),
-        id: ScheduleId,
-        own: Option<&OwnSchedule>,
-        by: &str,
-    ) -> StoreResult<()> {
-        self.hot.write(|conn| schedules::schedule_own_in_txn(conn, scope, workflow, id, own, by))
     }
 
     fn schedule_get(&self, scope: &Scope, name: &str) -> StoreResult<Option<ScheduleRow>> {

@@ -22,7 +22,7 @@ use crate::run_retry::{Repeat, repeat};
 use crate::sql::binds;
 use crate::store::StoreResult;
 use crate::types::StoreError;
-use crate::{journal, workflow_runs};
+use crate::{journal, schedules, workflow_runs};
 
 /// A production run that has ended.
 struct EndedRun {
@@ -167,9 +167,10 @@ fn follow(conn: &mut Conn, run: &EndedRun, after: &mut After, now: Timestamp) ->
             asked_by: None,
             now,
         };
-        if repeat(conn, &wanted)?.is_none() {
+        match repeat(conn, &wanted)? {
+            Some(repeat) => schedules::repeated(conn, &run.key, run.first_run, repeat)?,
             // Its journal cannot be read: a person has to look.
-            consequence = Consequence::Attention { stops_schedule: false, holds_secrets: false };
+            None => consequence = Consequence::Attention { stops_schedule: false, holds_secrets: false },
         }
     }
     if let Consequence::Attention { holds_secrets: true, .. } = consequence {

@@ -7,6 +7,7 @@
 
 mod awaiting;
 mod mcp;
+mod reconcile;
 mod workflow;
 
 use std::time::Duration;
@@ -26,8 +27,8 @@ use crate::entropy::Entropy;
 use crate::entry::{
     ApprovalClosed, ApprovalRequested, AttemptFailed, AttemptInterrupted, Delegated, Entry,
     ExecutionCompleted, ExecutionFailed, ExecutionResumed, ExecutionStarted, ExecutionSuspended, Json,
-    MessageCompleted, MessageDelta, ModelCalled, ModelRestarted, OutcomeUnknown, StepCompleted, ToolCall,
-    ToolCalled, ToolCompleted, ToolDenied, ToolFailed, Usage, may_repeat,
+    MessageCompleted, MessageDelta, ModelCalled, ModelRestarted, StepCompleted, ToolCall, ToolCalled,
+    ToolCompleted, ToolDenied, ToolFailed, Usage, may_repeat,
 };
 use crate::ids::{ApprovalId, ExecutionId};
 use crate::limits::{Limits, MAX_INTERRUPTIONS};
@@ -253,9 +254,12 @@ impl<'a> Turn<'a> {
             Input::Listed { step, tools } => self.listed(step, tools),
             Input::Delegated { step, child } => self.delegated(step, child),
             Input::Published { step } => self.published(step),
-            Input::Reconciled { .. } => {}
+            Input::Reconciled { step, outcome, result } => drop(self.reconciled(step, outcome, result)),
             Input::Failed { step, failure, retry_after, certainty } => {
-                self.attempt_failed(step, failure, retry_after, certainty);
+                // A question that broke down is one without an answer.
+                if !self.reconciled(step, None, None) {
+                    self.attempt_failed(step, failure, retry_after, certainty);
+                }
             }
             Input::GateRefused { tool_call_id } => self.ask_again(&tool_call_id),
         }
@@ -283,15 +287,9 @@ impl<'a> Turn<'a> {
             let of_task = || self.flow_terms(number).map(|terms| (terms.class, terms.timeout));
             match of_tool.or_else(of_task) {
                 Some((class, timeout)) if !may_repeat(class) => {
-                    self.push(Entry::OutcomeUnknown(OutcomeUnknown {
-                        step: number,
-                        attempt: step.attempt,
-                        error: Failure::new(
-                            ErrorType::Internal,
-                            "the worker was lost while the call was under way",
-                        ),
-                        settled_at: self.now.plus(timeout),
-                    }))
+                    let message = "the worker was lost while the call was under way";
+                    let error = Failure::new(ErrorType::Internal, message);
+                    self.outcome_unknown(number, error, self.now.plus(timeout));
                 }
                 _ => self.push(Entry::AttemptInterrupted(AttemptInterrupted {
                     step: number,
@@ -538,12 +536,7 @@ impl<'a> Turn<'a> {
         };
         let (class, retry) = self.class_and_retry(number, &step);
         if certainty == Certainty::Unknown && !may_repeat(class) {
-            return self.push(Entry::OutcomeUnknown(OutcomeUnknown {
-                step: number,
-                attempt: step.attempt,
-                error: failure,
-                settled_at: self.now,
-            }));
+            return self.outcome_unknown(number, failure, self.now);
         }
         let wait = failure
             .kind
@@ -611,6 +604,7 @@ impl<'a> Turn<'a> {
             return;
         }
         self.lose_silent();
+        self.ask_outcomes();
         match self.pinned.definition.as_ref() {
             Definition::Noop { steps } => self.noop(*steps),
             Definition::Agent(_) => {
@@ -818,7 +812,7 @@ impl<'a> Turn<'a> {
             return self.flow_next();
         }
         let retry_at = self.earliest_due();
-        if self.run.calling().next().is_some() {
+        if self.run.calling().next().is_some() || self.is_asking() {
             return Next::Wait { until: if self.run.paused { None } else { retry_at } };
         }
         if self.run.ending.is_some() {
@@ -846,7 +840,8 @@ impl<'a> Turn<'a> {
     }
 
     fn earliest_due(&self) -> Option<Timestamp> {
-        self.earliest_retry().into_iter().chain(self.earliest_loss()).min()
+        let others = [self.earliest_loss(), self.earliest_question()];
+        self.earliest_retry().into_iter().chain(others.into_iter().flatten()).min()
     }
 
     fn earliest_retry(&self) -> Option<Timestamp> {

@@ -599,7 +599,7 @@ pub struct TaskHeartbeat {
 pub struct OutcomeAsked {
     /// The step.
     pub step: i32,
-    /// Which question: 1 and up.
+    /// Which question had no answer: 1 and up; 0 before the first was asked.
     pub question: u32,
     /// When the next is asked; none where a person has to find out.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -23,9 +23,13 @@ pub fn delay(
     if let Some(asked) = retry_after {
         return (asked <= MAX_RETRY_AFTER).then_some(asked);
     }
-    let doublings = failures.saturating_sub(1).min(30);
-    let full = retry.first_delay.0.saturating_mul(1 << doublings).min(retry.max_delay.0);
-    Some(full.mul_f64(0.5 + entropy.unit() / 2.0))
+    Some(doubled(retry, failures).mul_f64(0.5 + entropy.unit() / 2.0))
+}
+
+/// The delay before the n-th of what is done again and again: doubling, without jitter.
+pub fn doubled(retry: Retry, n: u32) -> Duration {
+    let doublings = n.saturating_sub(1).min(30);
+    retry.first_delay.0.saturating_mul(1 << doublings).min(retry.max_delay.0)
 }
 
 #[cfg(test)]

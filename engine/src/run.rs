@@ -116,11 +116,26 @@ pub struct Step {
     pub failures: u32,
     /// Attempts that ended with their worker.
     pub interruptions: u32,
+    /// Questions what became of it that had no answer.
+    pub questions: u32,
+    /// When the next is due.
+    pub ask_at: Option<Timestamp>,
+    /// A question is under way: only its worker knows.
+    pub asking: bool,
 }
 
 impl Step {
     fn new(work: Work, state: StepState) -> Self {
-        Self { work, state, attempt: 0, failures: 0, interruptions: 0 }
+        Self {
+            work,
+            state,
+            attempt: 0,
+            failures: 0,
+            interruptions: 0,
+            questions: 0,
+            ask_at: None,
+            asking: false,
+        }
     }
 
     /// Its tool call, if it is one.
@@ -335,6 +350,10 @@ impl Run {
             }),
             Entry::OutcomeUnknown(body) => self.change(body.step, |step| {
                 step.state = StepState::Unknown { settled_at: body.settled_at };
+                (step.questions, step.ask_at, step.asking) = (0, None, false);
+            }),
+            Entry::OutcomeAsked(body) => self.change(body.step, |step| {
+                (step.questions, step.ask_at) = (body.question, body.next_at);
             }),
             Entry::OutcomeResolved(body) => self.change(body.step, |step| {
                 if body.outcome == Outcome::DidNotHappen {
@@ -400,7 +419,7 @@ impl Run {
             }
             Entry::ToolsListed(body) => self.listed(body),
             Entry::FlowState(body) => self.flow.take_in(body),
-            Entry::EventEmitted(_) | Entry::OutcomeAsked(_) | Entry::WorkflowFailed(_) => {}
+            Entry::EventEmitted(_) | Entry::WorkflowFailed(_) => {}
             Entry::SignalReceived(body) => self.signals.push(body.clone()),
             Entry::TaskFailed(TaskFailed { step, .. }) | Entry::TaskCancelled(TaskCancelled { step, .. }) => {
                 self.pure_step(*step);

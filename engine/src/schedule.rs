@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::ids::{ExecutionId, ScheduleId};
+use crate::scope::Scope;
 use crate::time::{Span, Timestamp};
 
 /// The longest cron expression, in bytes.
@@ -299,6 +300,18 @@ pub fn plan(timing: &Timing, catch_up: CatchUp, due: Timestamp, now: Timestamp) 
         Some(run) => Plan { run: Some(*run), missed, next: timing.next(*run) },
         None => Plan { run: None, missed, next: first },
     }
+}
+
+/// The id of the schedule that a version of a workflow brings first.
+pub fn own_id(scope: &Scope, workflow: &str, version: i32, now: Timestamp) -> ScheduleId {
+    let mut hasher = Sha256::new();
+    hasher.update(b"holdpoint schedule");
+    // None of the three names has a slash.
+    hasher.update(format!("{scope}/{workflow}/{version}").as_bytes());
+    let mut random = [0; 10];
+    random.copy_from_slice(&hasher.finalize()[..10]);
+    let millis = u64::try_from(now.micros() / 1_000).unwrap_or(0);
+    ScheduleId(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
 }
 
 /// The id of the execution that a tick makes: of the tick's time, and of the SHA-256 over

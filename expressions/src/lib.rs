@@ -55,7 +55,7 @@ impl Program {
         nesting::check(text)?;
         let names: Vec<String> = variables.iter().map(|name| format!("${}", name.as_ref())).collect();
         let arena = Arena::default();
-        let modules = Loader::new(library::definitions())
+        let modules = Loader::new(library::definitions_for(text))
             .load(&arena, File { code: text, path: () })
             .map_err(|errors| Problem::Invalid(told::loading(text, &errors)))?;
         let filter = Compiler::default()

@@ -132,8 +132,54 @@ const LEFT_OUT: &[&str] = &["debug", "halt", "halt_error", "stderr"];
 /// Our own definitions.
 const ADDITIONS: &str = include_str!("additions.jq");
 
+thread_local! {
+    static LIBRARY: Library = Library::new();
+}
+
+/// The definitions in jq that a program may need. All of them would take ten times as long to
+/// compile, and ten times the memory.
+pub(crate) fn definitions_for(text: &str) -> Vec<Def<&'static str>> {
+    LIBRARY.with(|library| library.needed(text))
+}
+
+/// All definitions, and which others each of them stands on.
+struct Library {
+    definitions: Vec<Def<&'static str>>,
+    uses: Vec<Vec<usize>>,
+}
+
+impl Library {
+    fn new() -> Self {
+        let definitions: Vec<_> = definitions().collect();
+        let uses = definitions.iter().map(|definition| used(definition, &definitions)).collect();
+        Self { definitions, uses }
+    }
+
+    /// Those whose name is anywhere in the text, and what they stand on, in their order.
+    fn needed(&self, text: &str) -> Vec<Def<&'static str>> {
+        let named = |at: &usize| text.contains(self.definitions[*at].name);
+        let mut open: Vec<usize> = (0..self.definitions.len()).filter(named).collect();
+        let mut is_needed = vec![false; self.definitions.len()];
+        while let Some(at) = open.pop() {
+            if !is_needed[at] {
+                is_needed[at] = true;
+                open.extend(&self.uses[at]);
+            }
+        }
+        let needed = self.definitions.iter().zip(is_needed);
+        needed.filter(|(_, is_needed)| *is_needed).map(|(definition, _)| definition.clone()).collect()
+    }
+}
+
+/// Found in the definition's printed form, where names are quoted: a text that reads like a
+/// name makes it one too many, never one too few.
+fn used(definition: &Def<&str>, all: &[Def<&str>]) -> Vec<usize> {
+    let printed = format!("{:?}", definition.body);
+    (0..all.len()).filter(|at| printed.contains(&format!("{:?}", all[*at].name))).collect()
+}
+
 /// What is defined in jq itself; of two with the same name the later one counts.
-pub(crate) fn definitions() -> impl Iterator<Item = Def<&'static str>> {
+fn definitions() -> impl Iterator<Item = Def<&'static str>> {
     jaq_core::defs()
         .chain(jaq_std::defs())
         .chain(jaq_json::defs())
@@ -156,6 +202,21 @@ mod tests {
     use jaq_core::data::JustLut;
 
     use super::*;
+
+    /// Each definition can be compiled with those alone that it was said to need.
+    #[test]
+    fn what_a_definition_needs_comes_with_it() {
+        for definition in definitions() {
+            let arguments = vec!["."; definition.args.len()].join("; ");
+            let call = match definition.args.len() {
+                0 => definition.name.to_owned(),
+                _ => format!("{}({arguments})", definition.name),
+            };
+            let compiled = crate::Program::compile(&call, &[] as &[&str]);
+            assert!(compiled.is_ok(), "{call}: {:?}", compiled.err());
+        }
+        assert!(definitions_for(".a.b + 1").len() < 10);
+    }
 
     /// What jaq has and we do not is decided one by one: a new name fails here.
     #[test]

@@ -61,7 +61,7 @@ fn request(
 ) -> RequestBuilder {
     let method =
         reqwest::Method::from_bytes(effect.method.as_str().as_bytes()).unwrap_or(reqwest::Method::POST);
-    let mut request = performer.client.request(method, url).timeout(effect.timeout);
+    let mut request = performer.request(method, url).timeout(effect.timeout);
     for (name, value) in &effect.headers {
         request = request.header(name, value);
     }

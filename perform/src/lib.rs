@@ -8,6 +8,7 @@ mod calls;
 pub mod expressions;
 mod forwarded;
 mod guard;
+mod hosts;
 mod http;
 #[cfg(feature = "mcp")]
 mod mcp;
@@ -32,6 +33,7 @@ use calls::tokens::Tokens;
 use forwarded::Seals;
 pub use forwarded::{Forwarded, ForwardedHeaders, KEY_BYTES, SealError};
 use guard::Guard;
+use hosts::Hosts;
 use secrets::Secrets;
 pub use webhook::{SECRET_BYTES, WebhookAnswer, WebhookCall, shown_secret};
 
@@ -44,6 +46,9 @@ pub struct Settings {
     pub allow_networks: Vec<String>,
     /// Secrets by tenant and name; looked up at the last moment.
     pub secrets: BTreeMap<String, BTreeMap<String, String>>,
+    /// Origins that stand in for hosts (`api.example.com=http://10.0.0.7:8080`): what is for
+    /// the host goes there, and says in `Host` whom it is for.
+    pub hosts: Vec<String>,
     /// Keys (base64 of 32 bytes) for callers' headers: the first seals, all of them open.
     /// Without one, a start with headers is refused.
     pub seal_keys: Vec<String>,
@@ -53,6 +58,7 @@ pub struct Settings {
 pub struct Performer {
     client: reqwest::Client,
     guard: Arc<Guard>,
+    hosts: Hosts,
     secrets: Secrets,
     seals: Seals,
     tokens: Tokens,
@@ -67,6 +73,7 @@ impl Performer {
         // One TLS provider for the process; a second installation changes nothing.
         drop(rustls::crypto::ring::default_provider().install_default());
         let guard = Arc::new(Guard::new(&settings.allow_networks)?);
+        let hosts = Hosts::new(&settings.hosts)?;
         let client = reqwest::Client::builder()
             .dns_resolver(Arc::clone(&guard))
             .redirect(reqwest::redirect::Policy::none())
@@ -78,7 +85,18 @@ impl Performer {
             .map_err(|error| format!("no HTTP client: {error}"))?;
         let (secrets, seals) = (Secrets::new(&settings.secrets), Seals::new(&settings.seal_keys)?);
         let (tokens, documents) = (Tokens::default(), Documents::default());
-        Ok(Self { client, guard, secrets, seals, tokens, documents, value_bytes })
+        Ok(Self { client, guard, hosts, secrets, seals, tokens, documents, value_bytes })
+    }
+
+    /// A request to this URL, or to what stands in for its host: that address is the
+    /// operator's choice, and not for the guard to judge.
+    fn request(&self, method: reqwest::Method, url: reqwest::Url) -> reqwest::RequestBuilder {
+        let target = self.hosts.target(url);
+        let request = self.client.request(method, target.url);
+        match target.host {
+            Some(host) => request.header(reqwest::header::HOST, host),
+            None => request,
+        }
     }
 }
 

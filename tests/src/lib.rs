@@ -9,6 +9,7 @@
 pub mod agents;
 pub mod client;
 pub mod clients;
+pub mod conformance;
 pub mod description;
 pub mod gate;
 pub mod model;

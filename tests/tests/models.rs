@@ -17,6 +17,7 @@ on_both! {
     half_a_text_is_void_and_told_so;
     a_limit_is_a_failure_with_its_reason;
     a_tool_s_failure_is_told_to_the_model;
+    a_tool_is_asked_what_became_of_its_call;
     an_unknown_outcome_waits_for_a_person;
     call_ids_are_made_unique;
     a_model_that_cannot_be_reached_fails_before_the_first_step;
@@ -186,6 +187,46 @@ async fn an_unknown_outcome_waits_for_a_person(system: System) {
     let keys: Vec<String> = system.tools.calls("/send").iter().map(|call| call.key()).collect();
     assert_eq!(keys[1], keys[2], "performed again under the same key");
     assert!(system.model.requests()[1].told("a").unwrap().contains('7'));
+}
+
+async fn a_tool_is_asked_what_became_of_its_call(system: System) {
+    let client = system.client();
+    let reconcile = json!({"url": system.tools.url("/sent"), "first_delay": "50ms", "max_delay": "200ms"});
+    let more = json!({"effect": "at_most_once", "reconcile": reconcile});
+    let agent = Agent::new(&system.model).tool(&system.tools, "send", more);
+    client.put_agent("sender", agent.document()).await;
+    let said = |text: &str| Reply::Json(json!({"outcome": text, "result": {"id": 7}}));
+    for (answers, calls) in
+        [(vec![Reply::Status(500), said("unknown"), said("happened")], 1), (vec![said("did_not_happen")], 2)]
+    {
+        let before = (system.tools.count("/send"), system.tools.count("/sent"));
+        let asked = answers.len();
+        system.tools.script("/send", [Reply::Reset]);
+        system.tools.script("/sent", answers);
+        system.model.script([Turn::call(&[("a", "send", json!({"n": 1}))]), Turn::say("sent")]);
+        let id = client.start("sender").await;
+        client.wait_status(&id, "completed").await;
+        assert_eq!(system.tools.count("/send"), before.0 + calls);
+        assert_eq!(system.tools.count("/sent"), before.1 + asked);
+        let keys: std::collections::HashSet<String> =
+            system.tools.calls("/send")[before.0..].iter().map(|call| call.key()).collect();
+        for question in &system.tools.calls("/sent")[before.1..] {
+            assert!(keys.contains(question.json()["key"].as_str().unwrap()), "{question:?}");
+            assert_eq!(question.json()["arguments"], json!({"n": 1}));
+        }
+        assert_eq!(keys.len(), 1);
+    }
+    assert!(system.model.requests()[1].told("a").unwrap().contains('7'));
+    // Where it never knows, a person has to.
+    system.tools.script("/send", [Reply::Reset]);
+    system.tools.script("/sent", vec![said("unknown"); 5]);
+    system.model.script([Turn::call(&[("a", "send", json!({"n": 1}))]), Turn::say("sent")]);
+    let before = system.tools.count("/sent");
+    let id = client.start("sender").await;
+    system.tools.wait_calls("/sent", before + 5).await;
+    let execution = client.wait_suspended(&id, "outcome_unknown").await;
+    assert_eq!(execution["status"], "suspended");
+    client.post(&format!("/v1/executions/{id}/cancel"), &json!({})).await.expect(202);
 }
 
 async fn call_ids_are_made_unique(system: System) {

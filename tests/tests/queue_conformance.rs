@@ -298,6 +298,16 @@ async fn an_event_for_nobody_is_no_error_and_a_reply_for_nobody_is(bench: &Bench
     assert_eq!(ids(&take(&mut consumer, 1).await), ["4"]);
 }
 
+async fn a_task_for_a_queue_that_is_not_there_comes_back(bench: &Bench) {
+    let to = |id: &str, address: String| Outgoing { address, ..outgoing(Route::Task, id) };
+    let nobody = format!("nobody-{}", Uuid::now_v7());
+    let ours = format!("{}.sweeps", bench.settings.prefix);
+    let sent = bench.queue.send(vec![to("1", nobody), to("2", ours), sweep("3")]).await;
+    assert_eq!(sent, [Err(SendError::Unroutable), Err(SendError::Unroutable), Ok(())]);
+    let mut consumer = bench.queue.consume(Source::Sweeps, 10).await;
+    assert_eq!(ids(&take(&mut consumer, 1).await), ["3"]);
+}
+
 async fn what_comes_back_too_often_is_dead(bench: &Bench) {
     send_all(&bench.queue, vec![sweep("killer")]).await;
     let mut dead = bench.queue.consume(Source::Dead, 1).await;
@@ -375,6 +385,7 @@ conform! {
     each_unroutable_message_is_told_and_no_other,
     a_hint_for_nobody_is_no_error,
     an_event_for_nobody_is_no_error_and_a_reply_for_nobody_is,
+    a_task_for_a_queue_that_is_not_there_comes_back,
     what_comes_back_too_often_is_dead,
     a_closed_queue_says_so,
     closing_flushes_what_was_given_before,
@@ -529,6 +540,36 @@ async fn a_direct_reply_arrives_and_is_no_error() {
     connection.close(200, "done".into()).await.unwrap();
     bench.queue.close().await;
     remove_queues(&bench.settings).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_for_tasks_is_provided_and_one_that_stands_stays() {
+    let bench = Bench::rabbit().await;
+    let connection = connect(&bench.settings).await;
+    let channel = connection.create_channel().await.unwrap();
+    // Of another kind than ours: it is not touched, and takes what is sent all the same.
+    let mut standing = foreign_queue(&channel, &bench.settings, None).await;
+    let made = format!("tasks-{}", Uuid::now_v7());
+    assert_eq!(bench.queue.provide(&made).await, Ok(()));
+    assert_eq!(bench.queue.provide(&made).await, Ok(()), "again is no error");
+    assert!(bench.queue.provide(standing.queue().as_str()).await.is_err());
+    let to = |id: &str, address: String| Outgoing { address, ..outgoing(Route::Task, id) };
+    let sent = vec![to("1", made.clone()), to("2", standing.queue().to_string())];
+    assert_eq!(bench.queue.send(sent).await, [Ok(()), Ok(())]);
+    assert_eq!(heard(&mut standing).await.data, b"body of 2");
+    let options = lapin::options::BasicGetOptions { no_ack: true };
+    let got = channel.basic_get(made.as_str().into(), options).await.unwrap().unwrap();
+    assert_eq!((got.data.as_slice(), *got.properties.delivery_mode()), (&b"body of 1"[..], Some(2)));
+    channel.queue_delete(made.as_str().into(), Default::default()).await.unwrap();
+    connection.close(200, "done".into()).await.unwrap();
+    bench.queue.close().await;
+    remove_queues(&bench.settings).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_queue_inside_the_process_has_no_workers_outside() {
+    let bench = Bench::memory().await;
+    assert_eq!(bench.queue.provide("tasks").await, Err(SendError::Unroutable));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -91,7 +91,10 @@ impl Writer {
             described["parameters"] = parameters.into();
         }
         if let Some(body) = &doc.body {
-            let content = content(&mut self.taken, body);
+            let mut content = content(&mut self.taken, body);
+            if doc.takes_yaml {
+                content.insert("application/yaml".to_owned(), json!({"schema": {"type": "string"}}));
+            }
             described["requestBody"] = json!({"required": doc.body_required, "content": content});
         }
         described

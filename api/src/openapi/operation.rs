@@ -54,6 +54,8 @@ pub struct Operation {
     pub parameters: Vec<Parameter>,
     pub body: Option<Body>,
     pub body_required: bool,
+    /// Whether the body may be YAML as well.
+    pub takes_yaml: bool,
     pub told: Vec<Told>,
     pub problems: Vec<(StatusCode, Code)>,
     pub foreign_errors: Option<SchemaOf>,
@@ -72,6 +74,7 @@ impl Operation {
             parameters: Vec::new(),
             body: None,
             body_required: true,
+            takes_yaml: false,
             told: Vec::new(),
             problems: Vec::new(),
             foreign_errors: None,
@@ -114,6 +117,11 @@ impl Operation {
     /// A JSON body that may be left out.
     pub fn optional_body<T: JsonSchema>(self) -> Self {
         Self { body_required: false, ..self.body::<T>() }
+    }
+
+    /// The body may be YAML as well.
+    pub fn or_yaml(self) -> Self {
+        Self { takes_yaml: true, ..self }
     }
 
     /// An answer of JSON.

@@ -42,6 +42,7 @@ mod sweeps;
 pub(crate) mod tasks;
 mod webhooks;
 pub(crate) mod workflow_state;
+mod workflows;
 
 pub(crate) use approvals_decide::ItemBody as DecisionItemBody;
 pub use approvals_decide::decide_plainly;
@@ -141,6 +142,11 @@ pub fn table() -> Vec<Route> {
         Route::delete("/v1/schedules/{name}", Define, schedules::delete, schedules::delete_doc),
         Route::post("/v1/schedules/{name}/pause", Define, schedules::pause, schedules::pause_doc),
         Route::post("/v1/schedules/{name}/resume", Define, schedules::resume, schedules::resume_doc),
+        Route::get("/v1/workflows", Read, workflows::list, workflows::list_doc),
+        Route::get("/v1/workflows/{name}", Read, workflows::get, workflows::get_doc),
+        Route::put("/v1/workflows/{name}", Define, workflows::put, workflows::put_doc),
+        Route::delete("/v1/workflows/{name}", Define, workflows::delete, workflows::delete_doc),
+        Route::get("/v1/workflows/{name}/versions", Read, workflows::versions, workflows::versions_doc),
         Route::get("/v1/keys", Admin, keys::list, keys::list_doc),
         Route::post("/v1/keys", Admin, keys::create, keys::create_doc),
         Route::delete("/v1/keys/{id}", Admin, keys::revoke, keys::revoke_doc),

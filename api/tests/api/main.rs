@@ -16,4 +16,5 @@ mod rows_schedules;
 mod rows_workflows;
 mod server;
 mod streams;
+mod workflows;
 mod world;

@@ -1,7 +1,6 @@
 //! Schedules, as far as routes ask the store for them here: there are none.
 
 use holdpoint_db::*;
-use holdpoint_engine::ids::ScheduleId;
 use holdpoint_engine::scope::Scope;
 
 use crate::rows::{Rows, not_here};
@@ -9,17 +8,6 @@ use crate::rows::{Rows, not_here};
 impl ScheduleStore for Rows {
     fn schedule_put(&self, _: &Scope, _: &PutSchedule) -> StoreResult<SchedulePut> {
         not_here()
-    }
-
-    fn schedule_own(
-        &self,
-        _: &Scope,
-        _: (&str, i32),
-        _: ScheduleId,
-        _: Option<&OwnSchedule>,
-        _: &str,
-    ) -> StoreResult<()> {
-        self.here().map(drop)
     }
 
     fn schedule_get(&self, _: &Scope, _: &str) -> StoreResult<Option<ScheduleRow>> {

@@ -4,6 +4,7 @@
 
 mod approvals;
 mod batches;
+mod calls;
 mod cpu;
 pub mod expressions;
 mod latency;
@@ -42,11 +43,22 @@ pub enum What {
     Expressions,
 }
 
+/// What the executions run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Of {
+    /// The built-in workflow of three steps that only journal
+    Noop,
+    /// A workflow of three HTTP calls to a stub
+    Calls,
+}
+
 /// What was asked for.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// Which measurements.
     pub what: What,
+    /// What the executions run.
+    pub of: Of,
     /// Requests, or callers, at a time.
     pub in_flight: usize,
     /// Executions, where not the default of each measurement.
@@ -105,6 +117,10 @@ pub fn histogram() -> anyhow::Result<Histogram<u64>> {
 /// Runs what the plan names, one after the other.
 pub async fn run(client: &Client, plan: &Plan, tell: bool) -> anyhow::Result<Report> {
     let mut report = Report::new(plan);
+    let stub = match plan.of {
+        Of::Noop => None,
+        Of::Calls => Some(calls::prepare(client).await?),
+    };
     for (what, name, count, at_a_time, measure) in MEASUREMENTS {
         if plan.what != What::All && plan.what != what {
             continue;
@@ -120,6 +136,7 @@ pub async fn run(client: &Client, plan: &Plan, tell: bool) -> anyhow::Result<Rep
         }
         report.parts.push(part(client, plan, name, extent, measure).await?);
     }
+    drop(stub);
     Ok(report)
 }
 
@@ -131,7 +148,11 @@ async fn part(
     extent: Extent,
     measure: Measurement,
 ) -> anyhow::Result<Part> {
-    let starter = Starter::new(client.clone(), name)?;
+    let workflow = match plan.of {
+        Of::Noop => "holdpoint.noop",
+        Of::Calls => calls::WORKFLOW,
+    };
+    let starter = Starter::new(client.clone(), name, workflow)?;
     warm_up(&starter, extent.in_flight).await?;
     let batches = Batches::read(&plan.metrics).await?;
     let cpu = Cpu::read(&plan.pids, plan.pid_tree)?;

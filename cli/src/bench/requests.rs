@@ -27,10 +27,10 @@ struct Started {
 }
 
 impl Starter {
-    /// For `holdpoint.noop`.
-    pub fn new(client: Client, name: &str) -> anyhow::Result<Self> {
+    /// For executions of this workflow.
+    pub fn new(client: Client, name: &str, workflow: &str) -> anyhow::Result<Self> {
         let run = format!("{name}-{}", Uuid::now_v7());
-        let body = json!({"workflow": "holdpoint.noop", "labels": {LABEL: run}});
+        let body = json!({"workflow": workflow, "labels": {LABEL: run}});
         Ok(Self { client, body: serde_json::to_vec(&body)?.into(), run })
     }
 

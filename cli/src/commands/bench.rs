@@ -5,13 +5,15 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::Output;
-use crate::bench::{self, Plan, What};
+use crate::bench::{self, Of, Plan, What};
 use crate::client::{Client, Remote};
 
 /// What is measured, and how.
 const ABOUT: &str = "\
 Executions are of the built-in workflow `holdpoint.noop`: three steps, each journaled and
-committed before the next.
+committed before the next. With `--of calls` they are of a workflow of three HTTP calls, one
+after the other, to a stub that this command serves on loopback: the workers must run on this
+machine, with outbound.allow_networks holding 127.0.0.0/8.
 
 throughput  starts, so many requests in flight, until the last execution is terminal
 streams     so many callers that each start one and read its stream to the end, again and again
@@ -30,6 +32,9 @@ pub struct Arguments {
     /// What to measure
     #[arg(long, default_value = "all")]
     what: What,
+    /// What the executions run
+    #[arg(long, default_value = "noop")]
+    of: Of,
     /// Requests in flight, or callers at a time
     #[arg(long, default_value_t = 64)]
     in_flight: usize,
@@ -60,6 +65,7 @@ pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCod
     let client = Client::new(&arguments.remote)?;
     let plan = Plan {
         what: arguments.what,
+        of: arguments.of,
         in_flight: arguments.in_flight.max(1),
         count: arguments.count,
         seconds: arguments.seconds,

@@ -19,6 +19,7 @@ mod start;
 mod sweeps;
 mod webhooks;
 mod worker;
+mod workflows;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -82,6 +83,8 @@ pub enum Command {
     Attention(attention::Arguments),
     /// Register and show agents
     Agents(agents::Arguments),
+    /// Register and show workflows
+    Workflows(workflows::Arguments),
     /// Make, list and steer schedules
     Schedules(schedules::Arguments),
     /// List, show, take in again and discard messages that could not be carried out
@@ -118,6 +121,7 @@ pub async fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Approvals(arguments) => approvals::run(arguments, output).await,
         Command::Attention(arguments) => attention::run(arguments, output).await,
         Command::Agents(arguments) => agents::run(arguments, output).await,
+        Command::Workflows(arguments) => workflows::run(arguments, output).await,
         Command::Schedules(arguments) => schedules::run(arguments, output).await,
         Command::Parked(arguments) => parked::run(arguments, &line.sources, output).await,
         Command::Sweeps(arguments) => sweeps::run(arguments, output).await,

@@ -1,7 +1,7 @@
 //! Tasks that workers elsewhere carry out: given out, waited for, lost.
 
 use super::Turn;
-use crate::entry::{AttemptFailed, Entry, OutcomeUnknown, QueueTerms, TaskPublished, may_repeat};
+use crate::entry::{AttemptFailed, Entry, QueueTerms, TaskPublished, may_repeat};
 use crate::retry;
 use crate::run::{Step, StepState, ToolWork};
 use crate::status::{ErrorType, Failure};
@@ -52,12 +52,7 @@ impl Turn<'_> {
         let message = format!("nothing was heard of the task's worker for {seconds} s");
         let error = Failure::new(ErrorType::Timeout, message);
         if !may_repeat(terms.class) {
-            return self.push(Entry::OutcomeUnknown(OutcomeUnknown {
-                step: number,
-                attempt: step.attempt,
-                error,
-                settled_at: self.now,
-            }));
+            return self.outcome_unknown(number, error, self.now);
         }
         match retry::delay(terms.retry, step.failures + 1, None, self.entropy) {
             Some(wait) => self.push(Entry::AttemptFailed(AttemptFailed {

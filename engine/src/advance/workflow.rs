@@ -11,6 +11,7 @@ mod catch;
 mod data;
 mod effects;
 mod over;
+mod question;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -383,7 +384,7 @@ fn lost(what: &str) -> Halt {
 impl Turn<'_> {
     pub(super) fn flow_next(&mut self) -> Next {
         let due = self.flow_due().into_iter().chain(self.earliest_due()).min();
-        if self.run.calling().next().is_some() {
+        if self.run.calling().next().is_some() || self.is_asking() {
             return Next::Wait { until: if self.run.paused { None } else { due } };
         }
         if self.run.ending.is_some() {

@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 
 use super::{
-    Agent, AgentTool, ApprovalRule, DefinitionError, HttpTool, McpTool, Model, Reference, Retry, Tool,
+    Agent, AgentTool, ApprovalRule, DefinitionError, HttpTool, McpTool, Model, Reconcile, Reference, Retry,
+    Tool,
 };
 use crate::scope::check_name;
 use crate::status::{EffectClass, ExecutionMode};
@@ -120,6 +121,9 @@ fn tool_errors(place: &str, tool: &Tool, errors: &mut Vec<DefinitionError>) {
         errors.push(wrong(format!("{place}.parameters"), "is not a JSON Schema object"));
     }
     check_kind(place, tool, errors);
+    if let Some(reconcile) = &tool.reconcile {
+        reconcile_errors(&format!("{place}.reconcile"), tool, reconcile, errors);
+    }
     if let Some(http) = &tool.http {
         http_errors(&format!("{place}.http"), http, errors);
     }
@@ -153,6 +157,24 @@ fn http_errors(place: &str, http: &HttpTool, errors: &mut Vec<DefinitionError>) 
     }
     let sent = Sent { names: http.headers.keys().collect(), secret: http.secret.is_some() };
     check_forwarded(place, &http.forwarded_headers, &sent, errors);
+}
+
+fn reconcile_errors(place: &str, tool: &Tool, reconcile: &Reconcile, errors: &mut Vec<DefinitionError>) {
+    if tool.http.is_none() {
+        errors.push(wrong(place, "is for tools of kind `http`"));
+    }
+    if tool.class() != EffectClass::AtMostOnce {
+        errors.push(wrong(
+            place,
+            format!("is for `at_most_once`: a call that is `{}` is repeated", tool.class()),
+        ));
+    }
+    check_url(&format!("{place}.url"), &reconcile.url, errors);
+    check_secret(&format!("{place}.secret"), reconcile.secret.as_deref(), errors);
+    for (name, value) in &reconcile.headers {
+        check_header(&format!("{place}.headers.{name}"), name, value, errors);
+    }
+    check_retry(place, reconcile.questions(), errors);
 }
 
 fn mcp_errors(place: &str, tool: &Tool, mcp: &McpTool, errors: &mut Vec<DefinitionError>) {

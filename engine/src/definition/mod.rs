@@ -17,7 +17,8 @@ pub use compiled::{
     CompiledAgent, CompiledTool, Definition, builtin, check_against, compile_agent, is_reserved,
 };
 pub use tool::{
-    AgentTool, ApprovalRule, ApprovalWord, ExpiringApproval, HttpTool, McpTool, Method, Tool, ToolKind,
+    AgentTool, ApprovalRule, ApprovalWord, ExpiringApproval, HttpTool, McpTool, Method, QUESTIONS, Reconcile,
+    Tool, ToolKind,
 };
 
 /// The deadline of one model call, where the definition names none.

@@ -35,6 +35,9 @@ pub struct Tool {
     /// What may be done when nobody knows whether a call happened; see [`Tool::class`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effect: Option<EffectClass>,
+    /// Asked first where nobody knows whether a call happened; for `http` and `at_most_once`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reconcile: Option<Reconcile>,
     /// How long one call may take; see [`Tool::timeout`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Span>,
@@ -157,6 +160,56 @@ pub struct HttpTool {
     /// Headers of a chat request that are passed on, by name in lower case.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub forwarded_headers: Vec<String>,
+}
+
+/// A request that asks what became of a call. It is answered `{"outcome": "happened" or
+/// "did_not_happen" or "unknown", "result": …}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reconcile {
+    /// `http` or `https`.
+    pub url: String,
+    /// `POST` if left out: the body tells the call, with its arguments; with `GET` the query does,
+    /// without them.
+    #[serde(default)]
+    pub method: Method,
+    /// Sent along; not for credentials, which are named in `secret`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+    /// The name of the secret that is sent as bearer token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
+    /// How often it is asked in all, 1 to 20.
+    #[serde(default = "tries")]
+    pub tries: u32,
+    /// Before the first question; doubled before each further one.
+    #[serde(default = "first_delay")]
+    pub first_delay: Span,
+    /// No delay is longer.
+    #[serde(default = "max_delay")]
+    pub max_delay: Span,
+}
+
+/// How often and when it is asked what became of a call, unless a definition says otherwise.
+pub const QUESTIONS: Retry = Retry { tries: 5, first_delay: Span::secs(10), max_delay: Span::secs(600) };
+
+const fn tries() -> u32 {
+    QUESTIONS.tries
+}
+
+const fn first_delay() -> Span {
+    QUESTIONS.first_delay
+}
+
+const fn max_delay() -> Span {
+    QUESTIONS.max_delay
+}
+
+impl Reconcile {
+    /// How often and when it is asked.
+    pub const fn questions(&self) -> Retry {
+        Retry { tries: self.tries, first_delay: self.first_delay, max_delay: self.max_delay }
+    }
 }
 
 /// The methods that a tool may use.

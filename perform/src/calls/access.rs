@@ -180,7 +180,8 @@ impl OAuth2Policy {
             }
         };
         let path = self.endpoints.token.as_deref().unwrap_or("/oauth2/token");
-        let endpoint = format!("{}/{}", self.authority.trim_end_matches('/'), path.trim_start_matches('/'));
+        let below = || format!("{}/{}", self.authority.trim_end_matches('/'), path.trim_start_matches('/'));
+        let endpoint = if path.contains("://") { path.to_owned() } else { below() };
         let (id, secret) = (self.client.id, self.client.secret);
         let (scopes, audiences) = (self.scopes, self.audiences);
         Ok(Client { tenant: tenant.to_owned(), endpoint, id, secret, scopes, audiences, in_body })

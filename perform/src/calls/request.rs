@@ -189,7 +189,7 @@ async fn once(
     hop: &Hop,
     deadline: Deadline,
 ) -> Result<(reqwest::Response, Url), Fault> {
-    let request = performer.client.request(hop.method.clone(), hop.url.clone());
+    let request = performer.request(hop.method.clone(), hop.url.clone());
     let mut request = request.timeout(deadline.left()?).headers(hop.headers.clone());
     if let Some(body) = &hop.body {
         request = request.body(body.clone());

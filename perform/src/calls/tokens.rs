@@ -128,7 +128,7 @@ impl Performer {
     async fn fetch(&self, client: &Client, deadline: Deadline) -> Result<Granted, Fault> {
         let url = reachable(self, &client.endpoint)?;
         let what = format!("the token endpoint {}", server(&url));
-        let request = form(self.client.post(url), client).timeout(deadline.left()?);
+        let request = form(self.request(reqwest::Method::POST, url), client).timeout(deadline.left()?);
         // Nothing that fails here has sent the call.
         let not_sent =
             |fault: Fault| Fault { certainty: holdpoint_engine::effect::Certainty::Definite, ..fault };

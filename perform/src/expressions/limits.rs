@@ -16,7 +16,7 @@ const STACK_BYTES: u64 = 8 * 1024 * 1024;
 const USUAL_BYTES: u64 = 16 * 1024 * 1024;
 /// A child that has grown so far ends after its answer, so that each program has its memory
 /// for itself.
-const GROWN_BYTES: u64 = MEMORY_BYTES / 4;
+const GROWN_BYTES: u64 = MEMORY_BYTES / 3;
 /// Seconds of processor time after which the kernel ends a program that nobody waits for.
 const ORPHAN_SECONDS: u64 = 2;
 

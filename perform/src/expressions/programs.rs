@@ -7,7 +7,7 @@ use std::rc::Rc;
 use holdpoint_expressions::{Problem, Program};
 
 /// The most programs that are kept.
-const KEPT: usize = 128;
+const KEPT: usize = 256;
 /// The bytes of their texts, all together.
 const KEPT_BYTES: usize = 256 * 1024;
 

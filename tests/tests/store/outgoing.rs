@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use holdpoint_db::*;
+use holdpoint_engine::entry::{Entry, EventEmitted};
 use holdpoint_engine::ids::{EventId, SessionId};
 use holdpoint_engine::scope::Scope;
 use holdpoint_engine::status::{ErrorType, Reason, Status};
@@ -16,6 +17,7 @@ use super::kit::*;
 on_both_stores! {
     nothing_is_noted_where_nobody_wants_it;
     lines_that_are_told_are_noted_with_them;
+    an_emitted_event_leaves_as_it_is;
     acts_from_outside_are_noted_too;
     what_did_not_land_is_not_noted;
     what_was_sent_is_removed_and_nothing_else;
@@ -68,6 +70,25 @@ fn lines_that_are_told_are_noted_with_them(bed: &Bed) {
         assert_eq!(event.id, EventId::of(key.id, data.seq, line.at));
         assert_eq!((data.definition.name.as_str(), event.at), ("holdpoint.noop", line.at));
     }
+}
+
+fn an_emitted_event_leaves_as_it_is(bed: &Bed) {
+    enable(bed, &scope());
+    let text = r#"{"specversion":"1.0","id":"1","source":"/w","type":"order.paid","data":{"a": 1.50}}"#;
+    let emitted = || {
+        let event = serde_json::value::RawValue::from_string(text.to_owned()).unwrap();
+        Entry::EventEmitted(EventEmitted { step: 1, event })
+    };
+    let mut held = Held::begin(bed.store.as_ref());
+    let lines = held.next(vec![started(), emitted(), emitted()], Target::Running);
+    commit(bed, lines);
+    let events = due(bed);
+    let kinds: Vec<&str> = events.iter().map(|event| event.kind.line).collect();
+    assert_eq!(kinds, ["execution.started", "event.emitted", "event.emitted"]);
+    assert_eq!((events[1].body().as_str(), events[2].body().as_str()), (text, text));
+    assert_eq!(events[1].kind.routing_key(&scope()), "acme.event.emitted");
+    let ids: std::collections::HashSet<_> = events.iter().map(|event| event.id).collect();
+    assert_eq!(ids.len(), 3);
 }
 
 fn acts_from_outside_are_noted_too(bed: &Bed) {

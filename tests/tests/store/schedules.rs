@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use holdpoint_db::*;
-use holdpoint_engine::ids::ScheduleId;
 use holdpoint_engine::schedule::{CatchUp, tick_id};
-use holdpoint_engine::status::{DefinitionKind, Overlap, RunType, SkippedFor, Status};
+use holdpoint_engine::status::{DefinitionKind, Overlap, Reason, RunType, SkippedFor, Status, WorkflowState};
 use holdpoint_engine::time::Span;
 use holdpoint_engine::wire::ExecutionKey;
 use holdpoint_tests::schedules::*;
 use holdpoint_tests::store_builders::*;
-use uuid::Uuid;
+use serde_json::json;
 
 use super::kit::*;
 
@@ -28,6 +27,10 @@ on_both_stores! {
     after_a_run_s_end_the_next_is_so_much_later;
     an_end_that_nobody_noted_is_seen_all_the_same;
     a_workflow_s_own_schedule_comes_and_goes_with_it;
+    a_workflow_that_is_held_is_not_started;
+    a_final_failure_stops_the_schedule_until_somebody_resumes;
+    a_repeat_counts_as_the_run_that_it_repeats;
+    a_workflow_of_one_run_at_a_time_coalesces_ticks;
     an_agent_s_run_has_a_conversation_of_its_own;
     schedules_are_listed_by_name_in_their_scope;
     a_project_has_a_thousand_schedules_at_most;
@@ -291,29 +294,126 @@ fn an_end_that_nobody_noted_is_seen_all_the_same(bed: &Bed) {
     }
 }
 
+/// Registers a version with this schedule and these settings.
+fn scheduled(bed: &Bed, schedule: serde_json::Value, settings: serde_json::Value) {
+    let document = json!({
+        "document": {"dsl": "1.0.1", "namespace": "tests", "name": "ship", "version": "1.0.0",
+          "metadata": {"holdpoint": settings}},
+        "schedule": schedule,
+        "do": [{"nothing": {"set": {"a": 1}}}],
+    });
+    let mut document = document;
+    if schedule.is_null() {
+        document.as_object_mut().unwrap().remove("schedule");
+    }
+    let (kind, text) = (DefinitionKind::Workflow, document.to_string());
+    let read = holdpoint_engine::workflow::document::Workflow::load(&text, 1).expect("a good document");
+    assert_eq!(read.schedule.is_some(), !schedule.is_null());
+    bed.store.definition_put(&scope(), kind, "ship", &text, "key_test").unwrap();
+}
+
 fn a_workflow_s_own_schedule_comes_and_goes_with_it(bed: &Bed) {
     let store = bed.store.as_ref();
-    let name = "workflow:holdpoint.noop";
-    let own = OwnSchedule {
-        timing: TimingDocument::Every(Span(HOUR)),
-        overlap: Overlap::Queue,
-        catch_up: CatchUp::default(),
-    };
-    let bring = |version: i32, own: Option<&OwnSchedule>| {
-        let id = ScheduleId(Uuid::now_v7());
-        store.schedule_own(&scope(), ("holdpoint.noop", version), id, own, "key_test").unwrap();
-    };
-    bring(1, Some(&own));
+    let name = "workflow:ship";
+    let settings = json!({"overlap": "queue", "catch_up": {"window": "10m", "limit": 3}});
+    scheduled(bed, json!({"every": {"hours": 1}}), settings.clone());
     let first = schedule(store, name);
-    assert_eq!((first.owner, first.document.target.as_str()), (Some(1), "holdpoint.noop"));
+    assert_eq!((first.owner, first.document.target.as_str()), (Some(1), "ship"));
+    assert_eq!((first.document.overlap, first.document.catch_up.limit), (Overlap::Queue, 3));
     assert_eq!(store.schedule_delete(&scope(), name).unwrap(), ScheduleRemoved::Owned);
     pass_time(bed, HOUR);
-    tick_starts(store, name);
-    bring(2, Some(&own));
+    let run = tick_starts(store, name);
+    assert_eq!(get(bed, &run).name, "ship");
+    let next = schedule(store, name).next_tick;
+    scheduled(bed, json!({"every": {"hours": 1}}), json!({}));
     let second = schedule(store, name);
     assert_eq!((second.owner, second.id, second.runs), (Some(2), first.id, 1));
-    bring(3, None);
+    assert_eq!((second.document.overlap, second.next_tick), (Overlap::Skip, next));
+    scheduled(bed, json!({"cron": "30 2 * * *"}), json!({"time_zone": "Europe/Berlin"}));
+    let timing = schedule(store, name).document.timing;
+    let (expression, time_zone) = ("30 2 * * *".to_owned(), "Europe/Berlin".to_owned());
+    assert_eq!(timing, TimingDocument::Cron { expression, time_zone });
+    scheduled(bed, json!(null), json!({}));
     assert!(store.schedule_get(&scope(), name).unwrap().is_none());
+    scheduled(bed, json!({"after": {"hours": 1}}), json!({}));
+    assert_ne!(schedule(store, name).id, first.id);
+    assert!(store.definition_delete(&scope(), DefinitionKind::Workflow, "ship").unwrap());
+    assert!(store.schedule_get(&scope(), name).unwrap().is_none(), "it goes with the name");
+}
+
+fn a_workflow_that_is_held_is_not_started(bed: &Bed) {
+    let store = bed.store.as_ref();
+    workflow(store, "ship", json!({}));
+    let document = ScheduleDocument { target: "ship".to_owned(), ..hourly(Overlap::Cancel) };
+    put(store, "nightly", document);
+    let first = starts(bed);
+    for (n, state) in
+        [(1, WorkflowState::Paused), (2, WorkflowState::Maintenance), (3, WorkflowState::Archived)]
+    {
+        store.workflow_state(&scope(), "ship", state, "key_a").unwrap();
+        starts_nothing(hour_and_tick(bed));
+        let now = row(bed);
+        assert_eq!((now.skipped, now.last_skipped.unwrap().1), (n, SkippedFor::Workflow), "{state:?}");
+        assert_eq!((now.runs, now.active), (1, Some(first.id)), "nothing is cancelled for it either");
+    }
+    store.workflow_state(&scope(), "ship", WorkflowState::Active, "key_a").unwrap();
+    assert!(matches!(tick(store, "nightly"), Ticked::Nothing), "what was skipped stays so");
+    starts(bed);
+}
+
+fn a_final_failure_stops_the_schedule_until_somebody_resumes(bed: &Bed) {
+    let store = bed.store.as_ref();
+    workflow(store, "ship", json!({}));
+    put(store, "nightly", ScheduleDocument { target: "ship".to_owned(), ..hourly(Overlap::Queue) });
+    let first = starts(bed);
+    // One that waits does not begin either.
+    starts_nothing(hour_and_tick(bed));
+    let failure = take(bed, &first).fail(Reason::Auth);
+    assert_eq!(commit(bed, failure), FREED);
+    starts_nothing(tick(store, "nightly"));
+    starts_nothing(hour_and_tick(bed));
+    let stopped = row(bed);
+    assert_eq!((stopped.runs, stopped.skipped, stopped.waiting_tick), (1, 2, None));
+    assert_eq!(stopped.last_skipped.unwrap().1, SkippedFor::Workflow);
+    store.workflow_state(&scope(), "ship", WorkflowState::Active, "key_a").unwrap();
+    starts(bed);
+}
+
+fn a_repeat_counts_as_the_run_that_it_repeats(bed: &Bed) {
+    let store = bed.store.as_ref();
+    workflow(store, "ship", json!({"retries": 1}));
+    for timing in [TimingDocument::Every(Span(HOUR)), TimingDocument::After(Span(HOUR))] {
+        let follows = matches!(timing, TimingDocument::After(_));
+        let document = timed(timing, Overlap::Skip);
+        put(store, "nightly", ScheduleDocument { target: "ship".to_owned(), ..document });
+        let first = starts(bed);
+        let failure = take(bed, &first).fail(Reason::Network);
+        assert_eq!(commit(bed, failure), FREED);
+        let repeat = row(bed).active.expect("the repeat is active");
+        assert_ne!(repeat, first.id);
+        assert_eq!(row(bed).next_tick.is_none(), follows, "what follows a run waits for the repeat's end");
+        starts_nothing(hour_and_tick(bed));
+        assert_eq!(row(bed).skipped, i64::from(!follows));
+        let repeat = ExecutionKey { id: repeat, ..first };
+        let id = sql_id(bed, &repeat);
+        bed.execute(&format!("UPDATE executions SET ready_at = 1 WHERE id = {id}"));
+        complete(bed, &repeat);
+        assert_eq!(row(bed).active, None);
+        starts(bed);
+        assert_eq!(row(bed).runs, 2);
+        store.schedule_delete(&scope(), "nightly").unwrap();
+    }
+}
+
+fn a_workflow_of_one_run_at_a_time_coalesces_ticks(bed: &Bed) {
+    let store = bed.store.as_ref();
+    workflow(store, "ship", json!({"concurrency": 1}));
+    let queued = create(store, run_of("ship"));
+    put(store, "nightly", ScheduleDocument { target: "ship".to_owned(), ..hourly(Overlap::Skip) });
+    starts_nothing(hour_and_tick(bed));
+    assert_eq!(row(bed).last_skipped.unwrap().1, SkippedFor::Waiting);
+    complete(bed, &queued);
+    starts(bed);
 }
 
 fn an_agent_s_run_has_a_conversation_of_its_own(bed: &Bed) {

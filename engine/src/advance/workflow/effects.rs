@@ -211,7 +211,7 @@ impl Machine<'_, '_> {
         })
     }
 
-    fn http(&self, call: &HttpCall, dot: &Value, scope: &Scope) -> Step<Value> {
+    pub(super) fn http(&self, call: &HttpCall, dot: &Value, scope: &Scope) -> Step<Value> {
         let method = self.fill_text(&call.method, dot, scope, "`method`")?.to_ascii_uppercase();
         let mut arguments = json!({"method": method, "uri": self.uri(&call.uri, dot, scope)?});
         if let Some(query) = &call.query {
@@ -279,7 +279,7 @@ impl Machine<'_, '_> {
         }
     }
 
-    fn headers(&self, template: Option<&Template>, dot: &Value, scope: &Scope) -> Step<Value> {
+    pub(super) fn headers(&self, template: Option<&Template>, dot: &Value, scope: &Scope) -> Step<Value> {
         match template {
             Some(template) => pairs_of(self.fill(template, dot, scope)?, "`headers`"),
             None => Ok(Value::Null),
@@ -318,7 +318,7 @@ impl Machine<'_, '_> {
         Ok(uri)
     }
 
-    fn credentials(&self, of: &Authentication, dot: &Value, scope: &Scope) -> Step<Credentials> {
+    pub(super) fn credentials(&self, of: &Authentication, dot: &Value, scope: &Scope) -> Step<Credentials> {
         let part = |part: &document::Credential| self.credential(part, dot, scope);
         Ok(match of {
             Authentication::Basic { username, password } => {
@@ -434,7 +434,7 @@ fn pairs_of(value: Value, what: &str) -> Step<Value> {
     Ok(Value::Array(found))
 }
 
-fn pairs(value: &Value) -> Vec<(String, String)> {
+pub(super) fn pairs(value: &Value) -> Vec<(String, String)> {
     let pair = |pair: &Value| Some((pair[0].as_str()?.to_owned(), pair[1].as_str()?.to_owned()));
     value.as_array().map_or_else(Vec::new, |all| all.iter().filter_map(pair).collect())
 }

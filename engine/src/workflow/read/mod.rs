@@ -65,10 +65,22 @@ pub(super) fn read(text: &str) -> Result<Node, WorkflowError> {
         let message = format!("the document has {} bytes: it may have {MAX_DOCUMENT}", text.len());
         return Err(error(start, "", message));
     }
+    check_text(text, start, "")?;
     match json::raw(text) {
         Some(raw) => json::read(text, raw),
         None => yaml::read(text),
     }
+}
+
+/// A document's value, without its layout and comments.
+pub fn to_value(text: &str) -> Result<serde_json::Value, WorkflowError> {
+    read(text).map(|root| root.to_value())
+}
+
+/// An error about what stands at a pointer, found by somebody who knows more than the document.
+pub fn error_at(text: &str, pointer: &str, message: &str) -> WorkflowError {
+    let place = read(text).ok().and_then(|root| root.at(pointer).map(|node| node.place));
+    error(place.unwrap_or(Place { line: 1, column: 1 }), pointer, message)
 }
 
 /// Of a key below a pointer.
@@ -80,7 +92,7 @@ fn too_deep(place: Place, pointer: &str) -> WorkflowError {
     error(place, pointer, format!("nesting deeper than {MAX_NESTING}"))
 }
 
-/// Refuses a key that stands twice, and text that no database and no JSON reader takes.
+/// Refuses text that no database takes.
 fn check_text(text: &str, place: Place, pointer: &str) -> Result<(), WorkflowError> {
     if text.contains('\0') {
         return Err(error(place, pointer, "the character \\u0000"));

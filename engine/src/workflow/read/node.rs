@@ -49,6 +49,19 @@ pub(crate) struct Member {
 }
 
 impl Node {
+    /// What stands at an RFC 6901 pointer.
+    pub fn at(&self, pointer: &str) -> Option<&Node> {
+        let Some(rest) = pointer.strip_prefix('/') else { return pointer.is_empty().then_some(self) };
+        let (key, below) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+        let key = key.replace("~1", "/").replace("~0", "~");
+        let found = match &self.kind {
+            Kind::Map(members) => members.iter().find(|member| member.key == key).map(|member| &member.value),
+            Kind::List(items) => key.parse::<usize>().ok().and_then(|index| items.get(index)),
+            _ => None,
+        };
+        found?.at(below)
+    }
+
     /// Without the places.
     pub fn to_value(&self) -> Value {
         match &self.kind {

@@ -54,6 +54,7 @@ fn what_two_readers_could_read_differently_is_refused() {
         ("{\"a\": [1e999]}", 1, 8, "/a/0", "a number beyond"),
         ("a: \"\\0\"\n", 1, 4, "/a", "\\u0000"),
         ("a: [1, 2\n", 2, 1, "/a/2", "this is no YAML"),
+        ("a: 1 # \0\n", 1, 1, "", "\\u0000"),
         ("", 1, 1, "", "the document is empty"),
         ("# nothing\n", 2, 1, "", "the document is empty"),
     ] {
@@ -76,4 +77,13 @@ fn size_and_depth_are_bounded() {
     assert!(read(&format!("a: {}", "[".repeat(100_000))).is_err());
     assert!(read(&deep("[", "]", 100_000)).is_err());
     assert!(refused(&format!("a: {}", "x".repeat(MAX_DOCUMENT))).3.contains("it may have 262144"));
+}
+
+#[test]
+fn an_error_can_be_told_of_what_stands_at_a_pointer() {
+    let text = "a:\n  - x/y: {b~c: 1}\n";
+    let found = error_at(text, "/a/0/x~1y/b~0c", "no such thing");
+    assert_eq!((found.line, found.column, found.message.as_str()), (2, 17, "no such thing"));
+    assert_eq!(error_at(text, "/a/7", "gone").line, 1);
+    assert_eq!(to_value(text).expect("a value"), json!({"a": [{"x/y": {"b~c": 1}}]}));
 }

@@ -13,6 +13,8 @@ use crate::Fault;
 
 /// `$ref`s that lead to each other.
 const REFERENCES: usize = 16;
+/// Bodies of several parts, which are not carried.
+pub(super) const PARTS: &str = "multipart/";
 const METHODS: [&str; 8] = ["get", "put", "post", "delete", "options", "head", "patch", "trace"];
 
 /// A document, and where it came from.
@@ -119,7 +121,9 @@ impl Document {
         let kinds: Vec<&str> =
             list.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
         if named.iter().any(|parameter| place(parameter) == Some(Place::Form)) {
-            return Some(Body { name: "", required: false, kind: FORM.to_owned() });
+            let parts = !kinds.is_empty() && kinds.iter().all(|kind| kind.starts_with(PARTS));
+            let kind = if parts { PARTS } else { FORM };
+            return Some(Body { name: "", required: false, kind: kind.to_owned() });
         }
         let own = named.iter().find(|parameter| place(parameter) == Some(Place::Body))?;
         let name = own.get("name").and_then(Value::as_str).unwrap_or("body");

@@ -14,7 +14,7 @@ use holdpoint_engine::workflow::document::HttpOutput;
 use reqwest::Method;
 use serde_json::{Map, Value};
 
-use self::document::{Document, Operation};
+use self::document::{Document, Operation, PARTS};
 use self::parameters::{Parameter, Place};
 use super::request::{exchange, perform, text};
 use super::{Deadline, reachable};
@@ -181,6 +181,9 @@ impl<'d> Placed<'d> {
         }
         if let Some(other) = given.keys().find(|name| !placed.known.contains(&name.as_str())) {
             return Err(format!("has no parameter `{other}`"));
+        }
+        if operation.body.as_ref().is_some_and(|of| placed.body.is_some() && of.kind.starts_with(PARTS)) {
+            return Err("takes its body in parts (multipart), which is not carried".to_owned());
         }
         check_path(&placed.uri)?;
         Ok(placed)

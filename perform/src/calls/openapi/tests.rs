@@ -25,7 +25,9 @@ const OLD: &str = r##"{
     "/pets/{petId}": {
       "parameters": [{"name": "petId", "in": "path", "required": true, "type": "integer"}],
       "post": {"operationId": "changePet", "consumes": ["application/x-www-form-urlencoded"],
-        "parameters": [{"name": "name", "in": "formData", "type": "string"}]}
+        "parameters": [{"name": "name", "in": "formData", "type": "string"}]},
+      "put": {"operationId": "showPet", "consumes": ["multipart/form-data"],
+        "parameters": [{"name": "photo", "in": "formData", "type": "file"}]}
     }
   }
 }"##;
@@ -144,6 +146,7 @@ async fn what_does_not_fit_the_document_is_named_and_not_sent() {
         ("/old.json", "findPets", json!({"limit": 2}), "status"),
         ("/old.json", "addPet", json!({}), "pet"),
         ("/old.json", "findPets", json!({"status": ["a"], "stauts": 1}), "stauts"),
+        ("/old.json", "showPet", json!({"petId": 1, "photo": "x"}), "multipart"),
         ("/old.json", "findDogs", json!({}), "findDogs"),
         ("/new.yaml", "changePet", json!({}), "petId, body"),
         ("/new.yaml", "changePet", json!({"petId": "..", "body": 1}), "leave its path"),

@@ -1,0 +1,292 @@
+//! Workflows' definitions: versions are immutable, the same document again is the same version.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use holdpoint_db::{DefinitionRow, Store, StoreResult};
+use holdpoint_engine::scope::{Scope, check_name};
+use holdpoint_engine::status::{DefinitionKind, WorkflowState};
+use holdpoint_engine::time::{Span, Timestamp};
+use holdpoint_engine::workflow::document::{Child, Schedule, Work, Workflow};
+use holdpoint_engine::workflow::expression::{Evaluator, Expression, ExpressionError};
+use holdpoint_engine::workflow::{WorkflowError, error_at, to_value};
+use http::{HeaderValue, StatusCode, header};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::Shared;
+use crate::app::App;
+use crate::auth::Caller;
+use crate::body::DocumentBody;
+use crate::openapi::Operation;
+use crate::params::{self, Params, Segments};
+use crate::problem::{Answer, Code, Problem};
+use crate::view;
+
+const WORKFLOW: DefinitionKind = DefinitionKind::Workflow;
+
+/// One version of a workflow.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "WorkflowVersion")]
+struct Version {
+    name: String,
+    /// Ours: 1, 2, … for each name.
+    version: i32,
+    /// `document.version`, as its author wrote it.
+    label: Option<String>,
+    /// SHA-256 of the document as JSON with sorted keys, in hex.
+    digest: String,
+    created_by: String,
+    created_at: Timestamp,
+    /// Whether the workflow is started and scheduled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<WorkflowState>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    document: Option<Value>,
+    /// The document as its author wrote it, YAML or JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<String>,
+}
+
+impl Version {
+    fn brief(row: DefinitionRow) -> Self {
+        let DefinitionRow { name, version, label, digest, created_by, created_at, .. } = row;
+        Self {
+            name,
+            version,
+            label,
+            digest,
+            created_by,
+            created_at,
+            state: None,
+            document: None,
+            source: None,
+        }
+    }
+
+    fn whole(row: DefinitionRow, state: WorkflowState) -> Self {
+        let (source, document) = (Some(row.document.clone()), to_value(&row.document).ok());
+        Self { state: Some(state), document, source, ..Self::brief(row) }
+    }
+}
+
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "WorkflowPage")]
+struct Page {
+    workflows: Vec<Version>,
+    next_cursor: Option<String>,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "WorkflowVersions")]
+struct Versions {
+    versions: Vec<Version>,
+}
+
+/// `PUT /v1/workflows/{name}`: 201 for a new version, 200 for the same one.
+pub async fn put(
+    State(app): Shared,
+    caller: Caller,
+    Segments(name): Segments<String>,
+    body: DocumentBody,
+) -> Answer {
+    let text = body.text()?.to_owned();
+    let workflow = read(&app, &text).await?;
+    check_path(&name, &workflow, &text)?;
+    check_children(&app, &caller.scope, &workflow, &text).await?;
+    let (scope, by, wanted) = (caller.scope.clone(), caller.key.clone(), name.clone());
+    let written = app.write(move |store| store.definition_put(&scope, WORKFLOW, &wanted, &text, &by)).await?;
+    let (row, is_new) = written?;
+    let version = row.version;
+    let state = state_of(&app, &caller.scope, &name).await?;
+    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+    let mut response = view::json(status, &Version::whole(row, state));
+    if let Ok(place) = HeaderValue::from_str(&format!("/v1/workflows/{name}?version={version}")) {
+        response.headers_mut().insert(header::LOCATION, place);
+    }
+    Ok(response)
+}
+
+/// Checks the document whole, on a thread that may wait for the evaluator.
+async fn read(app: &App, text: &str) -> Answer<Workflow> {
+    let (evaluator, text) = (Arc::clone(&app.evaluator), text.to_owned());
+    let checked = tokio::task::spawn_blocking(move || {
+        is_there(&*evaluator)?;
+        Workflow::read(&text, 1, &*evaluator).map_err(wrong)
+    });
+    checked.await.map_err(|_| Problem::new(Code::Internal, "the document could not be checked"))?
+}
+
+/// No evaluator is no fault of the document's.
+fn is_there(evaluator: &dyn Evaluator) -> Answer<()> {
+    match evaluator.check(&Expression(".".into()), &[]) {
+        Err(ExpressionError::Unavailable(_)) => {
+            Err(Problem::new(Code::Unavailable, "expressions cannot be checked now; try again"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_path(name: &str, workflow: &Workflow, text: &str) -> Answer<()> {
+    let named = &workflow.about.name;
+    if name == named {
+        return Ok(());
+    }
+    let message = format!("the document's name is `{named}`, the path's `{name}`: they must be the same");
+    Err(wrong(vec![error_at(text, "/document/name", &message)]))
+}
+
+fn wrong(errors: Vec<WorkflowError>) -> Problem {
+    let detail = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    Problem::new(Code::InvalidWorkflow, detail).with("errors", serde_json::json!(errors))
+}
+
+/// The agents and workflows that it runs must be there. It may run itself.
+async fn check_children(app: &App, scope: &Scope, workflow: &Workflow, text: &str) -> Answer<()> {
+    let mut errors = Vec::new();
+    for (pointer, task) in &workflow.by_pointer {
+        let Work::Child(child) = &task.work else { continue };
+        let (asked, wanted) = (scope.clone(), child.clone());
+        let is_itself = child.kind == WORKFLOW
+            && child.name == workflow.about.name
+            && child.label.as_ref().is_none_or(|label| *label == workflow.about.version);
+        if is_itself || app.read(move |store| is_known(store, &asked, &wanted)).await? {
+            continue;
+        }
+        let below = if child.kind == WORKFLOW { "run/workflow/name" } else { "with/agent" };
+        errors.push(error_at(text, &format!("{pointer}/{below}"), &missing(child)));
+    }
+    errors.sort_by_key(|error| (error.line, error.column));
+    if errors.is_empty() { Ok(()) } else { Err(wrong(errors)) }
+}
+
+fn missing(child: &Child) -> String {
+    let version = match (child.version, &child.label) {
+        (Some(version), _) => format!(" version {version}"),
+        (None, Some(label)) => format!(" version `{label}`"),
+        (None, None) => String::new(),
+    };
+    format!("there is no {} `{}`{version}", child.kind, child.name)
+}
+
+fn is_known(store: &dyn Store, scope: &Scope, child: &Child) -> StoreResult<bool> {
+    match &child.label {
+        None => Ok(store.definition_get(scope, child.kind, &child.name, child.version)?.is_some()),
+        Some(label) => {
+            let versions = store.definition_versions(scope, child.kind, &child.name)?;
+            Ok(versions.iter().any(|row| row.label.as_ref() == Some(label)))
+        }
+    }
+}
+
+async fn state_of(app: &App, scope: &Scope, name: &str) -> Answer<WorkflowState> {
+    let (scope, wanted) = (scope.clone(), name.to_owned());
+    let row = app.read(move |store| store.workflow_get(&scope, &wanted)).await?;
+    Ok(row.map_or(WorkflowState::Active, |row| row.state))
+}
+
+/// `GET /v1/workflows/{name}`: the latest version in use, or the one named.
+pub async fn get(
+    State(app): Shared,
+    caller: Caller,
+    Segments(name): Segments<String>,
+    mut params: Params,
+) -> Answer {
+    let version = params.value::<i32>("version")?;
+    params.end()?;
+    let (scope, wanted) = (caller.scope.clone(), name.clone());
+    let row = app.read(move |store| store.definition_get(&scope, WORKFLOW, &wanted, version)).await?;
+    let row = row.ok_or_else(|| Problem::not_found("workflow", &name))?;
+    let state = state_of(&app, &caller.scope, &name).await?;
+    Ok(view::ok(&Version::whole(row, state)))
+}
+
+/// `DELETE /v1/workflows/{name}`: running executions keep their version.
+pub async fn delete(State(app): Shared, caller: Caller, Segments(name): Segments<String>) -> Answer {
+    let (scope, wanted) = (caller.scope.clone(), name.clone());
+    let deleted = app.write(move |store| store.definition_delete(&scope, WORKFLOW, &wanted)).await??;
+    if !deleted {
+        return Err(Problem::not_found("workflow", &name));
+    }
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    Ok(response)
+}
+
+/// `GET /v1/workflows`: the latest versions, by name.
+pub async fn list(State(app): Shared, caller: Caller, mut params: Params) -> Answer {
+    let limit = params.limit(50, 1_000)?;
+    let after = params.text("cursor");
+    params.end()?;
+    if let Some(name) = &after {
+        check_name(name).map_err(|message| params::bad("cursor", message))?;
+    }
+    let scope = caller.scope;
+    let find = move |store: &dyn Store| store.definition_list(&scope, WORKFLOW, after.as_deref(), limit + 1);
+    let mut rows = app.read(find).await?;
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    let next_cursor = rows.last().filter(|_| more).map(|row| row.name.clone());
+    Ok(view::ok(&Page { workflows: rows.into_iter().map(Version::brief).collect(), next_cursor }))
+}
+
+/// `GET /v1/workflows/{name}/versions`: newest first.
+pub async fn versions(State(app): Shared, caller: Caller, Segments(name): Segments<String>) -> Answer {
+    let (scope, wanted) = (caller.scope, name.clone());
+    let rows = app.read(move |store| store.definition_versions(&scope, WORKFLOW, &wanted)).await?;
+    if rows.is_empty() {
+        return Err(Problem::not_found("workflow", &name));
+    }
+    Ok(view::ok(&Versions { versions: rows.into_iter().map(Version::brief).collect() }))
+}
+
+/// What put takes and answers.
+pub fn put_doc() -> Operation {
+    Operation::new(
+        "workflow_put",
+        "Registers a version; the same document again, whatever its layout, is the same version.",
+    )
+    .body::<Document>()
+    .or_yaml()
+    .answer::<Version>(201, "A new version.")
+    .with_header("location")
+    .answer::<Version>(200, "The same document as the latest version.")
+    .with_header("location")
+    .problem(Code::InvalidWorkflow)
+}
+
+/// What get takes and answers.
+pub fn get_doc() -> Operation {
+    Operation::new("workflow_get", "The latest version in use, or the one named, with its document.")
+        .query::<i32>("version", "A version's number.")
+        .answer::<Version>(200, "With `state`, `document` and `source`.")
+}
+
+/// What delete answers.
+pub fn delete_doc() -> Operation {
+    Operation::new("workflow_delete", "Takes the name out of use; running executions keep their version.")
+        .empty(204, "Nothing more can be started.")
+}
+
+/// What list takes and answers.
+pub fn list_doc() -> Operation {
+    Operation::new("workflow_list", "The latest versions, by name, without their documents.")
+        .page("50 by default, 1000 at most.")
+        .answer::<Page>(200, "A page.")
+}
+
+/// What versions answers.
+pub fn versions_doc() -> Operation {
+    Operation::new("workflow_versions", "All versions, newest first, without their documents.")
+        .answer::<Versions>(200, "All of them.")
+}
+
+/// A workflow in the CNCF Serverless Workflow DSL 1.0.x: `docs/workflow-profile.md` says what of
+/// it is carried.
+#[derive(JsonSchema)]
+#[schemars(transparent)]
+#[allow(dead_code)]
+#[schemars(rename = "WorkflowDocument")]
+struct Document(serde_json::Map<String, Value>);
