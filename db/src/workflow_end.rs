@@ -22,7 +22,7 @@ use crate::run_retry::{Repeat, repeat};
 use crate::sql::binds;
 use crate::store::StoreResult;
 use crate::types::StoreError;
-use crate::{journal, schedules, workflow_runs};
+use crate::{failpoint, journal, schedules, workflow_runs};
 
 /// A production run that has ended.
 struct EndedRun {
@@ -31,6 +31,7 @@ struct EndedRun {
     first_run: ExecutionId,
     end: RunEnd,
     error: Option<Failure>,
+    finished_at: Timestamp,
     last_seq: i64,
     terms: Terms,
     /// Whether the workflow has something that a good end clears.
@@ -40,7 +41,7 @@ struct EndedRun {
 pub(crate) const ENDED: &str = "
     WITH u(t, p, x) AS (@u)
     SELECT i.tenant, i.project, i.id, i.name, i.retry_of, i.attempt, e.status, e.reason, i.error_type,
-      i.error_message, e.last_seq, d.terms,
+      i.error_message, i.finished_at, e.last_seq, d.terms,
       w.attention OR w.escalated OR w.logic_failures > 0
     FROM u JOIN execution_info i ON i.tenant = u.t AND i.project = u.p AND i.id = u.x
     JOIN executions e ON e.tenant = i.tenant AND e.project = i.project AND e.id = i.id
@@ -64,6 +65,7 @@ fn read_ended(mut row: Row) -> StoreResult<EndedRun> {
         first_run,
         end,
         error: kind.map(|kind| Failure::new(kind, message.unwrap_or_default())),
+        finished_at: row.time()?,
         last_seq: row.big()?,
         terms: read_terms(row.opt_text()?.as_deref())?,
         stained: row.bool()?,
@@ -142,6 +144,7 @@ fn workflow_ended(
     for run in runs {
         follow(conn, run, &mut after, now)?;
     }
+    failpoint::hit("db.run_end");
     write(conn, scope, name, &after, now)?;
     if runs.iter().any(|run| run.terms.one_at_a_time) {
         workflow_runs::let_next_begin(conn, scope, name, now)?;
@@ -156,7 +159,7 @@ fn follow(conn: &mut Conn, run: &EndedRun, after: &mut After, now: Timestamp) ->
         consequence = Consequence::Nothing;
     }
     if let Consequence::Repeated { after: wait } = consequence {
-        let due_at = workflow_runs::held_until(conn, &run.key.scope, &run.terms, now.plus(wait))?;
+        let due_at = workflow_runs::held_until(conn, &run.key.scope, &run.terms, run.finished_at.plus(wait))?;
         let wanted = Repeat {
             failed: &run.key,
             first_run: run.first_run,

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use holdpoint_db::*;
 use holdpoint_engine::ids::ExecutionId;
@@ -74,6 +75,36 @@ impl Ground {
     fn ready(&self, id: ExecutionId) -> bool {
         self.store.execution_standing(&scope(), id).unwrap().unwrap().ready_at.is_some()
     }
+}
+
+/// Each attempt meets a store that was opened anew, at a later time.
+#[test]
+fn repeats_come_exactly_at_their_times_over_restarts() {
+    let bed = Bed::postgres();
+    workflow(&*bed.store, "ship", json!({}));
+    let first = create(&*bed.store, run_of("ship"));
+    let (mut run, mut passed) = (first.clone(), Duration::ZERO);
+    for (attempt, wait) in [(1, 10), (2, 20), (3, 40), (4, 80), (5, 160)] {
+        let store = bed.shifted(passed);
+        let mut held = Held::claim(&*store, session(&*store), &run);
+        store.execution_commit(&[held.fail(Reason::RateLimit)]).unwrap();
+        let failed = store.execution_get(&scope(), run.id).unwrap().unwrap();
+        assert_eq!((failed.attempt, failed.status), (attempt, Status::Failed));
+        let [next] = &store.workflow_active(&scope(), "ship").unwrap()[..] else { panic!("one repeat") };
+        let standing = store.execution_standing(&scope(), next.id).unwrap().unwrap();
+        assert_eq!((standing.row.retry_of, standing.row.attempt), (Some(first.id), attempt + 1));
+        let waits = failed.finished_at.unwrap().until(standing.ready_at.unwrap());
+        assert_eq!(waits, Duration::from_secs(wait), "after attempt {attempt}");
+        let early = bed.shifted(passed + Duration::from_secs(wait - 8));
+        assert!(claim_any(&*early, session(&*early), 1).is_empty(), "before its time");
+        (run, passed) = (next.clone(), passed + Duration::from_secs(wait));
+    }
+    let store = bed.shifted(passed);
+    let mut held = Held::claim(&*store, session(&*store), &run);
+    store.execution_commit(&[held.fail(Reason::RateLimit)]).unwrap();
+    assert!(store.workflow_active(&scope(), "ship").unwrap().is_empty(), "the last of them");
+    let told = store.attention_list(&scope(), None, 10).unwrap();
+    assert_eq!((told[0].execution, told[0].attempt), (run.id, 6));
 }
 
 fn twenty_starts_are_one_that_goes_on_or_one_that_waits(ground: &Ground) {

@@ -5,7 +5,7 @@ use holdpoint_tests::client::Client;
 use holdpoint_tests::gate::Gate;
 use holdpoint_tests::on_both;
 use holdpoint_tests::poll::{SOON, until};
-use holdpoint_tests::system::System;
+use holdpoint_tests::system::{Setup, System};
 use holdpoint_tests::tool::Reply;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -184,4 +184,23 @@ async fn one_run_goes_on_and_further_starts_are_the_one_that_waits(system: Syste
         client.wait_status(&id, "completed").await;
     }
     assert_eq!(system.tools.count("/ship"), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_killed_while_it_ends_a_run_loses_no_repeat_and_makes_no_second() {
+    let mut system = Setup::services().roles(1, 0, 1).set("worker.lease_ms", "2000").start().await;
+    let client = system.client();
+    put(&client, &document(&system, "ship", json!({}), "get")).await;
+    system.tools.script("/ship", [Reply::Status(503), Reply::Status(503)]);
+    let id = start(&client).await;
+    // After the repeat was written, before what the workflow's row says, in one transaction.
+    let dying = system.start_worker(&[("HOLDPOINT_FAILPOINT", "db.run_end")]);
+    system.workers[dying].wait_for_failpoint().await;
+    system.workers[dying].kill9();
+    assert_eq!(system.schema().count("SELECT count(*) FROM run_retries"), 0, "nothing of it stands");
+    system.start_worker(&[]);
+    client.wait_status(&id, "failed").await;
+    assert_eq!(system.schema().count("SELECT count(*) FROM run_retries"), 1);
+    let list = client.get("/v1/executions?workflow=ship").await.expect(200).body;
+    assert_eq!(list["executions"].as_array().unwrap().len(), 2, "the run and its repeat: {list}");
 }

@@ -26,6 +26,7 @@ on_both_stores! {
     a_repeat_that_is_due_later_begins_when_it_is_asked_for;
     an_agents_run_is_repeated_in_its_conversation;
     what_cannot_be_repeated_says_why;
+    a_run_that_failed_for_good_is_told_outside;
 }
 
 fn one(bed: &Bed, new: NewExecution) -> Created {
@@ -368,4 +369,30 @@ fn what_cannot_be_repeated_says_why(bed: &Bed) {
     assert_eq!(retry(bed, &failed), Retried::WorkflowNotActive(WorkflowState::Paused));
     bed.store.workflow_state(&scope(), "ship", WorkflowState::Active, "key_a").unwrap();
     assert_eq!(made(retry(bed, &failed)).1, 2);
+}
+
+fn a_run_that_failed_for_good_is_told_outside(bed: &Bed) {
+    bed.store.event_settings_put(&scope(), EventSettings { exchange: true }, "key_a").unwrap();
+    workflow(&*bed.store, "ship", json!({"retries": 1}));
+    let told = |run: &ExecutionKey| -> Vec<OutgoingEvent> {
+        let all = bed.store.outgoing_events(Channel::Exchange, 100).unwrap();
+        all.into_iter().filter(|event| event.row.key == *run).collect()
+    };
+    let first = run_to(bed, "ship", Some(Reason::Network));
+    let kinds = |run: &ExecutionKey| -> Vec<&str> { told(run).iter().map(|event| event.kind.line).collect() };
+    assert_eq!(kinds(&first), ["execution.failed"], "it is repeated");
+    let (repeat, ..) = made(retry(bed, &first));
+    assert!(told(&repeat).is_empty(), "what is taken over is not told again");
+    end(bed, &repeat, Some(Reason::Network));
+    assert_eq!(kinds(&repeat), ["execution.failed", "workflow.failed"]);
+    let events = told(&repeat);
+    assert_ne!(events[0].id, events[1].id);
+    let lines = super::kit::lines(bed, &repeat);
+    let last: serde_json::Value = serde_json::from_str(&lines.last().unwrap().payload).unwrap();
+    assert_eq!((&last["attempts"], &last["needs_attention"]), (&json!(2), &json!(true)), "{last}");
+    assert_eq!(last["retry_of"], json!(first.id));
+    let row = bed.store.execution_get(&scope(), repeat.id).unwrap().unwrap();
+    assert_eq!(row.last_event, 1, "no stream shows it");
+    let (third, ..) = made(retry(bed, &repeat));
+    assert!(super::kit::lines(bed, &third).is_empty());
 }
