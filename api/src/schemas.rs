@@ -5,12 +5,16 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use holdpoint_db::ApprovalRow;
+use holdpoint_engine::advance::check_edited;
 use holdpoint_engine::definition::{Definition, check_against};
 use holdpoint_engine::entry::{Entry, ToolsListed};
+use holdpoint_engine::ids::ExecutionId;
 use holdpoint_engine::mcp;
+use holdpoint_engine::run::Run;
 use holdpoint_engine::scope::Scope;
 use holdpoint_engine::status::DefinitionKind;
 use holdpoint_engine::team::Member;
+use holdpoint_engine::workflow::document::Workflow;
 
 use crate::app::App;
 use crate::problem::{Answer, Problem};
@@ -18,9 +22,9 @@ use crate::problem::{Answer, Problem};
 /// The most definitions that are kept.
 const KEPT: usize = 256;
 
-type Name = (Scope, String, i32);
+type Name = (Scope, DefinitionKind, String, i32);
 
-/// Compiled definitions by scope, name and version; a version never changes.
+/// Compiled definitions by scope, kind, name and version; a version never changes.
 #[derive(Default)]
 pub struct Schemas(Mutex<HashMap<Name, Arc<Definition>>>);
 
@@ -32,9 +36,14 @@ impl Schemas {
         approval: &ApprovalRow,
         arguments: &str,
     ) -> Answer<Result<(), String>> {
-        let definition = self.get(app, approval).await?;
-        let Definition::Agent(agent) = definition.as_ref() else {
-            return Err(Problem::internal());
+        let (scope, id) = whose(approval);
+        let row =
+            app.read(move |store| store.execution_get(&scope, id)).await?.ok_or_else(Problem::internal)?;
+        let definition = self.get(app, approval, row.kind).await?;
+        let agent = match definition.as_ref() {
+            Definition::Agent(agent) => agent,
+            Definition::Workflow(workflow) => return check_task(app, approval, workflow, arguments).await,
+            Definition::Noop { .. } => return Err(Problem::internal()),
         };
         let tool = agent.tool(&approval.tool).ok_or_else(Problem::internal)?;
         match (tool.check_arguments(arguments), &tool.tool.mcp) {
@@ -43,8 +52,8 @@ impl Schemas {
         }
     }
 
-    async fn get(&self, app: &App, approval: &ApprovalRow) -> Answer<Arc<Definition>> {
-        let name = (approval.key.scope.clone(), approval.agent.clone(), approval.version);
+    async fn get(&self, app: &App, approval: &ApprovalRow, kind: DefinitionKind) -> Answer<Arc<Definition>> {
+        let name = (approval.key.scope.clone(), kind, approval.agent.clone(), approval.version);
         if let Some(known) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&name) {
             return Ok(Arc::clone(known));
         }
@@ -56,6 +65,29 @@ impl Schemas {
         kept.insert(name, Arc::clone(&definition));
         Ok(definition)
     }
+}
+
+/// The execution whose question it is, also where it is shown through a parent.
+fn whose(approval: &ApprovalRow) -> (Scope, ExecutionId) {
+    let id = approval.delegated_by.as_ref().map_or(approval.key.id, |by| by.execution_id);
+    (approval.key.scope.clone(), id)
+}
+
+/// A workflow's question says in the journal what it offers, and in the definition what may
+/// be put in the place of what it is about.
+async fn check_task(
+    app: &App,
+    approval: &ApprovalRow,
+    workflow: &Workflow,
+    arguments: &str,
+) -> Answer<Result<(), String>> {
+    let (scope, id) = whose(approval);
+    let lines = app.read(move |store| store.journal_read(&scope, id)).await?.ok_or_else(Problem::internal)?;
+    let run = Run::fold(&lines, 0, 0).map_err(|error| {
+        tracing::error!(%id, %error, "a journal cannot be read");
+        Problem::internal()
+    })?;
+    Ok(check_edited(workflow, &run, approval.step, arguments))
 }
 
 /// The schema of a tool of an MCP server is in the journal: in the list that the call was asked
@@ -90,13 +122,12 @@ async fn check_listed(
 }
 
 /// A version that an approval names is there and was checked when it was put.
-async fn load(app: &App, (scope, name, version): &Name) -> Answer<Definition> {
-    let (asked, wanted, version) = (scope.clone(), name.clone(), *version);
-    let find = move |store: &dyn holdpoint_db::Store| {
-        store.definition_get(&asked, DefinitionKind::Agent, &wanted, Some(version))
-    };
+async fn load(app: &App, (scope, kind, name, version): &Name) -> Answer<Definition> {
+    let (asked, kind, wanted, version) = (scope.clone(), *kind, name.clone(), *version);
+    let find =
+        move |store: &dyn holdpoint_db::Store| store.definition_get(&asked, kind, &wanted, Some(version));
     let row = app.read(find).await?.ok_or_else(Problem::internal)?;
-    Definition::compile(DefinitionKind::Agent, version, &row.document).map_err(|errors| {
+    Definition::compile(kind, version, &row.document).map_err(|errors| {
         tracing::error!(%scope, name, version, ?errors, "a stored definition cannot be read");
         Problem::internal()
     })

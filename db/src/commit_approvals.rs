@@ -48,24 +48,54 @@ fn opens(decision: &Decision, gate: &Gate) -> bool {
         && decision.used != gate.first_use
 }
 
-/// The first gate of each transition that does not open, by the transition's place.
+/// The first gate of each transition that does not open, or question that it must not close,
+/// by the transition's place.
 pub(crate) fn check_gates<'a>(
     conn: &mut Conn,
     transitions: impl Iterator<Item = (usize, &'a Transition)>,
 ) -> StoreResult<HashMap<usize, String>> {
-    let gates: Vec<(usize, &ExecutionKey, &Gate)> =
-        transitions.flat_map(|(at, one)| one.gates.iter().map(move |gate| (at, &one.key, gate))).collect();
+    let transitions: Vec<(usize, &Transition)> = transitions.collect();
+    let mut refused = decided_in_time(conn, &transitions)?;
+    let gates: Vec<(usize, &ExecutionKey, &Gate)> = transitions
+        .into_iter()
+        .flat_map(|(at, one)| one.gates.iter().map(move |gate| (at, &one.key, gate)))
+        .collect();
     let rows: Vec<_> = gates.iter().map(|(_, key, gate)| gate_row(key, gate)).collect();
     let mut decisions: HashMap<(ExecutionKey, String), Decision> = HashMap::new();
     for mut row in conn.each(GATES, &rows, &[])? {
         let place = (row.key()?, row.text()?);
         decisions.insert(place, read_decision(&mut row)?);
     }
-    let mut refused = HashMap::new();
     for (at, key, gate) in gates {
         let decision = decisions.get(&(key.clone(), gate.tool_call_id.clone()));
         if !decision.is_some_and(|decision| opens(decision, gate)) {
             refused.entry(at).or_insert_with(|| gate.tool_call_id.clone());
+        }
+    }
+    Ok(refused)
+}
+
+/// A question that a transition closes as expired must be undecided: a decision that was taken
+/// in time stays valid, although it is not read yet.
+fn decided_in_time(
+    conn: &mut Conn,
+    transitions: &[(usize, &Transition)],
+) -> StoreResult<HashMap<usize, String>> {
+    let expired = |change: &'_ ApprovalChange| match change {
+        ApprovalChange::Close { call_id, status: ApprovalStatus::Expired } => Some(call_id.clone()),
+        _ => None,
+    };
+    let mut refused = HashMap::new();
+    for (at, one) in transitions {
+        for call in one.approvals.iter().filter_map(expired) {
+            let decided = conn.row(
+                "SELECT 1 FROM approvals WHERE tenant = ? AND project = ? AND execution = ? AND call_id = ?
+                   AND status IN ('approved', 'denied')",
+                &binds![&*one.key.scope.tenant, &*one.key.scope.project, one.key.id.0, &call],
+            )?;
+            if decided.is_some() {
+                refused.entry(*at).or_insert(call);
+            }
         }
     }
     Ok(refused)

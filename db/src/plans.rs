@@ -9,7 +9,7 @@ use crate::pool::Pool;
 use crate::sql::{Bind, binds};
 use crate::{
     Settings, approvals, children, commands, execution_claim, execution_commit, executions, journal,
-    messages, postgres, session,
+    messages, postgres, schedules, session,
 };
 
 /// The hot pool on a schema of its own; the schema's name.
@@ -105,6 +105,10 @@ fn hot_statements_reach_their_rows_by_their_keys() {
         for index in ["commands_seen_pkey", "executions_pkey", "execution_info_pkey"] {
             assert_by_key(&seen, index);
         }
+
+        let ended = explain(conn, schedules::ENDED, &keys, &[]);
+        assert_by_key(&ended, "schedule_runs_pkey");
+        assert!(ended.contains("using schedules_pkey ") && !ended.contains("Seq Scan on sch"), "{ended}");
 
         let held = [key.as_slice(), &binds![1_i64, id]].concat();
         assert_by_key(&explain(conn, session::CHANGED, &[held], &[]), "executions_pkey");

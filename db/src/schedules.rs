@@ -243,7 +243,7 @@ pub(crate) fn schedules_due(conn: &mut Conn, limit: usize) -> StoreResult<Vec<Sc
     rows.into_iter().map(read).collect()
 }
 
-const ENDED: &str = "
+pub(crate) const ENDED: &str = "
     WITH u(t, p, x) AS (@u), n(at) AS MATERIALIZED (SELECT hp_now())
     UPDATE schedules AS s SET active = NULL,
       next_tick = CASE WHEN s.paused_at IS NULL AND s.next_tick IS NULL AND s.after_micros IS NOT NULL

@@ -41,6 +41,7 @@ use crate::time::Timestamp;
 use crate::transcript;
 use crate::workflow::expression::Evaluator;
 use mcp::of_listing;
+pub use workflow::check_edited;
 
 /// A retry that is due within this is waited for without giving the lease back.
 const HOLD_FOR_RETRY: Duration = Duration::from_secs(2);
@@ -261,8 +262,14 @@ impl<'a> Turn<'a> {
                     self.attempt_failed(step, failure, retry_after, certainty);
                 }
             }
+            // A workflow's question that was to expire was decided: the decision comes as an act.
+            Input::GateRefused { .. } if self.is_workflow() => {}
             Input::GateRefused { tool_call_id } => self.ask_again(&tool_call_id),
         }
+    }
+
+    fn is_workflow(&self) -> bool {
+        matches!(self.pinned.definition.as_ref(), Definition::Workflow(_))
     }
 
     fn is_calling(&self, step: i32) -> bool {
@@ -808,7 +815,7 @@ impl<'a> Turn<'a> {
         if self.again {
             return Next::Again;
         }
-        if matches!(self.pinned.definition.as_ref(), Definition::Workflow(_)) {
+        if self.is_workflow() {
             return self.flow_next();
         }
         let retry_at = self.earliest_due();
@@ -864,7 +871,7 @@ impl<'a> Turn<'a> {
             Reason::Approval
         } else if !steps.is_empty() {
             Reason::OutcomeUnknown
-        } else if matches!(self.pinned.definition.as_ref(), Definition::Workflow(_)) {
+        } else if self.is_workflow() {
             self.flow_reason()
         } else if self.earliest_retry().is_none()
             && (self.run.children().next().is_some() || self.is_awaiting())

@@ -375,6 +375,7 @@ impl Run {
                 self.children_ask.remove(tool_call_id);
             }
             Entry::ApprovalRequested(body) => {
+                self.task_step(body.step, &body.tool_call_id, &body.tool, &body.arguments_text);
                 self.closed.remove(&body.step);
                 self.change(body.step, |step| {
                     step.state = StepState::Asking;
@@ -384,21 +385,26 @@ impl Run {
                     }
                 });
             }
-            Entry::ApprovalDecided(body) => self.change(body.step, |step| {
-                let Work::Tool(tool) = &mut step.work else {
-                    return;
-                };
-                if body.approved {
-                    tool.gate = Some(body.digest.clone());
-                    tool.gate_used = false;
-                    if let Some(edited) = &body.arguments_text {
-                        tool.arguments.clone_from(edited);
-                    }
-                    step.state = StepState::Ready;
-                } else {
-                    step.state = StepState::Refused { reason: body.reason.clone() };
+            Entry::ApprovalDecided(body) => {
+                if self.flow.on {
+                    self.flow.decisions.insert(body.step, body.clone());
                 }
-            }),
+                self.change(body.step, |step| {
+                    let Work::Tool(tool) = &mut step.work else {
+                        return;
+                    };
+                    if body.approved {
+                        tool.gate = Some(body.digest.clone());
+                        tool.gate_used = false;
+                        if let Some(edited) = &body.arguments_text {
+                            tool.arguments.clone_from(edited);
+                        }
+                        step.state = StepState::Ready;
+                    } else {
+                        step.state = StepState::Refused { reason: body.reason.clone() };
+                    }
+                });
+            }
             Entry::ApprovalClosed(body) => {
                 self.closed.insert(body.step);
                 self.done(body.step, String::new());
@@ -437,6 +443,9 @@ impl Run {
                     self.flow.keep(body.step, body.output.get());
                 }
                 self.pure_step(body.step);
+                if self.steps.get(&body.step).is_some_and(|step| !step.is_done()) {
+                    self.done(body.step, String::new());
+                }
             }
         }
     }

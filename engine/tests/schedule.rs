@@ -105,6 +105,15 @@ fn calendars_have_their_corners() {
         ticks(&cron("15 30 9 * * MON-FRI", "UTC"), "2026-11-20T09:30:15Z", 2),
         ["2026-11-23T09:30:15Z", "2026-11-24T09:30:15Z"]
     );
+    // The 13th of November 2026 is a Friday; both given mean either of them.
+    assert_eq!(
+        ticks(&cron("0 0 13 11 MON", "UTC"), "2026-11-09T00:00:00Z", 3),
+        ["2026-11-13T00:00:00Z", "2026-11-16T00:00:00Z", "2026-11-23T00:00:00Z"]
+    );
+    // The 15th is a Sunday.
+    assert_eq!(ticks(&cron("0 0 15W 11 *", "UTC"), "2026-11-01T00:00:00Z", 1), ["2026-11-16T00:00:00Z"]);
+    assert_eq!(ticks(&cron("0 0 * 11 FRI#2", "UTC"), "2026-11-01T00:00:00Z", 1), ["2026-11-13T00:00:00Z"]);
+    assert_eq!(ticks(&cron("0 0 * 11 FRI#L", "UTC"), "2026-11-01T00:00:00Z", 1), ["2026-11-27T00:00:00Z"]);
     for (short, long) in [
         ("@hourly", "0 * * * *"),
         ("@daily", "0 0 * * *"),

@@ -1,7 +1,12 @@
 //! Expressions by real child processes: what a hostile program may try, and that the next
 //! program is none the worse for it.
 
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
@@ -240,6 +245,40 @@ fn a_child_that_was_killed_is_replaced() {
         assert!(killed.expect("kill").success());
     }
     assert_works(&of);
+}
+
+/// A machine that does not run a child is not the program's fault: its value may be had later.
+#[test]
+fn a_child_that_is_not_run_is_no_failure_of_its_program() {
+    let of = expressions(1);
+    assert_works(&of);
+    let [pid] = of.idle_processes()[..] else { panic!("one child") };
+    let stopped = std::process::Command::new("kill").args(["-STOP", &pid.to_string()]).status();
+    assert!(stopped.expect("kill").success());
+    assert!(matches!(evaluate(&of, "1"), Err(ExpressionError::Unavailable(_))));
+    assert_works(&of);
+    assert_ne!(of.idle_processes(), [pid]);
+}
+
+/// Where the parent is gone, the kernel ends a program that would go on for ever.
+#[test]
+fn an_orphan_does_not_spin() {
+    let (mut ours, theirs) = UnixStream::pair().expect("a socket");
+    let mut child = std::process::Command::new(holdpoint_binary())
+        .arg(holdpoint_perform::expressions::COMMAND)
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .spawn()
+        .expect("started");
+    let request = json!({
+        "only_check": false, "text": "def f: f; f", "names": [], "values": [], "input": null, "value_bytes": 1
+    });
+    let request = request.to_string().into_bytes();
+    let length = u32::try_from(request.len()).expect("short").to_le_bytes();
+    assert!(ours.read(&mut [0; 1024]).expect("it is ready") > 0);
+    ours.write_all(&[&length[..], &request].concat()).expect("sent");
+    drop(ours);
+    let status = until_blocking("the orphan is gone", SOON, || child.try_wait().expect("ours"));
+    assert_eq!(status.signal(), Some(24), "SIGXCPU: {status}");
 }
 
 #[test]

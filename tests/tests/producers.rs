@@ -171,7 +171,7 @@ async fn a_message_has_the_rights_of_its_key_and_no_others() {
         .unwrap();
     shop.producer.send(&start(&submits, "s-4")).await;
     shop.producer.accepted().await;
-    let builder = shop.client.builder(reqwest::Method::DELETE, &format!("/v1/keys/{id}"));
+    let builder = shop.client.builder(Method::DELETE, &format!("/v1/keys/{id}"));
     shop.client.send(builder).await.expect(204);
     shop.producer.send(&start(&submits, "s-5")).await;
     assert_eq!(shop.producer.rejected().await["status"], 401);
@@ -194,7 +194,7 @@ async fn an_end_user_is_kept_to_their_own() {
     let id = shop.producer.accepted().await;
     let of = |user: &str| {
         shop.client
-            .builder(reqwest::Method::GET, &format!("/v1/executions/{id}"))
+            .builder(Method::GET, &format!("/v1/executions/{id}"))
             .header("x-holdpoint-end-user", user)
     };
     shop.client.send(of("ada")).await.expect(200);

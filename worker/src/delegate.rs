@@ -144,16 +144,25 @@ async fn start(
         created_by: parent.id.to_string(),
         extras,
     };
-    Ok(match worker.db.create(new).await? {
+    Ok(answer(worker.db.create(new).await?, child, &format!("the {kind} `{name}`")))
+}
+
+/// The execution that there is now. Starts of one that nobody waits for may fall together.
+fn answer(created: Created, child: ExecutionId, named: &str) -> Result<ExecutionId, Failure> {
+    match created {
         Created::New { .. } | Created::Existing { .. } => Ok(child),
+        Created::Coalesced { id } => Ok(id),
         Created::UnknownDefinition => {
-            Err(Failure::new(ErrorType::Logic, format!("the {kind} `{name}` is not in use any more")))
+            Err(Failure::new(ErrorType::Logic, format!("{named} is not in use any more")))
+        }
+        Created::WorkflowNotActive { state } => {
+            Err(Failure::new(ErrorType::Logic, format!("{named} is not active: its state is {state}")))
         }
         other => {
             tracing::error!(?other, %child, "a child was refused");
             Err(Failure::new(ErrorType::Internal, "the execution was refused"))
         }
-    })
+    }
 }
 
 /// What a child has from its parent. One that nobody waits for pins its own names.

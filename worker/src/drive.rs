@@ -196,7 +196,10 @@ impl Drive<'_> {
             inputs = match self.commit(&decided).await? {
                 Outcome::Refused(tool_call_id) => {
                     self.reload().await?;
-                    vec![Input::GateRefused { tool_call_id }]
+                    // What was taken in with the refused lines, or is the reason why they were.
+                    let mut inputs = self.read_inbox().await?;
+                    inputs.push(Input::GateRefused { tool_call_id });
+                    inputs
                 }
                 Outcome::Done { released } => {
                     self.perform(decided.effects);

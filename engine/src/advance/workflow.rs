@@ -6,12 +6,16 @@
 //! A transition is whole or has not happened: what it writes is kept back until it is over, and
 //! dropped where expressions cannot be evaluated now.
 
+mod approval;
 mod begin;
 mod catch;
 mod data;
 mod effects;
+mod events;
 mod over;
 mod question;
+
+pub use approval::check_edited;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -205,6 +209,8 @@ impl<'t> Machine<'_, 't> {
         let can = |frame: &Frame| match &frame.phase {
             Phase::Begin => true,
             Phase::Step { step, .. } => self.step_moves(*step),
+            Phase::Asked { step, until, .. } => self.step_moves(*step) || *until <= self.turn.now,
+            Phase::Listen(listening) => self.can_listen(frame, listening),
             Phase::Until(at) | Phase::Retry { at, .. } => *at <= self.turn.now,
             _ => false,
         };
@@ -259,6 +265,8 @@ impl<'t> Machine<'_, 't> {
         match self.frame(id)?.phase.clone() {
             Phase::Begin => self.begin(id),
             Phase::Step { step, hidden } => self.step_moved(id, step, hidden),
+            Phase::Asked { step, subject, .. } => self.answered(id, step, subject),
+            Phase::Listen(listening) => self.listen(id, listening),
             Phase::Until(_) => {
                 let input = self.input(id)?;
                 self.complete(id, input)

@@ -15,11 +15,6 @@ pub mod state;
 pub use check::MAX_ERRORS;
 pub use read::{MAX_DOCUMENT, WorkflowError, error_at, to_value};
 
-/// What a text in YAML (or JSON) says, read as strictly as a workflow's document.
-pub fn value_of(text: &str) -> Result<serde_json::Value, WorkflowError> {
-    read::read(text).map(|node| node.to_value())
-}
-
 /// The prefix of the error types that the specification defines.
 pub const ERRORS: &str = "https://serverlessworkflow.io/spec/1.0.0/errors/";
 

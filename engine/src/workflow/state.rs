@@ -93,8 +93,20 @@ pub enum Phase {
         #[serde(default)]
         hidden: ValueRef,
     },
+    /// A person is asked.
+    Asked {
+        /// The step.
+        step: i32,
+        /// Undecided then, the question has expired.
+        until: Timestamp,
+        /// What is given on where it is approved.
+        #[serde(default)]
+        subject: ValueRef,
+    },
     /// It waits for this moment.
     Until(Timestamp),
+    /// It waits for events.
+    Listen(Listening),
     /// The item of a `for`.
     For {
         /// All of them, as they were when it began.
@@ -129,6 +141,34 @@ pub struct Attempt {
     pub due: Option<Timestamp>,
 }
 
+/// How far a `listen` is. Events are named by their place among those that came.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listening {
+    /// So many events were offered to it.
+    pub offered: usize,
+    /// Those that it consumed, in order.
+    #[serde(default)]
+    pub taken: Vec<usize>,
+    /// Which filters of `all` have their event.
+    #[serde(default)]
+    pub met: Vec<bool>,
+    /// Which filters of `until` have their event.
+    #[serde(default)]
+    pub until_met: Vec<bool>,
+    /// What correlations are held to, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub correlated: BTreeMap<String, ValueRef>,
+    /// It consumes no more.
+    #[serde(default)]
+    pub over: bool,
+    /// Whether the tasks of `foreach` are at work.
+    #[serde(default)]
+    pub at_work: bool,
+    /// What `foreach` made of the first events.
+    #[serde(default)]
+    pub outputs: Vec<ValueRef>,
+}
+
 /// Where a workflow stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
@@ -148,6 +188,9 @@ pub struct State {
     pub due: Option<Timestamp>,
     /// Transitions so far.
     pub transitions: u64,
+    /// The events that were consumed, by their place among those that came.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub consumed: BTreeSet<usize>,
 }
 
 impl State {
@@ -161,13 +204,13 @@ impl State {
             started_at: now,
             due: None,
             transitions: 0,
+            consumed: BTreeSet::new(),
         }
     }
 
     /// The frame whose effect is this step.
     pub fn frame_of_step(&self, step: i32) -> Option<FrameId> {
-        let of_step = |frame: &Frame| matches!(frame.phase, Phase::Step { step: found, .. } if found == step);
-        self.frames.iter().find(|(_, frame)| of_step(frame)).map(|(id, _)| *id)
+        self.frames.iter().find(|(_, frame)| frame.step() == Some(step)).map(|(id, _)| *id)
     }
 
     /// How many frames it is inside of, itself included.
@@ -204,10 +247,18 @@ impl State {
 }
 
 impl Frame {
+    /// The step that carries its task out.
+    pub fn step(&self) -> Option<i32> {
+        match self.phase {
+            Phase::Step { step, .. } | Phase::Asked { step, .. } => Some(step),
+            _ => None,
+        }
+    }
+
     /// The moments at which something is due for it.
     pub fn dues(&self) -> impl Iterator<Item = Timestamp> {
         let phase = match &self.phase {
-            Phase::Until(at) | Phase::Retry { at, .. } => Some(*at),
+            Phase::Until(at) | Phase::Retry { at, .. } | Phase::Asked { until: at, .. } => Some(*at),
             Phase::Try(attempt) => attempt.due,
             _ => None,
         };
@@ -219,6 +270,11 @@ impl Frame {
         found.extend(self.variables.values());
         match &self.phase {
             Phase::Step { step, hidden } => found.extend([ValueRef::Step(*step), *hidden]),
+            Phase::Asked { step, subject, .. } => found.extend([ValueRef::Step(*step), *subject]),
+            Phase::Listen(listening) => {
+                found.extend(listening.correlated.values());
+                found.extend(&listening.outputs);
+            }
             Phase::For { items, .. } => found.push(ValueRef::Own(*items)),
             Phase::Fork(outputs) => found.extend(outputs.iter().flatten()),
             _ => {}

@@ -111,11 +111,11 @@ impl Child {
         (waited < PATIENCE).then_some(left.max(Duration::from_millis(10)))
     }
 
-    /// How long it ran since its last answer; not known everywhere.
+    /// How long it ran since its last answer; not known where the kernel does not count it.
     fn cpu_used(&self) -> Option<Duration> {
         let text = std::fs::read_to_string(format!("/proc/{}/schedstat", self.process.id())).ok()?;
         let total: u64 = text.split_whitespace().next()?.parse().ok()?;
-        Some(Duration::from_nanos(total.saturating_sub(self.cpu)))
+        total.checked_sub(self.cpu).map(Duration::from_nanos)
     }
 
     fn too_late(&mut self) -> Broken {

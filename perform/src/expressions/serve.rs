@@ -1,7 +1,7 @@
 //! A child's side: reads requests from its standard input, which is a socket, and answers there.
 
 use std::fs::File;
-use std::io::{self, BufReader, Write};
+use std::io::{self, BufReader, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -14,6 +14,9 @@ use super::programs::Programs;
 
 /// Serves until its parent closes the socket. Limits come first: without them no program runs.
 pub fn serve() -> io::Result<()> {
+    if io::stdin().is_terminal() {
+        return Err(io::Error::other("this command is for holdpoint itself: it answers on a socket"));
+    }
     let mut socket = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let mut from = BufReader::new(socket.try_clone()?);
     let size = Size::now();

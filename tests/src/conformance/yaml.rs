@@ -4,5 +4,5 @@ use serde_json::Value;
 
 /// Reads YAML (or JSON, which is YAML). Panics where it is neither: the feature is wrong.
 pub fn to_json(text: &str) -> Value {
-    holdpoint_engine::workflow::value_of(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    holdpoint_engine::workflow::to_value(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }

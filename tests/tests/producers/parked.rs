@@ -157,17 +157,17 @@ async fn a_redriven_message_keeps_its_dedupe_key_and_its_key_is_looked_at_again(
     let stranger = shop.client.with_key(Some(&stranger));
     let path = format!("/v1/parked-messages/{}", parked["id"].as_str().unwrap());
     stranger.get(&path).await.expect(404);
-    stranger.send(stranger.builder(reqwest::Method::DELETE, &path)).await.expect(404);
+    stranger.send(stranger.builder(Method::DELETE, &path)).await.expect(404);
     let key = shop
         .client
-        .builder(reqwest::Method::DELETE, &format!("/v1/keys/{}", parked["key_id"].as_str().unwrap()));
+        .builder(Method::DELETE, &format!("/v1/keys/{}", parked["key_id"].as_str().unwrap()));
     shop.client.send(key).await.expect(204);
     until("the key is no longer believed", SOON, || async {
         let again = post(&shop.client, &parked["id"], "redrive").await;
         (again["problem"]["code"] == "unauthorized").then_some(())
     })
     .await;
-    shop.client.send(shop.client.builder(reqwest::Method::DELETE, &path)).await.expect(204);
+    shop.client.send(shop.client.builder(Method::DELETE, &path)).await.expect(204);
     assert!(shop.parked().await.is_empty());
     shop.producer.close().await;
 }

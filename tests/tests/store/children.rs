@@ -15,6 +15,7 @@ use super::kit::*;
 on_both_stores! {
     a_start_pins_what_its_definition_names;
     a_child_has_its_parents_pins;
+    a_start_of_a_workflow_pins_workflows_and_agents;
     a_question_is_told_to_a_parent_that_waits;
     an_end_makes_a_parent_ready_that_waits;
     a_parent_that_is_held_gets_news_in_its_inbox;
@@ -88,6 +89,45 @@ fn a_child_has_its_parents_pins(bed: &Bed) {
     assert_eq!((told.execution, told.depth), (parent.key().id, 1));
     assert_eq!(get(bed, child.key()).parent, Some(parent.key().id));
     assert_eq!(get(bed, parent.key()).parent, None);
+}
+
+/// A workflow of this version, with a task for each child.
+fn put_workflow(bed: &Bed, name: &str, label: &str, children: serde_json::Value) {
+    let document = serde_json::json!({
+        "document": {"dsl": "1.0.1", "namespace": "tests", "name": name, "version": label},
+        "do": children,
+    });
+    let (kind, text) = (DefinitionKind::Workflow, document.to_string());
+    bed.store.definition_put(&scope(), kind, name, &text, "key_test").unwrap();
+}
+
+fn a_start_of_a_workflow_pins_workflows_and_agents(bed: &Bed) {
+    let run = |name: &str, version: &str| serde_json::json!({"run": {"workflow": {"namespace": "tests", "name": name, "version": version}}});
+    let leaf = || serde_json::json!([{"one": {"set": {"a": 1}}}]);
+    put(bed, "ship", &[]);
+    put_workflow(bed, "ship", "1.0.0", leaf());
+    put_workflow(bed, "ship", "2.0.0", serde_json::json!([{"one": {"set": {"a": 2}}}]));
+    let ask = serde_json::json!({"call": "agent:1.0.0@default", "with": {"agent": "ship", "input": "go"}});
+    put_workflow(bed, "pack", "1.0.0", serde_json::json!([{"ask": ask}]));
+    let children = serde_json::json!([
+        {"first": run("ship", "1.0.0")}, {"last": run("ship", "latest")},
+        {"inner": {"do": [{"pack": run("pack", "latest")}]}}, {"gone": run("gone", "latest")},
+        {"again": run("order", "latest")},
+    ]);
+    put_workflow(bed, "order", "1.0.0", children);
+    let held = Held::begin_with(bed.store.as_ref(), run_of("order"));
+    let expected = [
+        ("workflow:order", 1),
+        ("workflow:ship@1.0.0", 1),
+        ("workflow:ship", 2),
+        ("workflow:pack", 1),
+        ("ship", 1),
+    ];
+    assert_eq!(pins_of(&held), pins(&expected));
+    put_workflow(bed, "ship", "3.0.0", leaf());
+    assert_eq!(pins_of(&take_again(bed, held)), pins(&expected), "what is pinned stays");
+    let alone = Held::begin_with(bed.store.as_ref(), run_of("ship"));
+    assert_eq!(pins_of(&alone), None, "who names nobody pins nothing");
 }
 
 /// A parent whose step 2 has a child that is not begun.

@@ -92,6 +92,9 @@ impl Machine<'_, '_> {
                 self.frame_mut(id)?.phase = Phase::Inside;
                 self.start(Some(id), Section::Function, 0, raw).map(drop)
             }
+            Work::Emit(template) => self.emit(id, template, &dot, &scope),
+            Work::Listen(listen) => self.begin_listen(id, listen),
+            Work::Approval(approval) => self.ask_person(id, task, approval, &dot, &scope),
             _ => self.begin_effect(id, task, &dot, &scope),
         }
     }

@@ -21,12 +21,12 @@ impl Machine<'_, '_> {
     pub(super) fn raise(&mut self, id: FrameId, fault: Fault) -> Step<()> {
         let task = self.task(id)?;
         let fault = located(fault, &task);
-        let step = match self.frame(id)?.phase {
-            Phase::Step { step, .. } => {
+        let step = match self.frame(id)?.step() {
+            Some(step) => {
                 self.close_question(step, ApprovalStatus::Cancelled);
                 step
             }
-            _ => self.step(),
+            None => self.step(),
         };
         let error = crate::json(&fault.value());
         self.push(Entry::TaskFailed(TaskFailed { step, task: task.pointer.clone(), error }));

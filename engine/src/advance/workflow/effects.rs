@@ -59,14 +59,10 @@ impl Machine<'_, '_> {
             }
             Work::Child(child) => (self.child(child, dot, scope)?, Value::Null),
             Work::Queue(queue) => (self.queue_task(queue, dot, scope)?, Value::Null),
-            _ => {
-                let message = format!("the task `{}` is of a kind that is not carried out yet", task.name);
-                return Err(Fault::standard("configuration", 400, "Configuration Error", message).into());
-            }
+            _ => return Err(lost("an effect")),
         };
         let step = self.step();
-        let call_id = format!("{}-{step}", task.name);
-        let call_id = if is_plain_id(&call_id) { call_id } else { format!("task-{step}") };
+        let call_id = call_id(task, step);
         let hidden = self.store(&headers)?;
         self.frame_mut(id)?.phase = Phase::Step { step, hidden };
         let (text, arguments) = self.written(&arguments)?;
@@ -375,6 +371,12 @@ impl Turn<'_> {
 
 fn frame_terms(workflow: &Workflow, state: &State, id: FrameId) -> Option<Terms> {
     Some(terms(&*task_of(workflow, state, state.frames.get(&id)?)?))
+}
+
+/// What a step's call is named by: the task and the step, where that is plain ASCII.
+pub(super) fn call_id(task: &Task, step: i32) -> String {
+    let id = format!("{}-{step}", task.name);
+    if is_plain_id(&id) { id } else { format!("task-{step}") }
 }
 
 fn terms(task: &Task) -> Terms {

@@ -30,10 +30,7 @@ impl Machine<'_, '_> {
         let (output, scope) = self.filter_out(&task.output, raw, scope)?;
         self.export(&task.export, &output, &scope)?;
         let frame = self.frame(id)?.clone();
-        let step = match frame.phase {
-            Phase::Step { step, .. } => step,
-            _ => self.step(),
-        };
+        let step = frame.step().unwrap_or_else(|| self.step());
         let (json, output) = self.written(&output)?;
         self.made.outputs.insert(step, output);
         self.push(Entry::StepCompleted(StepCompleted {
@@ -75,6 +72,7 @@ impl Machine<'_, '_> {
                 let (items, next) = (*items, index + 1);
                 self.guard(parent, |machine| machine.iterate(parent, items, next, output))
             }
+            (Phase::Listen(_), _) => self.guard(parent, |machine| machine.each_over(parent, output)),
             (_, Work::Try { catch, .. }) if section == Section::Catch => {
                 self.complete_with(parent, self.value(output)?, catch.then)
             }
@@ -141,7 +139,7 @@ impl Machine<'_, '_> {
 
     fn drop_frame(&mut self, id: FrameId) -> Step<()> {
         let Some(frame) = self.state.frames.get(&id).cloned() else { return Ok(()) };
-        if let Phase::Step { step, .. } = frame.phase
+        if let Some(step) = frame.step()
             && !self.step_is_over(step)
         {
             let task = self.task_of(&frame)?.pointer.clone();

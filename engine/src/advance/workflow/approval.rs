@@ -1,0 +1,125 @@
+//! The default catalog's `approval`: a person is asked, and the answer is the task's output.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use super::data::Scope;
+use super::effects::call_id;
+use super::{Machine, Step, lost, task_of};
+use crate::definition::{APPROVAL_EXPIRY, check_against};
+use crate::digest;
+use crate::entry::{ApprovalRequested, Entry};
+use crate::ids::ApprovalId;
+use crate::run::{Run, StepState};
+use crate::status::ApprovalStatus;
+use crate::workflow::document::{Approval, Task, Work, Workflow};
+use crate::workflow::fault::Fault;
+use crate::workflow::state::{FrameId, Phase, ValueRef, read};
+
+impl Machine<'_, '_> {
+    pub(super) fn ask_person(
+        &mut self,
+        id: FrameId,
+        task: &Task,
+        approval: &Approval,
+        dot: &Value,
+        scope: &Scope,
+    ) -> Step<()> {
+        let mut arguments = Map::new();
+        arguments.insert("title".to_owned(), self.fill_text(&approval.title, dot, scope, "`title`")?.into());
+        let others = [
+            ("subject", &approval.subject),
+            ("assignees", &approval.assignees),
+            ("options", &approval.options),
+        ];
+        for (name, template) in others {
+            if let Some(template) = template {
+                arguments.insert(name.to_owned(), self.fill(template, dot, scope)?);
+            }
+        }
+        let open_for = match &approval.expires_after {
+            Some(length) => self.length(length, dot, scope)?,
+            None => APPROVAL_EXPIRY.0,
+        };
+        let subject = self.store(arguments.get("subject").unwrap_or(&Value::Null))?;
+        let (json, _) = self.written(&Value::Object(arguments))?;
+        let (step, until) = (self.step(), self.turn.now.plus(open_for));
+        self.frame_mut(id)?.phase = Phase::Asked { step, until, subject };
+        let arguments_text = json.get().to_owned();
+        let requested = ApprovalRequested {
+            approval_id: ApprovalId::new(self.turn.now, self.turn.entropy),
+            step,
+            tool_call_id: call_id(task, step),
+            tool: task.name.clone(),
+            arguments: json,
+            digest: digest::arguments_digest(&task.name, self.workflow.version, &arguments_text),
+            arguments_text,
+            list_digest: None,
+            requested_at: self.turn.now,
+            expires_at: until,
+            // It ends by the workflow's own clock, and by no sweep's.
+            expiry_named: true,
+            asked_by: None,
+            delegated_by: None,
+        };
+        self.push(Entry::ApprovalRequested(requested));
+        Ok(())
+    }
+
+    /// A person answered, or the time for it is over.
+    pub(super) fn answered(&mut self, id: FrameId, step: i32, subject: ValueRef) -> Step<()> {
+        let found = self.turn.run.steps.get(&step).ok_or_else(|| lost("a step"))?;
+        if matches!(found.state, StepState::Asking) {
+            self.close_question(step, ApprovalStatus::Expired);
+            let task = self.task(id)?;
+            let fault = Fault::timeout(format!("nobody decided about `{}` in time", task.name));
+            return self.raise(id, fault);
+        }
+        let decided = self.turn.run.flow.decisions.get(&step).cloned().ok_or_else(|| lost("a decision"))?;
+        let edited = decided.arguments_text.as_deref().map(read).unwrap_or_default();
+        let value = match edited.get("subject") {
+            Some(value) => value.clone(),
+            None => self.value(subject)?.as_ref().clone(),
+        };
+        let mut output = json!({
+            "approved": decided.approved,
+            "value": value,
+            "decidedBy": decided.decided_by,
+            "decidedAt": decided.decided_at,
+            "reason": decided.reason,
+        });
+        if let Some(option) = edited.get("option") {
+            output["option"] = option.clone();
+        }
+        self.complete(id, Arc::new(output))
+    }
+}
+
+/// Checks edited arguments of an open question: an object in which `subject` takes the place
+/// of what the question is about, as its schema has it, and `option` is one of those that it
+/// offers. The error is a sentence.
+pub fn check_edited(workflow: &Workflow, run: &Run, step: i32, edited: &str) -> Result<(), String> {
+    crate::strict_json::check_object(edited).map_err(|error| format!("arguments: {error}"))?;
+    let edited = read(edited);
+    let asked = run.steps.get(&step).and_then(|step| step.tool()).map(|tool| read(&tool.arguments));
+    let offered = asked.as_ref().and_then(|asked| asked.get("options")).and_then(Value::as_array);
+    if let Some(option) = edited.get("option")
+        && !offered.is_some_and(|offered| offered.contains(option))
+    {
+        let may_be: Vec<String> = offered.into_iter().flatten().map(Value::to_string).collect();
+        return Err(format!("arguments: `option` is {option}: it may be one of [{}]", may_be.join(", ")));
+    }
+    let task = run.flow.state.as_ref().and_then(|state| {
+        let id = state.frame_of_step(step)?;
+        task_of(workflow, state, state.frames.get(&id)?)
+    });
+    let schema = task.as_deref().and_then(|task| match &task.work {
+        Work::Approval(approval) => approval.edit_schema.as_ref(),
+        _ => None,
+    });
+    match (schema, edited.get("subject")) {
+        (Some(schema), Some(subject)) => check_against(schema, &subject.to_string()),
+        _ => Ok(()),
+    }
+}
