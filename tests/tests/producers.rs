@@ -193,9 +193,7 @@ async fn an_end_user_is_kept_to_their_own() {
     shop.producer.publish(properties, event.to_string().as_bytes()).await;
     let id = shop.producer.accepted().await;
     let of = |user: &str| {
-        shop.client
-            .builder(Method::GET, &format!("/v1/executions/{id}"))
-            .header("x-holdpoint-end-user", user)
+        shop.client.builder(Method::GET, &format!("/v1/executions/{id}")).header("x-holdpoint-end-user", user)
     };
     shop.client.send(of("ada")).await.expect(200);
     shop.client.send(of("bob")).await.expect(404);

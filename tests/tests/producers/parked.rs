@@ -158,9 +158,8 @@ async fn a_redriven_message_keeps_its_dedupe_key_and_its_key_is_looked_at_again(
     let path = format!("/v1/parked-messages/{}", parked["id"].as_str().unwrap());
     stranger.get(&path).await.expect(404);
     stranger.send(stranger.builder(Method::DELETE, &path)).await.expect(404);
-    let key = shop
-        .client
-        .builder(Method::DELETE, &format!("/v1/keys/{}", parked["key_id"].as_str().unwrap()));
+    let key =
+        shop.client.builder(Method::DELETE, &format!("/v1/keys/{}", parked["key_id"].as_str().unwrap()));
     shop.client.send(key).await.expect(204);
     until("the key is no longer believed", SOON, || async {
         let again = post(&shop.client, &parked["id"], "redrive").await;

@@ -85,7 +85,9 @@ fn a_run_that_failed_for_the_network_is_repeated_later(bed: &Bed) {
     let repeat = repeat_of(bed, &first).expect("a repeat");
     assert_eq!((repeat.status, repeat.attempt, repeat.retry_of), (Status::Queued, 2, Some(first.id)));
     assert_eq!((repeat.input.as_deref(), repeat.labels.len()), (Some("{}"), 1));
-    assert_eq!(ready_in(bed, repeat.key.id), Some(Duration::from_secs(10)));
+    let failed_at = bed.store.execution_get(&scope(), first.id).unwrap().unwrap().finished_at.unwrap();
+    let due = bed.store.execution_standing(&scope(), repeat.key.id).unwrap().unwrap().ready_at.unwrap();
+    assert_eq!(failed_at.until(due), Duration::from_secs(10));
     assert!(claim(&*bed.store, session(&*bed.store), &[&repeat.key]).is_empty(), "not before its time");
     let row = row(bed, "ship");
     assert_eq!((row.state, row.attention, row.schedule_stopped), (WorkflowState::Active, false, false));
