@@ -128,6 +128,9 @@ fn pinned(claimed: &Claimed) -> Pinned {
         definition: Arc::new(Definition::Noop { steps: 0 }),
         messages: messages(claimed),
         input: input(claimed),
+        files: extras
+            .map(|extras| extras.files.iter().map(ToString::to_string).collect())
+            .unwrap_or_default(),
         client_time: client_time(claimed),
     }
 }

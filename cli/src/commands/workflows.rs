@@ -138,7 +138,9 @@ fn refused(file: &Path, errors: &[WorkflowError], output: Output) -> ExitCode {
 }
 
 fn line(file: &Path, error: &WorkflowError) -> String {
-    format!("{}:{}:{}: {}", file.display(), error.line, error.column, error.message)
+    let WorkflowError { line, column, pointer, message } = error;
+    let separator = if pointer.is_empty() { "" } else { ": " };
+    format!("{}:{line}:{column}: {pointer}{separator}{message}", file.display())
 }
 
 /// As its author wrote it; with `--json` all that is known of it.
@@ -191,7 +193,7 @@ mod tests {
             )
         };
         let errors = errors_of(&Refused { status: 400, body: body("invalid_workflow") });
-        assert_eq!(line(Path::new("a.yaml"), &errors[0]), "a.yaml:3:5: no");
+        assert_eq!(line(Path::new("a.yaml"), &errors[0]), "a.yaml:3:5: /do: no");
         assert!(errors_of(&Refused { status: 400, body: body("invalid_body") }).is_empty());
     }
 }

@@ -170,23 +170,35 @@ impl Play {
     pub fn go(&mut self, mut inputs: Vec<Input>, answer: &mut dyn FnMut(&Effect) -> Answer) {
         for _ in 0..20_000 {
             let decided = self.feed(inputs);
-            for effect in &decided.effects {
-                let answered = answer(effect);
-                self.take(effect, answered, self.now);
+            match self.after(decided, answer) {
+                Some(next) => inputs = next,
+                None => return,
             }
-            inputs = match decided.next {
-                Next::End => return,
-                Next::Again => Vec::new(),
-                Next::Release => panic!("given back"),
-                Next::Wait { until } | Next::Suspend { ready_at: until, .. } => {
-                    match self.what_comes(until) {
-                        Some(inputs) => inputs,
-                        None => return,
-                    }
-                }
-            };
         }
         panic!("it goes on for ever: {:#?}", self.order());
+    }
+
+    /// What comes after a decision; `None` where nothing does.
+    pub fn after(
+        &mut self,
+        decided: Advance,
+        answer: &mut dyn FnMut(&Effect) -> Answer,
+    ) -> Option<Vec<Input>> {
+        for effect in &decided.effects {
+            let answered = answer(effect);
+            self.take(effect, answered, self.now);
+        }
+        match decided.next {
+            Next::End => None,
+            Next::Again => Some(Vec::new()),
+            Next::Release => panic!("given back"),
+            Next::Wait { until } | Next::Suspend { ready_at: until, .. } => self.what_comes(until),
+        }
+    }
+
+    /// The worker is gone, with everything that it had begun.
+    pub fn lose(&mut self) {
+        self.waiting.clear();
     }
 
     fn take(&mut self, effect: &Effect, answer: Answer, at: Timestamp) {
