@@ -5,6 +5,7 @@ use super::Checker;
 use super::expressions::{Locals, Moment};
 use super::flip;
 use super::spot::Spot;
+use crate::definition::Retry;
 use crate::status::EffectClass;
 use crate::workflow::document::Performance;
 
