@@ -368,6 +368,7 @@ mod tests {
             payload: payload.to_string(),
         };
         let row = ExecutionRow {
+            files: Vec::new(),
             key: ExecutionKey { scope: Scope::new("acme", "shop"), id },
             status,
             reason,

@@ -52,6 +52,8 @@ pub struct Settings {
     pub cron_secret: Option<String>,
     /// The largest body, in bytes.
     pub body_bytes: usize,
+    /// The largest file, in bytes.
+    pub file_bytes: usize,
     /// The largest header block, in bytes.
     pub header_bytes: usize,
     /// The longest time for the request line and headers.
@@ -82,6 +84,7 @@ impl Default for Settings {
             listen: "127.0.0.1:4653".to_owned(),
             cron_secret: None,
             body_bytes: 2 * 1024 * 1024,
+            file_bytes: 10 * 1024 * 1024,
             header_bytes: 32 * 1024,
             header_timeout_ms: 10_000,
             idle_timeout_ms: 60_000,

@@ -43,6 +43,8 @@ codes! {
     InvalidIndex = "invalid_index", BAD_REQUEST, "The stream has no such place";
     /// An agent's document.
     InvalidDefinition = "invalid_definition", BAD_REQUEST, "The definition cannot be taken";
+    /// A file that a start names.
+    UnknownFile = "unknown_file", BAD_REQUEST, "There is no such file";
     /// A workflow's document; `errors` says where.
     InvalidWorkflow = "invalid_workflow", BAD_REQUEST, "The workflow cannot be taken";
     /// Nothing is configured to keep them with.
@@ -79,6 +81,10 @@ codes! {
     RunActive = "run_active", CONFLICT, "A run of the workflow is active";
     /// The workflow is paused, in maintenance or archived.
     WorkflowNotActive = "workflow_not_active", CONFLICT, "The workflow is not active";
+    /// One test run of a workflow goes on at a time.
+    TestRunActive = "test_run_active", CONFLICT, "A test run of the workflow goes on";
+    /// An execution was started with it.
+    FileInUse = "file_in_use", CONFLICT, "The file is in use";
     /// A message id stands in the conversation already.
     MessageIdUsed = "message_id_used", CONFLICT, "The conversation has a message of this id";
     /// Nothing can be done to it any more.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use axum::response::{IntoResponse, Response};
 use holdpoint_db::{ApprovalRow, DefinitionRow, ExecutionRow, KeyRow, ParkedMessage, SweepReport, SweepRow};
 use holdpoint_engine::entry::{DelegatedBy, Json, Usage};
-use holdpoint_engine::ids::{ApprovalId, ExecutionId, KeyId, ParkedId, SweepId};
+use holdpoint_engine::ids::{ApprovalId, ExecutionId, FileId, KeyId, ParkedId, SweepId};
 use holdpoint_engine::status::{ApprovalStatus, DefinitionKind, Failure, Reason, RunType, Status};
 use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::wire::SweepKind;
@@ -72,6 +72,8 @@ pub struct Summary {
     attempt: i32,
     /// The execution that delegated it.
     parent: Option<ExecutionId>,
+    /// The files that it was started with.
+    files: Vec<FileId>,
     error: Option<Failure>,
     usage: Usage,
     metadata: Json,
@@ -98,6 +100,7 @@ impl From<ExecutionRow> for Summary {
             retry_of: row.retry_of,
             attempt: row.attempt,
             parent: row.parent,
+            files: row.files,
             error: row.error,
             usage: row.usage,
             metadata: raw(row.metadata),

@@ -12,10 +12,11 @@ use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::wire::ExecutionKey;
 
 use crate::conn::Conn;
+use crate::execution_claim::key_row;
 use crate::sql::binds;
 use crate::store::StoreResult;
 use crate::types::{Conversation, Created, NewExecution, StoreError};
-use crate::{children, commands, conversations, extras, pin, workflow_runs};
+use crate::{children, commands, conversations, extras, files, pin, test_runs, workflow_runs};
 
 /// One transaction's work. A `repeat` follows an outcome that was unknown: a row with the
 /// start's own id is then its own.
@@ -30,9 +31,11 @@ pub(crate) fn execution_create_in_txn(
     let mut versions: Vec<Option<i32>> = resolved.iter().map(|found| Some(found.as_ref()?.version)).collect();
     let commands = commands::take(conn, batch, &mut versions)?;
     let mut inserted = insert_infos(conn, batch, &versions, &pins)?;
+    let mut refused = refuse(conn, batch, &mut inserted)?;
     let mut taken = workflow_runs::take(conn, batch, &resolved, &mut inserted)?;
-    let mut refused = conversations::take(conn, batch, &mut inserted)?;
+    refused.extend(conversations::take(conn, batch, &mut inserted)?);
     refused.extend(taken.refused.drain());
+    files::refer(conn, batch, &inserted)?;
     insert_executions(conn, batch, &inserted, &taken.ready_at)?;
     insert_labels(conn, batch, &inserted)?;
     extras::insert(conn, inserted.keys().map(|at| (&batch[*at], pins.get(at).map(String::as_str))))?;
@@ -49,6 +52,26 @@ pub(crate) fn execution_create_in_txn(
     }
     commands::settle(conn, batch, &commands, &mut answers, repeat)?;
     Ok(answers)
+}
+
+/// Starts that name files that are not there, or test runs beside another one: what was
+/// inserted for them is removed.
+fn refuse(
+    conn: &mut Conn,
+    batch: &[NewExecution],
+    inserted: &mut HashMap<usize, Timestamp>,
+) -> StoreResult<HashMap<usize, Created>> {
+    let mut refused = HashMap::new();
+    files::check(conn, batch, inserted, &mut refused)?;
+    test_runs::take(conn, batch, inserted, &mut refused)?;
+    for at in refused.keys() {
+        conn.rows(
+            "DELETE FROM execution_info WHERE tenant = ? AND project = ? AND id = ?",
+            &key_row(&batch[*at].key),
+        )?;
+        inserted.remove(at);
+    }
+    Ok(refused)
 }
 
 pub(crate) type Name<'a> = (&'a Scope, DefinitionKind, &'a str, Option<i32>);
@@ -150,7 +173,7 @@ fn info_row(new: &NewExecution, version: i32, pinned: bool) -> [crate::sql::Bind
         new.messages.as_deref(),
         &new.metadata,
         &new.created_by,
-        pinned || new.extras.is_kept() || workflow_runs::is_registered(new),
+        pinned || new.extras.is_kept() || workflow_runs::is_registered(new) || test_runs::takes_place(new),
     ]
 }
 

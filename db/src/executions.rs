@@ -10,6 +10,7 @@ use holdpoint_engine::wire::ExecutionKey;
 
 use crate::conn::Conn;
 use crate::execution_claim::key_row;
+use crate::extras::read_files;
 use crate::row::Row;
 use crate::sql::{Bind, binds};
 use crate::store::StoreResult;
@@ -23,6 +24,8 @@ const SELECT: &str = "
       (SELECT count(*) FROM approvals a WHERE a.tenant = e.tenant AND a.project = e.project
          AND a.execution = e.id AND CASE WHEN a.status = 'pending' THEN a.expires_at END > (SELECT hp_now())),
       CASE WHEN i.extras THEN (SELECT x.parent FROM execution_extras x
+         WHERE x.tenant = e.tenant AND x.project = e.project AND x.id = e.id) END,
+      CASE WHEN i.extras THEN (SELECT x.files FROM execution_extras x
          WHERE x.tenant = e.tenant AND x.project = e.project AND x.id = e.id) END
     FROM";
 const JOINED: &str = " i JOIN executions e ON e.tenant = i.tenant AND e.project = i.project AND e.id = i.id";
@@ -56,8 +59,8 @@ pub(crate) fn list_text(by_label: bool, conditions: &str) -> String {
 }
 
 fn read_execution(mut row: Row) -> StoreResult<ExecutionRow> {
+    let key = row.key()?;
     Ok(ExecutionRow {
-        key: row.key()?,
         status: row.word()?,
         reason: row.opt_word()?,
         last_event: row.big()?,
@@ -86,6 +89,8 @@ fn read_execution(mut row: Row) -> StoreResult<ExecutionRow> {
         finished_at: row.opt_time()?,
         pending_approvals: row.big()?,
         parent: row.opt_id()?.map(ExecutionId),
+        files: read_files(&key, row.opt_text()?)?,
+        key,
     })
 }
 

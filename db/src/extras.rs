@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use holdpoint_engine::ids::ExecutionId;
+use holdpoint_engine::ids::{ExecutionId, FileId};
 use holdpoint_engine::wire::ExecutionKey;
 
 use crate::conn::Conn;
@@ -23,15 +23,16 @@ impl Extras {
             || self.command.is_some()
             || self.reply.is_some()
             || self.scheduled
+            || !self.files.is_empty()
     }
 }
 
 const INSERT: &str = "
-    WITH u(t, p, x, ct, cz, sh, pa, ps, pc, cs, ci, rq, rc, pd, pi) AS (@u)
+    WITH u(t, p, x, ct, cz, sh, pa, ps, pc, cs, ci, rq, rc, pd, pi, fi) AS (@u)
     INSERT INTO execution_extras (tenant, project, id, client_timestamp, client_timezone, sealed_headers, parent,
       parent_step, parent_call, command_source, command_id, reply_queue, reply_correlation, parent_depth,
-      pins)
-    SELECT t, p, x, ct, cz, sh, pa, ps, pc, cs, ci, rq, rc, pd, pi FROM u";
+      pins, files)
+    SELECT t, p, x, ct, cz, sh, pa, ps, pc, cs, ci, rq, rc, pd, pi, fi FROM u";
 
 /// Inserts those of new executions, each with its pins.
 pub(crate) fn insert<'a>(
@@ -39,14 +40,26 @@ pub(crate) fn insert<'a>(
     new: impl Iterator<Item = (&'a NewExecution, Option<&'a str>)>,
 ) -> StoreResult<()> {
     let kept = new.filter(|(new, pins)| pins.is_some() || new.extras.is_kept());
-    let rows: Vec<_> = kept.map(|(new, pins)| row_of(new, pins)).collect();
+    let kept: Vec<_> = kept.map(|(new, pins)| (new, pins, written(&new.extras.files))).collect();
+    let rows: Vec<_> = kept.iter().map(|(new, pins, files)| row_of(new, *pins, files.as_deref())).collect();
     conn.each(INSERT, &rows, &[]).map(drop)
 }
 
-fn row_of<'a>(new: &'a NewExecution, pins: Option<&'a str>) -> [Bind<'a>; 15] {
+/// The files as they are kept; none is nothing.
+fn written(files: &[FileId]) -> Option<String> {
+    if files.is_empty() { None } else { serde_json::to_string(files).ok() }
+}
+
+/// The files of an execution as they were kept.
+pub(crate) fn read_files(key: &ExecutionKey, files: Option<String>) -> StoreResult<Vec<FileId>> {
+    let corrupt = |error| StoreError::Corrupt(format!("files of {}: {error}", key.id));
+    files.map_or_else(|| Ok(Vec::new()), |files| serde_json::from_str(&files).map_err(corrupt))
+}
+
+fn row_of<'a>(new: &'a NewExecution, pins: Option<&'a str>, files: Option<&'a str>) -> [Bind<'a>; 16] {
     let [tenant, project, id] = key_row(&new.key);
     let Extras { client_time, sealed_headers, parent, command, reply, .. } = &new.extras;
-    let [ct, cz, sh, pa, ps, pc, cs, ci, rq, rc, pd, pi] = binds![
+    let [ct, cz, sh, pa, ps, pc, cs, ci, rq, rc, pd, pi, fi] = binds![
         client_time.as_ref().map(|time| time.timestamp.as_str()),
         client_time.as_ref().map(|time| time.timezone.as_str()),
         sealed_headers.as_deref(),
@@ -59,15 +72,16 @@ fn row_of<'a>(new: &'a NewExecution, pins: Option<&'a str>) -> [Bind<'a>; 15] {
         reply.as_ref().and_then(|reply| reply.correlation_id.as_deref()),
         parent.as_ref().map(|parent| parent.depth),
         pins,
+        files,
     ];
-    [tenant, project, id, ct, cz, sh, pa, ps, pc, cs, ci, rq, rc, pd, pi]
+    [tenant, project, id, ct, cz, sh, pa, ps, pc, cs, ci, rq, rc, pd, pi, fi]
 }
 
 const SELECT: &str = "
     WITH u(t, p, x) AS (@u)
     SELECT e.tenant, e.project, e.id, e.client_timestamp, e.client_timezone, e.sealed_headers, e.parent,
       e.parent_step, e.parent_call, e.command_source, e.command_id, e.reply_queue, e.reply_correlation,
-      e.parent_depth, e.pins,
+      e.parent_depth, e.pins, e.files,
       CASE WHEN e.pins IS NOT NULL THEN (SELECT c.active_agent FROM execution_info i
         JOIN conversations c ON c.tenant = i.tenant AND c.project = i.project AND c.id = i.conversation_id
         WHERE i.tenant = e.tenant AND i.project = e.project AND i.id = e.id AND c.agent = i.name) END
@@ -94,7 +108,9 @@ fn read_row(mut row: Row) -> StoreResult<(ExecutionKey, Extras)> {
     let command = both(row.opt_text()?, row.opt_text()?).map(|(source, id)| CommandKey { source, id });
     let (queue, correlation_id) = (row.opt_text()?, row.opt_text()?);
     let reply = queue.map(|queue| ReplyTo { queue, correlation_id });
-    let (depth, pins, active_agent) = (row.opt_int()?, row.opt_text()?, row.opt_text()?);
+    let (depth, pins) = (row.opt_int()?, row.opt_text()?);
+    let files = read_files(&key, row.opt_text()?)?;
+    let active_agent = row.opt_text()?;
     let parent = parent.map(|parent| Parent { depth: depth.unwrap_or(1), ..parent });
     let pins = pins.map(|pins| serde_json::from_str(&pins)).transpose();
     let pins = pins.map_err(|error| StoreError::Corrupt(format!("pins of {}: {error}", key.id)))?;
@@ -111,6 +127,7 @@ fn read_row(mut row: Row) -> StoreResult<(ExecutionKey, Extras)> {
             pins,
             active_agent,
             scheduled,
+            files,
         },
     ))
 }

@@ -246,8 +246,8 @@ const INSERTS: [&str; 3] = [
        metadata, coalesce(?, created_by), extras, ? FROM execution_info WHERE tenant = ? AND project = ? AND id = ?",
     "INSERT INTO execution_labels (tenant, project, key, value, id, created_at)
      SELECT tenant, project, key, value, ?, ? FROM execution_labels WHERE tenant = ? AND project = ? AND id = ?",
-    "INSERT INTO execution_extras (tenant, project, id, client_timestamp, client_timezone, pins)
-     SELECT tenant, project, ?, client_timestamp, client_timezone, pins FROM execution_extras
+    "INSERT INTO execution_extras (tenant, project, id, client_timestamp, client_timezone, pins, files)
+     SELECT tenant, project, ?, client_timestamp, client_timezone, pins, files FROM execution_extras
      WHERE tenant = ? AND project = ? AND id = ?",
 ];
 

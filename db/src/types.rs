@@ -7,7 +7,7 @@ use holdpoint_engine::advance::Gate;
 use holdpoint_engine::digest::call_digest;
 use holdpoint_engine::effect::Act;
 use holdpoint_engine::entry::{ApprovalRequested, DelegatedBy, Line, Usage};
-use holdpoint_engine::ids::{ApprovalId, ExecutionId, KeyId, ParkedId, SessionId, SweepId};
+use holdpoint_engine::ids::{ApprovalId, ExecutionId, FileId, KeyId, ParkedId, SessionId, SweepId};
 use holdpoint_engine::limits::Limits;
 use holdpoint_engine::outside::Refusal;
 use holdpoint_engine::scope::Scope;
@@ -98,6 +98,8 @@ pub struct Extras {
     pub active_agent: Option<String>,
     /// A tick of a schedule made it: its end is noted there. Not read back.
     pub scheduled: bool,
+    /// The files that it was started with, as the caller named them.
+    pub files: Vec<FileId>,
 }
 
 /// When and where the user is, as their client says.
@@ -208,6 +210,16 @@ pub enum Created {
     MessageIdUsed {
         /// The id.
         id: String,
+    },
+    /// No such file: the first that the start names and that is not there.
+    UnknownFile {
+        /// Which.
+        id: FileId,
+    },
+    /// Another test run of the workflow goes on.
+    TestRunActive {
+        /// Which.
+        active: ExecutionId,
     },
     /// The conversation has an active execution.
     ConversationBusy {
@@ -657,6 +669,8 @@ pub struct ExecutionRow {
     pub pending_approvals: i64,
     /// The execution that delegated it.
     pub parent: Option<ExecutionId>,
+    /// The files that it was started with.
+    pub files: Vec<FileId>,
 }
 
 /// Everything that says what an execution waits for, or who holds it, as of one moment.

@@ -21,7 +21,7 @@ use crate::run_retry::{Repeat, repeat};
 use crate::sql::binds;
 use crate::store::StoreResult;
 use crate::types::StoreError;
-use crate::{schedules, workflow_runs};
+use crate::{schedules, test_runs, workflow_runs};
 
 /// A production run that has ended.
 struct EndedRun {
@@ -71,6 +71,7 @@ pub(crate) fn read_terms(terms: Option<&str>) -> StoreResult<Terms> {
 /// Everything that follows from the end of these executions, of which some may be runs of
 /// registered workflows. Their rows say how they ended.
 pub(crate) fn ended(conn: &mut Conn, keys: &[ExecutionKey], now: Timestamp) -> StoreResult<()> {
+    test_runs::end(conn, keys)?;
     let rows: Vec<_> = keys.iter().map(key_row).collect();
     let mut runs: Vec<EndedRun> =
         conn.each(ENDED, &rows, &[])?.into_iter().map(read_ended).collect::<StoreResult<_>>()?;

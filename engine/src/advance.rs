@@ -71,6 +71,8 @@ pub struct Pinned {
     pub messages: Vec<Value>,
     /// What a workflow was started with.
     pub input: Value,
+    /// The ids of the files that it was started with.
+    pub files: Vec<String>,
     /// The user's own time, which the model is told.
     pub client_time: Option<ClientTime>,
 }

@@ -433,6 +433,8 @@ pub enum Act {
         /// The key that asked for it.
         by: String,
     },
+    /// End it as failed: its time is over.
+    Deadline,
     /// Answer an unknown outcome.
     Resolve(OutcomeResolved),
     /// A child asks a person.

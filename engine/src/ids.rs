@@ -157,6 +157,11 @@ typed_id!(
     "evt"
 );
 typed_id!(
+    /// One file that was uploaded.
+    FileId,
+    "fil"
+);
+typed_id!(
     /// One webhook.
     WebhookId,
     "whk"

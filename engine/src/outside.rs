@@ -96,6 +96,7 @@ pub fn act(run: &Run, act: &Act) -> Vec<Entry> {
             vec![Entry::PauseChanged(PauseChanged { paused: true, by: by.clone(), ends: true })]
         }
         Act::EndPaused { .. } => Vec::new(),
+        Act::Deadline => fail(run, Reason::Deadline, "its time was over before it was"),
         Act::Resolve(resolved) => resolve(run, resolved),
         Act::ChildAsked(asked) if awaits_child(run, asked.step) => {
             vec![Entry::ApprovalRequested(ApprovalRequested::clone(asked))]

@@ -50,6 +50,8 @@ pub enum SweepKind {
     Retention,
     /// Ticks of schedules that are due.
     Schedules,
+    /// Files that nothing refers to.
+    Files,
 }
 
 impl SweepKind {
@@ -61,6 +63,7 @@ impl SweepKind {
         SweepKind::Retries,
         SweepKind::Retention,
         SweepKind::Schedules,
+        SweepKind::Files,
     ];
 
     /// The word in rows, logs and metrics.
@@ -72,6 +75,7 @@ impl SweepKind {
             SweepKind::Retries => "retries",
             SweepKind::Retention => "retention",
             SweepKind::Schedules => "schedules",
+            SweepKind::Files => "files",
         }
     }
 

@@ -66,6 +66,7 @@ impl Table {
             depth: 0,
             client_time: None,
             input: serde_json::Value::Null,
+            files: Vec::new(),
         };
         Self {
             pinned,

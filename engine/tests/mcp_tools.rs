@@ -54,6 +54,7 @@ impl Table {
             messages: vec![json!({"role": "user", "content": "hello"})],
             client_time: None,
             input: Value::Null,
+            files: Vec::new(),
             team: Default::default(),
             active_agent: None,
             depth: 0,

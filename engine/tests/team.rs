@@ -71,6 +71,7 @@ impl Table {
             depth: 0,
             client_time: None,
             input: serde_json::Value::Null,
+            files: Vec::new(),
             messages: vec![serde_json::json!({"role": "user", "content": "hello"})],
         };
         let limits = Limits::default();

@@ -23,6 +23,10 @@ pub struct Settings {
     pub retention_period_ms: u64,
     /// Milliseconds between passes of `schedules`: how late a tick of a schedule may be.
     pub schedules_period_ms: u64,
+    /// Milliseconds between passes of `files`.
+    pub files_period_ms: u64,
+    /// Hours for which a file is kept that no execution was started with, 1 and up.
+    pub files_kept_hours: u32,
     /// Days for which a command is known that was accepted: a repeat within them is answered as
     /// the first was. 7 and up.
     pub commands_kept_days: u32,
@@ -42,6 +46,8 @@ impl Default for Settings {
             retries_period_ms: 1_000,
             retention_period_ms: 60_000,
             schedules_period_ms: 1_000,
+            files_period_ms: 60_000,
+            files_kept_hours: 24,
             commands_kept_days: 8,
             limit: 1_000,
             max_lost_leases: 4,
@@ -59,12 +65,18 @@ impl Settings {
             SweepKind::Retries => self.retries_period_ms,
             SweepKind::Retention => self.retention_period_ms,
             SweepKind::Schedules => self.schedules_period_ms,
+            SweepKind::Files => self.files_period_ms,
         })
     }
 
     /// How long an accepted command is known.
     pub fn commands_kept(&self) -> Duration {
         Duration::from_secs(u64::from(self.commands_kept_days) * 24 * 60 * 60)
+    }
+
+    /// How long a file is kept that no execution was started with.
+    pub fn files_kept(&self) -> Duration {
+        Duration::from_secs(u64::from(self.files_kept_hours) * 60 * 60)
     }
 
     /// How often to look for due ticks: twice in the shortest period, at most ten times and

@@ -15,7 +15,7 @@ Feature: What a task is given and gives on
           export:
             as: '{ total: .total }'
       - forget:
-          set: ${ { nothing: true } }
+          set: '${ { nothing: true } }'
       - tell:
           set:
             text: ${ "\($context.total) for \($workflow.input.order.item)" }

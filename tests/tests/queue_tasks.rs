@@ -93,8 +93,10 @@ async fn a_worker_in_python_takes_part_with_pika_alone() {
         assert_eq!((&tries[0]["attempt"], &tries[1]["attempt"]), (&json!(1), &json!(2)));
         assert_eq!(tries[0]["key"], tries[1]["key"]);
     }
-    let said = &of("say it twice")[0]["answered"];
-    assert_eq!(*said, json!(["accepted", "accepted", "task_conflict", "task_conflict"]));
+    let said = of("say it twice")[0]["answered"].as_array().unwrap();
+    assert_eq!(said[..3], ["accepted", "accepted", "task_conflict"]);
+    // By then its execution is over, or about to be: its worker hears that it can stop.
+    assert!(said[3] == "task_conflict" || said[3] == "already_terminal", "{said:?}");
     remove(&system, &queue).await;
 }
 

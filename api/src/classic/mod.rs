@@ -93,6 +93,7 @@ impl Classic {
             active_agent: before.active_agent,
             depth: 0,
             input: serde_json::Value::Null,
+            files: Vec::new(),
             client_time: turn.client_time(),
             messages: before
                 .said

@@ -119,6 +119,11 @@ impl Operation {
         Self { body_required: false, ..self.body::<T>() }
     }
 
+    /// A body of any type, taken as it is; no body at all is an empty one.
+    pub fn bytes_body(self) -> Self {
+        Self { body: Some(Body { media: "*/*", schema: None }), body_required: false, ..self }
+    }
+
     /// The body may be YAML as well.
     pub fn or_yaml(self) -> Self {
         Self { takes_yaml: true, ..self }

@@ -25,6 +25,7 @@ mod cron;
 mod diagnosis;
 mod event_settings;
 mod events;
+mod files;
 mod get;
 mod health;
 mod keys;
@@ -40,6 +41,7 @@ mod steps;
 mod stream;
 mod sweeps;
 pub(crate) mod tasks;
+mod test_runs;
 mod webhooks;
 pub(crate) mod workflow_state;
 mod workflows;
@@ -116,6 +118,11 @@ pub fn table() -> Vec<Route> {
         Route::put("/v1/agents/{name}", Define, agents::put, agents::put_doc),
         Route::delete("/v1/agents/{name}", Define, agents::delete, agents::delete_doc),
         Route::get("/v1/agents/{name}/versions", Read, agents::versions, agents::versions_doc),
+        Route::post("/v1/workflows/{name}/test-runs", Submit, test_runs::handle, test_runs::doc),
+        Route::post("/v1/files", Submit, files::put, files::put_doc),
+        Route::get("/v1/files/{id}", Read, files::get, files::get_doc),
+        Route::get("/v1/files/{id}/info", Read, files::info, files::info_doc),
+        Route::delete("/v1/files/{id}", Submit, files::delete, files::delete_doc),
         Route::post("/v1/workflows/{name}/pause", Define, workflow_state::pause, workflow_state::pause_doc),
         Route::post(
             "/v1/workflows/{name}/resume",

@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::response::Response;
 use holdpoint_db::{Conversation, Created, Idempotency, NewExecution};
 use holdpoint_engine::digest::sha256_hex;
-use holdpoint_engine::ids::ExecutionId;
+use holdpoint_engine::ids::{ExecutionId, FileId};
 use holdpoint_engine::status::{DefinitionKind, RunType, Status, WorkflowState};
 use holdpoint_engine::time::Timestamp;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -145,6 +145,12 @@ pub async fn outcome(app: &App, new: &NewExecution, created: Created) -> Answer<
                 format!("there is no {} `{}`{version}", new.kind, new.name),
             ))
         }
+        Created::UnknownFile { id } => Err(unknown_file(new, id)),
+        Created::TestRunActive { active } => {
+            let detail =
+                format!("the test run {active} of `{}` goes on: wait for its end, or cancel it", new.name);
+            Err(Problem::new(Code::TestRunActive, detail).with("execution_id", active.to_string()))
+        }
         Created::UnknownConversation => {
             let id = conversation_id(new).unwrap_or_default();
             Err(Problem::new(Code::UnknownConversation, format!("there is no conversation `{id}`")))
@@ -154,6 +160,14 @@ pub async fn outcome(app: &App, new: &NewExecution, created: Created) -> Answer<
             Err(Problem::new(Code::MessageIdUsed, detail).with("message_id", id))
         }
         Created::ConversationBusy { active } => Err(conversation_busy(active)),
+    }
+}
+
+fn unknown_file(new: &NewExecution, id: FileId) -> Problem {
+    let problem = Problem::new(Code::UnknownFile, format!("there is no file `{id}`"));
+    match new.extras.files.iter().position(|file| *file == id) {
+        Some(at) => problem.with("pointer", format!("/files/{at}")),
+        None => problem,
     }
 }
 
@@ -227,6 +241,8 @@ pub fn doc() -> Operation {
         .problem(Code::UnknownConversation)
         .problem(Code::ConversationBusy)
         .problem(Code::WorkflowNotActive)
+        .problem(Code::UnknownFile)
+        .problem(Code::TestRunActive)
         .problem(Code::IdempotencyMismatch)
 }
 

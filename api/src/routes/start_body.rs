@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use holdpoint_db::{Conversation, Extras, Idempotency, NewExecution};
 use holdpoint_engine::digest::sha256_hex;
 use holdpoint_engine::entry::Json;
-use holdpoint_engine::ids::ExecutionId;
+use holdpoint_engine::ids::{ExecutionId, FileId};
 use holdpoint_engine::scope::check_name;
 use holdpoint_engine::status::{DefinitionKind, RunType};
 use holdpoint_engine::time::Span;
@@ -38,7 +38,12 @@ pub struct StartBody {
     metadata: Option<Json>,
     labels: Option<BTreeMap<String, String>>,
     forwarded_headers: Option<forwarded::Unchecked>,
+    /// Files that it is started with: at most 32 ids.
+    files: Option<Vec<FileId>>,
 }
+
+/// The most files of a start.
+const FILES: usize = 32;
 
 /// One message of a start.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -106,7 +111,19 @@ impl StartBody {
             metadata,
             labels,
             forwarded_headers: None,
+            files: None,
         }
+    }
+
+    /// A test run of a workflow.
+    pub fn test(
+        workflow: String,
+        version: Option<i32>,
+        input: Option<Json>,
+        files: Option<Vec<FileId>>,
+    ) -> Self {
+        let plain = Self::plain((None, Some(workflow), version), input, None, None);
+        Self { run_type: Some(RunType::Test), files, ..plain }
     }
 
     /// The start that it asks for, with everything checked that needs no database. `raw`
@@ -117,6 +134,7 @@ impl StartBody {
         self.check_input(kind, app.limits.value_bytes)?;
         let metadata = self.check_metadata(app.limits.metadata_bytes)?;
         let labels = self.check_labels(app)?;
+        self.check_files()?;
         let id = self.execution_id.unwrap_or_else(|| app.ids.make(ExecutionId::new));
         let conversation = self.conversation(kind, id)?;
         let headers = forwarded::check(self.forwarded_headers.as_ref(), &app.limits)?;
@@ -138,7 +156,7 @@ impl StartBody {
             labels,
             end_user: caller.end_user.clone(),
             created_by: caller.key.clone(),
-            extras: Extras { sealed_headers, ..Extras::default() },
+            extras: Extras { sealed_headers, files: self.files.unwrap_or_default(), ..Extras::default() },
         })
     }
 
@@ -211,6 +229,19 @@ impl StartBody {
             within("label_value_bytes", value.len(), limits.label_value_bytes, "bytes in a label's value")?;
         }
         Ok(labels)
+    }
+
+    fn check_files(&self) -> Answer<()> {
+        let files = self.files.as_deref().unwrap_or_default();
+        within("files", files.len(), FILES, "files")?;
+        let twice = |(at, id): &(usize, &FileId)| files[..*at].contains(id);
+        match files.iter().enumerate().find(twice) {
+            Some((at, id)) => {
+                let pointer = format!("/files/{at}");
+                Err(invalid(format!("`files[{at}]`: `{id}` stands twice")).with("pointer", pointer))
+            }
+            None => Ok(()),
+        }
     }
 
     fn conversation(&self, kind: DefinitionKind, id: ExecutionId) -> Answer<Conversation> {

@@ -151,6 +151,7 @@ fn row(new: &NewExecution) -> ExecutionRow {
     };
     ExecutionRow {
         parent: None,
+        files: new.extras.files.clone(),
         key: new.key.clone(),
         status: Status::Queued,
         reason: None,

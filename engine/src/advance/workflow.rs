@@ -39,7 +39,7 @@ const MOST_IN_A_TURN: u64 = 1_000;
 /// Frames inside of each other.
 const MOST_NESTED: usize = 64;
 /// Branches of a `fork`.
-const MOST_BRANCHES: usize = 64;
+const MOST_BRANCHES: usize = crate::workflow::document::MOST_BRANCHES;
 /// When expressions could not be evaluated, they are tried again after this.
 const EVALUATE_AGAIN: Duration = Duration::from_secs(1);
 

@@ -88,6 +88,9 @@ impl Default for Settings {
     }
 }
 
+/// The most branches of a `fork`.
+pub const MOST_BRANCHES: usize = 64;
+
 /// Tasks in order.
 pub type TaskList = Arc<[Arc<Task>]>;
 

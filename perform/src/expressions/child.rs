@@ -11,8 +11,11 @@ use std::time::{Duration, Instant};
 use super::frame::{Answer, HEAD};
 use super::{COMMAND, MEMORY_BYTES, TIME};
 
-/// The longest wait for a program on a machine that is too busy to run it.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// The longest wait for a program on a machine that is too busy to run it, as long as it runs
+/// a little now and then.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// The longest wait for one that does not run at all, and for the end of one that is ending.
+const STANDSTILL: Duration = Duration::from_secs(2);
 /// The longest wait for a child to begin.
 const START: Duration = Duration::from_secs(10);
 /// Signals by which memory and stack that cannot be had end a process (ABRT, BUS, SEGV).
@@ -69,7 +72,7 @@ impl Child {
             .spawn()
             .map_err(failed)?;
         let mut child = Self { process, socket, cpu: 0, buffer: Vec::new() };
-        child.socket.set_write_timeout(Some(PATIENCE)).map_err(failed)?;
+        child.socket.set_write_timeout(Some(STANDSTILL)).map_err(failed)?;
         let began = Instant::now();
         match child.answer(|_| START.checked_sub(began.elapsed())) {
             Ok(ready) => child.cpu = ready.cpu,
@@ -85,9 +88,9 @@ impl Child {
 
     /// Sends a request and waits for the answer, as long as the program may run.
     pub fn ask(&mut self, request: &[u8]) -> Result<Answer, Broken> {
-        let began = Instant::now();
+        let mut time = Time::begins();
         let answer = match self.socket.write_all(request) {
-            Ok(()) => self.answer(|child| child.time_left(began)),
+            Ok(()) => self.answer(|child| time.left(child)),
             Err(error) => Err(error),
         };
         match answer {
@@ -100,17 +103,6 @@ impl Child {
         }
     }
 
-    /// A program's time is its processor's: a machine with too much to do is not its fault.
-    fn time_left(&self, began: Instant) -> Option<Duration> {
-        let waited = began.elapsed();
-        if let Some(left) = TIME.checked_sub(waited).filter(|left| !left.is_zero()) {
-            return Some(left);
-        }
-        let ran = self.cpu_used()?;
-        let left = TIME.checked_sub(ran).filter(|left| !left.is_zero())?;
-        (waited < PATIENCE).then_some(left.max(Duration::from_millis(10)))
-    }
-
     /// How long it ran since its last answer; not known where the kernel does not count it.
     fn cpu_used(&self) -> Option<Duration> {
         let text = std::fs::read_to_string(format!("/proc/{}/schedstat", self.process.id())).ok()?;
@@ -120,10 +112,7 @@ impl Child {
 
     fn too_late(&mut self) -> Broken {
         match self.cpu_used() {
-            Some(ran) if ran < TIME => Broken::Starved(format!(
-                "this machine is too busy: no answer within {} s",
-                PATIENCE.as_secs()
-            )),
+            Some(ran) if ran < TIME => Broken::Starved("this machine is too busy to run them".to_owned()),
             _ => Broken::Limit { name: "expression_ms", limit: TIME.as_millis() as u64 },
         }
     }
@@ -141,7 +130,7 @@ impl Child {
     }
 
     /// Reads one answer; `left` says for how long it may still wait.
-    fn answer(&mut self, left: impl Fn(&Self) -> Option<Duration>) -> io::Result<Answer> {
+    fn answer(&mut self, mut left: impl FnMut(&Self) -> Option<Duration>) -> io::Result<Answer> {
         self.buffer.clear();
         let mut wanted = HEAD;
         while self.buffer.len() < wanted {
@@ -162,6 +151,36 @@ impl Child {
     }
 }
 
+/// The time of one program. It is its processor's: a machine with too much to do is not its
+/// fault.
+struct Time {
+    began: Instant,
+    /// How far it was when it was looked at last, and since when it has been there.
+    ran: Duration,
+    since: Instant,
+}
+
+impl Time {
+    fn begins() -> Self {
+        let now = Instant::now();
+        Self { began: now, ran: Duration::ZERO, since: now }
+    }
+
+    /// For how long to wait until the next look; none if its time, or our patience, is over.
+    fn left(&mut self, child: &Child) -> Option<Duration> {
+        let waited = self.began.elapsed();
+        if waited < TIME {
+            return Some(TIME - waited);
+        }
+        let ran = child.cpu_used()?;
+        if ran > self.ran {
+            (self.ran, self.since) = (ran, Instant::now());
+        }
+        let goes_on = ran < TIME && waited < PATIENCE && self.since.elapsed() < STANDSTILL;
+        goes_on.then(|| (TIME - ran).max(Duration::from_millis(10)))
+    }
+}
+
 fn is_late(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock)
 }
@@ -173,7 +192,7 @@ trait WaitBriefly {
 
 impl WaitBriefly for std::process::Child {
     fn wait_briefly(&mut self) -> Option<ExitStatus> {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + STANDSTILL;
         loop {
             match self.try_wait() {
                 Ok(Some(status)) => return Some(status),

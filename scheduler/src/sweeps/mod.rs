@@ -1,6 +1,7 @@
 //! One pass of a sweep: recorded, bounded, idempotent. Adding a sweep is one file and one
 //! line in [`Sweeper::pass`].
 
+mod files;
 mod retention;
 mod retries;
 mod schedules;
@@ -112,6 +113,7 @@ impl Sweeper {
             SweepKind::Retries => retries::run(&pass).await,
             SweepKind::Retention => retention::run(&pass).await,
             SweepKind::Schedules => schedules::run(&pass).await,
+            SweepKind::Files => files::run(&pass).await,
         }
     }
 

@@ -1,5 +1,5 @@
 //! `timers`: delayed starts and waits whose time has come are told of, and so are the news
-//! between parents and children that nobody passed on.
+//! between parents and children that nobody passed on. Test runs end whose time is over.
 
 use std::time::Duration;
 
@@ -12,7 +12,13 @@ pub(super) async fn run(pass: &Pass<'_>) -> StoreResult<SweepReport> {
     let mut report = pass.emit_again(due).await;
     let (unrelayed, orphans) =
         (pass.select(SweepSelect::Unrelayed).await?, pass.select(SweepSelect::Orphans).await?);
-    report.scanned += (unrelayed.len() + orphans.len()) as i64;
+    let limit = pass.limit;
+    let late = pass.sweeper.db.hot(move |store| store.test_runs_late(limit)).await??;
+    let ended = pass.each(late, |store, key| store.test_run_expire(key)).await?;
+    report.scanned += (unrelayed.len() + orphans.len()) as i64 + ended.scanned;
+    report.cleaned_up += ended.cleaned_up;
+    report.failed += ended.failed;
+    report.skipped += ended.skipped;
     if pass.dry_run {
         return Ok(report);
     }

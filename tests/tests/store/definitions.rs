@@ -14,6 +14,29 @@ on_both_stores! {
     a_deleted_name_goes_on_counting;
     names_are_listed_in_pages;
     versions_are_listed_newest_first;
+    a_workflow_of_the_same_value_is_the_same_version;
+}
+
+fn a_workflow_of_the_same_value_is_the_same_version(bed: &Bed) {
+    let put = |text: &str| {
+        let (row, new) = bed.store.definition_put(&scope(), Workflow, "flow", text, "key_me").unwrap();
+        (row, new)
+    };
+    let yaml = "# ours\ndocument: {dsl: 1.0.3, namespace: n, name: flow, version: 0.1.0}\ndo: []\n";
+    let json =
+        r#"{"do": [], "document": {"name": "flow", "version": "0.1.0", "dsl": "1.0.3", "namespace": "n"}}"#;
+    let (first, new) = put(yaml);
+    assert_eq!(
+        (first.version, first.label.as_deref(), first.document.as_str(), new),
+        (1, Some("0.1.0"), yaml, true)
+    );
+    let (same, new) = put(json);
+    assert_eq!((same.version, same.document.as_str(), same.digest, new), (1, yaml, first.digest, false));
+    let (next, new) = put(&yaml.replace("0.1.0", "0.2.0"));
+    assert_eq!((next.version, next.label.as_deref(), new), (2, Some("0.2.0"), true));
+    let listed = bed.store.definition_versions(&scope(), Workflow, "flow").unwrap();
+    let labels: Vec<_> = listed.iter().map(|row| row.label.as_deref()).collect();
+    assert_eq!(labels, [Some("0.2.0"), Some("0.1.0")]);
 }
 
 fn put(bed: &Bed, name: &str, document: &str) -> (i32, bool) {

@@ -165,6 +165,7 @@ impl Machine<'_, '_> {
                 },
             },
             "input": self.turn.pinned.input,
+            "files": self.turn.pinned.files,
             "startedAt": moment(self.state.started_at),
         })
     }

@@ -139,7 +139,9 @@ impl Machine<'_, '_> {
 
     fn drop_frame(&mut self, id: FrameId) -> Step<()> {
         let Some(frame) = self.state.frames.get(&id).cloned() else { return Ok(()) };
-        if let Some(step) = frame.step()
+        // What only waits gets its step here, so that its end shows.
+        let waits = matches!(frame.phase, Phase::Until(_) | Phase::Listen(_));
+        if let Some(step) = frame.step().or_else(|| waits.then(|| self.step()))
             && !self.step_is_over(step)
         {
             let task = self.task_of(&frame)?.pointer.clone();

@@ -5,12 +5,11 @@ use std::collections::BTreeMap;
 use super::expressions::{Locals, Moment, Scope, enclosed};
 use super::spot::Spot;
 use super::{Checker, flip, names};
-use crate::workflow::document::{Case, Catch, ErrorTemplate, For, Work};
+use crate::workflow::document::{Case, Catch, ErrorTemplate, For, MOST_BRANCHES, Work};
 use crate::workflow::expression::Template;
 use crate::workflow::read::Kind;
 
 const ERROR_KEYS: [&str; 5] = ["type", "status", "instance", "title", "detail"];
-
 impl<'n> Checker<'n, '_> {
     pub(super) fn set(&mut self, task: &Spot<'n>, locals: &Locals) -> Option<Work> {
         let spot = task.get("set")?;
@@ -89,6 +88,10 @@ impl<'n> Checker<'n, '_> {
         let branches = self.branches(&list, locals)?;
         if branches.is_empty() {
             return self.refuse(list.wrong("a fork without branches"));
+        }
+        if branches.len() > MOST_BRANCHES {
+            let message = format!("{} branches: a fork has {MOST_BRANCHES} at most", branches.len());
+            return self.refuse(list.wrong(message));
         }
         Some(Work::Fork { compete: compete?, branches })
     }

@@ -204,13 +204,11 @@ impl<'n> Checker<'n, '_> {
                 Some(index) => Some(Then::To(index)),
                 None => {
                     let words = siblings.iter().copied().chain(DIRECTIVES);
-                    let hint = names::nearest(name, words)
-                        .map(|near| format!("; did you mean `{near}`?"))
-                        .unwrap_or_default();
-                    let message = format!(
-                        "there is no task `{}` in this list: `then` is `continue`, `exit`, `end`, or a task of the same list{hint}",
-                        cut(name)
-                    );
+                    let hint = match names::nearest(name, words) {
+                        Some(near) => format!("did you mean `{near}`?"),
+                        None => "`then` is `continue`, `exit`, `end`, or a task of the same list".to_owned(),
+                    };
+                    let message = format!("there is no task `{}` in this list; {hint}", cut(name));
                     self.refuse(spot.wrong(message))
                 }
             },

@@ -1,0 +1,3 @@
+ALTER TABLE execution_extras DROP COLUMN files;
+DROP TABLE files;
+DROP TABLE test_runs;

@@ -1,0 +1,401 @@
+//! What workflows call: requests in every form of answer and authentication, operations of
+//! OpenAPI documents, MCP servers, and other executions.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use holdpoint_tests::agents::Agent;
+use holdpoint_tests::client::Client;
+use holdpoint_tests::gate::Gate;
+use holdpoint_tests::model::Turn;
+use holdpoint_tests::on_both;
+use holdpoint_tests::poll::{SOON, until};
+use holdpoint_tests::system::{Setup, System};
+use holdpoint_tests::tool::Reply;
+use serde_json::{Map, Value, json};
+
+const SECRET: &str = "open-sesame";
+
+fn with_secrets(setup: Setup) -> Setup {
+    setup.set("outbound.secrets.acme.pw", SECRET).set("outbound.secrets.acme.client", SECRET)
+}
+
+on_both! {
+    calls_are_sent_and_their_answers_read with with_secrets;
+    errors_are_caught_by_their_status;
+    a_child_s_output_questions_and_failure_reach_its_parent;
+    a_child_is_the_version_that_its_parent_began_with;
+    a_loser_s_child_is_cancelled;
+    a_loser_s_request_is_broken_off;
+}
+
+/// A server for the calls of a test; it ends with the test's runtime.
+struct Shop {
+    url: String,
+    tokens: Arc<Mutex<(usize, bool)>>,
+}
+
+impl Shop {
+    async fn start() -> Self {
+        let tokens: Arc<Mutex<(usize, bool)>> = Arc::default();
+        let known = Arc::clone(&tokens);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let app = Router::new().fallback(move |method: Method, uri: Uri, headers: HeaderMap, body: Bytes| {
+            let known = Arc::clone(&known);
+            async move { answer(&known, &method, &uri, &headers, &body) }
+        });
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        Self { url, tokens }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.url)
+    }
+
+    /// Tokens that were fetched.
+    fn fetched(&self) -> usize {
+        self.tokens.lock().unwrap().0
+    }
+
+    /// The newest token is known no more.
+    fn revoke(&self) {
+        self.tokens.lock().unwrap().1 = true;
+    }
+}
+
+const OLD: &str = r##"{"swagger": "2.0", "basePath": "/v2", "paths": {"/pets/{id}": {"get": {
+  "operationId": "getPet", "parameters": [{"name": "id", "in": "path", "required": true, "type": "integer"}]}}}}"##;
+const NEW: &str = "
+openapi: 3.0.3
+servers: [{url: /v3}]
+paths:
+  /pets:
+    get:
+      operationId: findPets
+      parameters: [{name: status, in: query, schema: {type: array}}]
+";
+
+fn answer(
+    tokens: &Mutex<(usize, bool)>,
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+    body: &Bytes,
+) -> Response {
+    let given = headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let mut tokens = tokens.lock().unwrap();
+    match uri.path() {
+        "/text" => "hello".into_response(),
+        "/moved" => (StatusCode::FOUND, [("location", "/echo")]).into_response(),
+        "/basic" if given != "Basic YWRhOm9wZW4tc2VzYW1l" => StatusCode::UNAUTHORIZED.into_response(),
+        "/oauth2/token" => {
+            *tokens = (tokens.0 + 1, false);
+            let token = format!("token-{}", tokens.0);
+            axum::Json(json!({"access_token": token, "token_type": "bearer", "expires_in": 600}))
+                .into_response()
+        }
+        "/api" if tokens.1 || !given.starts_with("Bearer token-") => StatusCode::UNAUTHORIZED.into_response(),
+        "/old.json" => OLD.into_response(),
+        "/new.yaml" => NEW.into_response(),
+        "/mcp" => mcp(body),
+        path => {
+            let query = uri.query().unwrap_or_default();
+            axum::Json(json!({"method": method.as_str(), "path": path, "query": query, "said": given}))
+                .into_response()
+        }
+    }
+}
+
+/// Says when whoever asked has gone.
+struct Gone(tokio::sync::watch::Sender<bool>);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        self.0.send_replace(true);
+    }
+}
+
+/// A server that never answers, and what becomes true when its caller goes away.
+async fn silent() -> (String, tokio::sync::watch::Receiver<bool>) {
+    let (gone, went) = tokio::sync::watch::channel(false);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let app = Router::new().fallback(move || {
+        let gone = Gone(gone.clone());
+        async move {
+            std::future::pending::<()>().await;
+            drop(gone);
+        }
+    });
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    (url, went)
+}
+
+/// One tool, in the protocol's words.
+fn mcp(body: &Bytes) -> Response {
+    let message: Value = serde_json::from_slice(body).unwrap_or_default();
+    let result = match message["method"].as_str() {
+        Some("initialize") => json!({
+            "protocolVersion": "2025-06-18", "capabilities": {"tools": {}}, "serverInfo": {"name": "s", "version": "1"}
+        }),
+        Some("tools/call") => {
+            json!({"content": [{"type": "text", "text": message["params"]["arguments"]["a"].to_string()}]})
+        }
+        _ => return StatusCode::ACCEPTED.into_response(),
+    };
+    axum::Json(json!({"jsonrpc": "2.0", "id": message["id"], "result": result})).into_response()
+}
+
+/// A workflow of these tasks, in order.
+fn document(name: &str, version: &str, tasks: Vec<(&str, Value)>) -> Value {
+    let tasks: Vec<Value> = tasks.into_iter().map(named).collect();
+    json!({
+        "document": {"dsl": "1.0.1", "namespace": "tests", "name": name, "version": version},
+        "use": {"secrets": ["pw", "client"]},
+        "do": tasks,
+    })
+}
+
+fn named((name, task): (&str, Value)) -> Value {
+    Value::Object(Map::from_iter([(name.to_owned(), task)]))
+}
+
+async fn put(client: &Client, document: &Value) {
+    let name = document["document"]["name"].as_str().unwrap();
+    let put = client.builder(Method::PUT, &format!("/v1/workflows/{name}")).json(document);
+    let answer = client.send(put).await;
+    assert!(matches!(answer.status, 200 | 201), "{}", answer.text);
+}
+
+async fn start(client: &Client, workflow: &str) -> String {
+    client.post("/v1/executions", &json!({"workflow": workflow, "input": {"id": 7}})).await.expect(202).id()
+}
+
+/// The output of a run to its end.
+async fn run(client: &Client, workflow: &str) -> Value {
+    let id = start(client, workflow).await;
+    client.wait_status(&id, "completed").await["output"].clone()
+}
+
+fn http(uri: String, more: Value) -> Value {
+    let mut with = json!({"method": "get", "endpoint": uri});
+    for (name, value) in more.as_object().unwrap() {
+        with[name] = value.clone();
+    }
+    json!({"call": "http", "with": with})
+}
+
+/// The task leaves its output in the context, under its name.
+fn kept(tasks: Vec<(&'static str, Value)>) -> Vec<(&'static str, Value)> {
+    let kept = |(name, mut task): (&'static str, Value)| {
+        task["export"] = json!({"as": format!("${{ $context + {{{name}: .}} }}")});
+        task["output"] = json!({"as": "${ . }"});
+        task["input"] = json!({"from": "${ $workflow.input }"});
+        (name, task)
+    };
+    tasks.into_iter().map(kept).collect()
+}
+
+async fn calls_are_sent_and_their_answers_read(system: System) {
+    let (client, shop) = (system.client(), Shop::start().await);
+    let by = |path: &str, policy: Value| {
+        http(String::new(), json!({"endpoint": {"uri": shop.url(path), "authentication": policy}}))
+    };
+    let password = json!({"basic": {"username": "ada", "password": "${ $secrets.pw }"}});
+    let client_of = json!({"id": "us", "secret": "${ $secrets.client }"});
+    let oauth =
+        json!({"oauth2": {"authority": shop.url, "grant": "client_credentials", "client": client_of}});
+    let openapi = |path: &str, operation: &str, parameters: Value| {
+        let document = json!({"endpoint": shop.url(path)});
+        json!({"call": "openapi", "with": {
+            "document": document, "operationId": operation, "parameters": parameters}})
+    };
+    let tool = json!({"call": "mcp", "with": {
+        "protocolVersion": "2025-06-18", "method": "tools/call",
+        "parameters": {"name": "echo", "arguments": {"a": "${ .id }"}},
+        "transport": {"http": {"endpoint": shop.url("/mcp")}}}});
+    let mut all = document(
+        "all",
+        "1.0.0",
+        kept(vec![
+            ("content", http(shop.url("/pets/{id}"), json!({"query": {"tag": "a b"}}))),
+            ("raw", http(shop.url("/text"), json!({"output": "raw"}))),
+            ("response", http(shop.url("/text"), json!({"output": "response", "headers": {"x-mine": "1"}}))),
+            ("moved", http(shop.url("/moved"), json!({"redirect": true}))),
+            ("basic", by("/basic", password)),
+            ("token", by("/api", oauth.clone())),
+            ("again", by("/api", oauth.clone())),
+            ("old", openapi("/old.json", "getPet", json!({"id": "${ .id }"}))),
+            ("new", openapi("/new.yaml", "findPets", json!({"status": ["sold", "new"]}))),
+            ("tool", tool),
+        ]),
+    );
+    all["output"] = json!({"as": "${ $context }"});
+    put(&client, &all).await;
+    let id = start(&client, "all").await;
+    let output = client.wait_status(&id, "completed").await["output"].clone();
+    assert_eq!(
+        (&output["content"]["path"], &output["content"]["query"]),
+        (&json!("/pets/7"), &json!("tag=a+b"))
+    );
+    assert_eq!(output["raw"], "aGVsbG8=");
+    assert_eq!(
+        (&output["response"]["statusCode"], &output["response"]["content"]),
+        (&json!(200), &json!("hello"))
+    );
+    assert_eq!(output["response"]["request"]["headers"], json!({"x-mine": "1"}));
+    assert_eq!(output["moved"]["path"], "/echo");
+    for name in ["basic", "token", "again"] {
+        assert!(output[name]["said"].as_str().unwrap().ends_with("[secret]"), "{output}");
+    }
+    assert_eq!(output["old"]["path"], "/v2/pets/7");
+    assert_eq!(
+        (&output["new"]["path"], &output["new"]["query"]),
+        (&json!("/v3/pets"), &json!("status=sold&status=new"))
+    );
+    assert_eq!(output["tool"]["content"][0]["text"], "7");
+    assert_eq!(shop.fetched(), 1, "the token was kept");
+    let told = format!("{:?}{:?}", client.steps(&id).await, client.events(&id).await);
+    for secret in [SECRET, "token-1", "YWRhOm9wZW4tc2VzYW1l"] {
+        assert!(!told.contains(secret), "{secret} was told");
+    }
+    shop.revoke();
+    put(&client, &document("later", "1.0.0", vec![("token", by("/api", oauth))])).await;
+    run(&client, "later").await;
+    assert_eq!(shop.fetched(), 2, "one that is refused is fetched again");
+}
+
+async fn errors_are_caught_by_their_status(system: System) {
+    let client = system.client();
+    let caught = |path: &str, status: u16| {
+        let get = named(("get", http(system.tools.url(path), json!({}))));
+        json!({
+            "try": [get],
+            "catch": {"errors": {"with": {"status": status}}, "as": "error",
+                "do": [{"told": {"set": {"type": "${ $error.type }", "status": "${ $error.status }"}}}]},
+        })
+    };
+    for (name, path, status) in [("gone", "/gone", 404), ("busy", "/busy", 429), ("away", "/away", 302)] {
+        system.tools.script(path, [Reply::Status(status)]);
+        let mut workflow = document(name, "1.0.0", vec![("look", caught(path, status))]);
+        workflow["do"][0]["look"]["try"][0]["get"]["metadata"] =
+            json!({"holdpoint": {"retry": {"tries": 1}}});
+        put(&client, &workflow).await;
+        let output = run(&client, name).await;
+        assert_eq!(output["status"], status, "{output}");
+        assert!(output["type"].as_str().unwrap().ends_with("/communication"), "{output}");
+    }
+    system.tools.script("/other", [Reply::Status(403)]);
+    put(&client, &document("other", "1.0.0", vec![("look", caught("/other", 404))])).await;
+    let id = start(&client, "other").await;
+    let failed = client.wait_status(&id, "failed").await;
+    assert_eq!(failed["error"]["type"], "permission", "{failed}");
+}
+
+fn child(name: &str, version: &str) -> Value {
+    json!({"run": {"workflow": {"namespace": "tests", "name": name, "version": version, "input": {"id": 1}}}})
+}
+
+async fn a_child_s_output_questions_and_failure_reach_its_parent(system: System) {
+    let client = system.client();
+    client.put_agent("clerk", Agent::new(&system.model).gated(&system.tools, "pay").document()).await;
+    system.model.answer_by(|request| match request.turns() {
+        0 => Turn::call(&[("p1", "pay", json!({"n": 1}))]),
+        _ => Turn::say("paid"),
+    });
+    put(&client, &document("leaf", "1.0.0", vec![("one", json!({"set": {"n": "${ .id + 1 }"}}))])).await;
+    let error = json!({"type": "https://shop.example/sold-out", "status": 410, "title": "Sold out"});
+    put(&client, &document("broken", "1.0.0", vec![("no", json!({"raise": {"error": error}}))])).await;
+    let ask = json!({"call": "agent:1.0.0@default", "with": {"agent": "clerk", "input": "pay it"}});
+    let mut apart = child("leaf", "1.0.0");
+    apart["run"]["await"] = json!(false);
+    let failing = json!({
+        "try": [{"broken": child("broken", "latest")}],
+        "catch": {"as": "error", "do": [{"told": {"set": {"detail": "${ $error.detail }"}}}]},
+    });
+    let tasks = vec![("leaf", child("leaf", "latest")), ("apart", apart), ("failing", failing), ("ask", ask)];
+    let mut whole = document("whole", "1.0.0", kept(tasks));
+    whole["output"] = json!({"as": "${ $context }"});
+    put(&client, &whole).await;
+    let id = start(&client, "whole").await;
+    client.wait_suspended(&id, "approval").await;
+    let question = client.wait_pending(&id, 1).await.remove(0);
+    assert!(question["delegated_by"]["execution_id"].is_string(), "{question}");
+    client.approve(&id, question["tool_call_id"].as_str().unwrap()).await.expect(200);
+    let output = client.wait_status(&id, "completed").await["output"].clone();
+    assert_eq!(output["leaf"], json!({"n": 2}));
+    assert_eq!(output["ask"], "paid");
+    assert!(output["failing"]["detail"].as_str().unwrap().contains("Sold out"), "{output}");
+    let apart = client.wait_status(output["apart"]["id"].as_str().unwrap(), "completed").await;
+    assert_eq!(apart["output"], json!({"n": 2}));
+}
+
+async fn a_child_is_the_version_that_its_parent_began_with(system: System) {
+    let (client, gate) = (system.client(), Gate::closed());
+    let leaf = |version: &str, n: i32| document("leaf", version, vec![("one", json!({"set": {"n": n}}))]);
+    put(&client, &leaf("1.0.0", 1)).await;
+    put(&client, &leaf("2.0.0", 2)).await;
+    system.tools.script("/hold", [Reply::Held(gate.clone(), Box::new(Reply::Json(json!({}))))]);
+    let tasks = vec![
+        ("hold", http(system.tools.url("/hold"), json!({}))),
+        ("named", child("leaf", "1.0.0")),
+        ("latest", child("leaf", "latest")),
+    ];
+    let mut whole = document("whole", "1.0.0", kept(tasks));
+    whole["output"] = json!({"as": "${ [$context.named.n, $context.latest.n] }"});
+    put(&client, &whole).await;
+    let id = start(&client, "whole").await;
+    system.tools.wait_calls("/hold", 1).await;
+    put(&client, &leaf("3.0.0", 3)).await;
+    gate.open();
+    assert_eq!(client.wait_status(&id, "completed").await["output"], json!([1, 2]));
+    assert_eq!(run(&client, "whole").await, json!([1, 3]));
+}
+
+async fn a_loser_s_child_is_cancelled(system: System) {
+    let (client, gate) = (system.client(), Gate::closed());
+    put(&client, &document("sleeper", "1.0.0", vec![("sleep", json!({"wait": {"hours": 1}}))])).await;
+    system.tools.script("/fast", [Reply::Held(gate.clone(), Box::new(Reply::Json(json!("won"))))]);
+    let branches =
+        [("fast", http(system.tools.url("/fast"), json!({}))), ("slow", child("sleeper", "latest"))];
+    let branches: Vec<_> = branches.into_iter().map(named).collect();
+    let race = ("race", json!({"fork": {"compete": true, "branches": branches}}));
+    let hold = ("hold", json!({"wait": {"hours": 1}}));
+    put(&client, &document("race", "1.0.0", vec![race, hold])).await;
+    let id = start(&client, "race").await;
+    let begun = async || {
+        let listed = client.get("/v1/executions?workflow=sleeper&status=suspended").await.expect(200).body;
+        listed["executions"][0]["id"].as_str().map(str::to_owned)
+    };
+    let sleeper = until("the child sleeps", SOON, begun).await;
+    gate.open();
+    client.wait_status(&sleeper, "cancelled").await;
+    client.wait_suspended(&id, "timer").await;
+}
+
+async fn a_loser_s_request_is_broken_off(system: System) {
+    let (client, won, goes_on) = (system.client(), Gate::closed(), Gate::closed());
+    let (url, mut went) = silent().await;
+    let held = |gate: &Gate| Reply::Held(gate.clone(), Box::new(Reply::Json(json!("won"))));
+    system.tools.script("/fast", [held(&won)]);
+    system.tools.script("/after", [held(&goes_on)]);
+    let branches = [("slow", http(url, json!({}))), ("fast", http(system.tools.url("/fast"), json!({})))];
+    let branches: Vec<_> = branches.into_iter().map(named).collect();
+    let race = ("race", json!({"fork": {"compete": true, "branches": branches}}));
+    let after = ("after", http(system.tools.url("/after"), json!({})));
+    put(&client, &document("race", "1.0.0", vec![race, after])).await;
+    let id = start(&client, "race").await;
+    system.tools.wait_calls("/fast", 1).await;
+    assert!(!*went.borrow());
+    won.open();
+    // The execution is still held by its worker: nothing but the race's end breaks it off.
+    system.tools.wait_calls("/after", 1).await;
+    tokio::time::timeout(SOON, went.wait_for(|gone| *gone)).await.expect("broken off").unwrap();
+    goes_on.open();
+    client.wait_status(&id, "completed").await;
+}
