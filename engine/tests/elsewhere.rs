@@ -26,6 +26,15 @@ const AGENT: &str = r#"{
              "reconcile": {"url": "http://tool/sent", "headers": {"x-a": "b"}, "secret": "s"}}]
 }"#;
 
+const WORKFLOW: &str = r#"{
+  "document": {"dsl": "1.0.0", "namespace": "tests", "name": "pay", "version": "0.1.0"},
+  "do": [{"pay": {
+    "call": "http",
+    "with": {"method": "post", "endpoint": "http://tool/pay", "body": {"n": 1}},
+    "metadata": {"holdpoint": {"reconcile": {"method": "get", "endpoint": "http://tool/paid", "query": {"a": "b"}}}}
+  }}]
+}"#;
+
 struct Table {
     pinned: Pinned,
     run: Run,
@@ -35,26 +44,31 @@ struct Table {
 }
 
 impl Table {
-    /// The call of step 2 is under way.
-    fn calling() -> Self {
+    fn of(kind: DefinitionKind, document: &str) -> Self {
         let now = Timestamp::from_micros(1_800_000_000_000_000);
         let mut entropy = Entropy::from_seed(42);
         let id = ExecutionId::new(now, &mut entropy);
         let pinned = Pinned {
             id,
             first_run: id,
-            kind: DefinitionKind::Agent,
+            kind,
             name: "desk".to_owned(),
             version: 1,
-            definition: Arc::new(Definition::compile(DefinitionKind::Agent, 1, AGENT).unwrap()),
+            definition: Arc::new(Definition::compile(kind, 1, document).unwrap()),
             messages: vec![serde_json::json!({"role": "user", "content": "hello"})],
             input: serde_json::Value::Null,
+            files: Vec::new(),
             team: Default::default(),
             active_agent: None,
             depth: 0,
             client_time: None,
         };
-        let mut table = Self { pinned, run: Run::default(), journal: Vec::new(), now, entropy };
+        Self { pinned, run: Run::default(), journal: Vec::new(), now, entropy }
+    }
+
+    /// The call of step 2 is under way.
+    fn calling() -> Self {
+        let mut table = Self::of(DefinitionKind::Agent, AGENT);
         table.feed(vec![Input::Claimed]);
         let call = AskedCall {
             id: Some("c1".to_owned()),
@@ -325,4 +339,29 @@ fn after_a_lost_worker_it_is_asked_once_the_call_is_settled() {
     table.reload();
     let again = table.feed(vec![Input::Claimed]);
     assert_eq!(question(&again).request.attempt, 1);
+}
+
+#[test]
+fn a_workflow_s_task_asks_by_a_request_of_its_own() {
+    let mut table = Table::of(DefinitionKind::Workflow, WORKFLOW);
+    let begun = table.feed(vec![Input::Claimed]);
+    let [Effect::Request(call)] = &begun.effects[..] else { panic!("{:?}", begun.effects) };
+    let (step, key) = (call.step, call.key.clone());
+    let failure = Failure::new(ErrorType::Network, "the connection broke");
+    let certainty = Certainty::Unknown;
+    let lost = table.feed(vec![Input::Failed { step, failure, retry_after: None, certainty }]);
+    let first = table.now.plus(Duration::from_secs(10));
+    assert_eq!(suspended(&lost), (Reason::OutcomeUnknown, Some(first)));
+    table.reload();
+    let asked = table.after(10, vec![Input::Claimed]);
+    let request = &question(&asked).request;
+    assert_eq!((request.method.as_str(), request.uri.as_str()), ("GET", "http://tool/paid"));
+    assert_eq!(request.query, [("a".to_owned(), "b".to_owned())]);
+    assert_eq!((request.step, request.attempt, &request.key), (step, 1, &key));
+    let result = Some(holdpoint_engine::json(&serde_json::json!({"id": 7})));
+    let over = table.feed(vec![Input::Reconciled { step, outcome: Some(Outcome::Happened), result }]);
+    assert!(matches!(over.next, Next::End), "{:?}", over.next);
+    let last = table.journal.last().unwrap();
+    assert_eq!(last.kind, "execution.completed");
+    assert!(last.payload.contains(r#"{"id":7}"#), "{}", last.payload);
 }

@@ -21,6 +21,7 @@ const HOUR: &str = "3600000000";
 
 on_both! {
     a_schedule_lives;
+    a_workflow_brings_its_schedule;
     what_is_wrong_is_named;
 }
 
@@ -72,6 +73,52 @@ async fn a_schedule_lives(system: System) {
     client.send(client.builder(Method::DELETE, "/v1/schedules/nightly")).await.expect(204);
     client.get("/v1/schedules/nightly").await.expect_problem(404, "not_found");
     client.post("/v1/schedules/nightly/pause", &json!({})).await.expect_problem(404, "not_found");
+}
+
+/// A workflow that starts itself, in YAML.
+fn each_second_by_itself(retries: u32) -> String {
+    format!(
+        "document:
+  dsl: 1.0.1
+  namespace: tests
+  name: ship
+  version: 1.0.0
+  metadata:
+    holdpoint: {{retries: {retries}, overlap: queue}}
+schedule:
+  every: {{seconds: 1}}
+do:
+  - said:
+      set: {{text: shipped}}
+"
+    )
+}
+
+async fn a_workflow_brings_its_schedule(system: System) {
+    let client = system.client();
+    let register = |retries: u32| {
+        let builder = client.builder(Method::PUT, "/v1/workflows/ship");
+        client.send(builder.header("content-type", "application/yaml").body(each_second_by_itself(retries)))
+    };
+    register(1).await.expect(201);
+    let schedule = wait_runs(&client, "workflow:ship", 2).await;
+    assert_eq!((&schedule["owner_version"], &schedule["overlap"]), (&json!(1), &json!("queue")));
+    let run = client.wait_status(schedule["last_execution_id"].as_str().unwrap(), "completed").await;
+    assert_eq!(run["output"], json!({"text": "shipped"}));
+    register(2).await.expect(201);
+    assert_eq!(get(&client, "workflow:ship").await["owner_version"], 2);
+    let path = "/v1/schedules/workflow:ship";
+    client.send(client.builder(Method::DELETE, path)).await.expect_problem(409, "schedule_owned");
+    client.post("/v1/workflows/ship/pause", &json!({})).await.expect(200);
+    let skipped = until("a tick is skipped", SOON, || async {
+        let schedule = get(&client, "workflow:ship").await;
+        (schedule["last_skipped_for"] == "workflow").then_some(schedule)
+    })
+    .await;
+    client.post("/v1/workflows/ship/resume", &json!({})).await.expect(200);
+    wait_runs(&client, "workflow:ship", skipped["runs"].as_i64().unwrap() + 1).await;
+    client.send(client.builder(Method::DELETE, "/v1/workflows/ship")).await.expect(204);
+    client.get(path).await.expect_problem(404, "not_found");
 }
 
 async fn what_is_wrong_is_named(system: System) {

@@ -49,9 +49,9 @@ async fn a_document_becomes_a_version(system: System) {
     let same = put(&client, &other_layout).await.expect(200);
     assert_eq!((&same.body["version"], &same.body["source"]), (&json!(1), &json!(FLOW)));
     let schedules = client.get("/v1/schedules").await.expect(200).body;
-    assert_eq!(schedules["schedules"][0]["workflow"], "flow", "{schedules}");
+    assert_eq!(schedules["schedules"][0]["definition"]["name"], "flow", "{schedules}");
 
-    let unscheduled = FLOW.replace("schedule:\\n  every: { hours: 1 }\\n", "").replace("0.1.0", "0.2.0");
+    let unscheduled = FLOW.replace("schedule:\n  every: { hours: 1 }\n", "").replace("0.1.0", "0.2.0");
     assert_eq!(put(&client, &unscheduled).await.expect(201).body["version"], 2);
     let schedules = client.get("/v1/schedules").await.expect(200).body;
     assert_eq!(schedules["schedules"], json!([]), "the version brings none");

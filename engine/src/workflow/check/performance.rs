@@ -5,7 +5,6 @@ use super::Checker;
 use super::expressions::{Locals, Moment};
 use super::flip;
 use super::spot::Spot;
-use crate::definition::Retry;
 use crate::status::EffectClass;
 use crate::workflow::document::Performance;
 
@@ -15,12 +14,6 @@ pub(super) enum Default {
     ByMethod,
     /// Always this one.
     Is(EffectClass),
-}
-
-impl std::default::Default for Performance {
-    fn default() -> Self {
-        Self { class: None, retry: Retry::default(), reconcile: None }
-    }
 }
 
 impl<'n> Checker<'n, '_> {
