@@ -57,6 +57,7 @@ impl Table {
             definition: Arc::new(Definition::compile(kind, 1, document).unwrap()),
             messages: vec![serde_json::json!({"role": "user", "content": "hello"})],
             input: serde_json::Value::Null,
+            files: Vec::new(),
             team: Default::default(),
             active_agent: None,
             depth: 0,

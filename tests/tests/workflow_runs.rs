@@ -30,7 +30,7 @@ async fn start(client: &Client, workflow: &str, input: Value) -> String {
     client.post("/v1/executions", &json!({"workflow": workflow, "input": input})).await.expect(202).id()
 }
 
-async fn calls_and_waits_lead_to_an_output(system: &System) {
+async fn calls_and_waits_lead_to_an_output(system: System) {
     let client = system.client();
     let url = system.tools.url("");
     let base = url.trim_end_matches('/');
@@ -60,7 +60,7 @@ async fn calls_and_waits_lead_to_an_output(system: &System) {
     assert_eq!((last[0], last[last.len() - 1]), ("/do/0/get", "/do/3/end"));
 }
 
-async fn an_error_that_nothing_catches_fails_with_its_reason(system: &System) {
+async fn an_error_that_nothing_catches_fails_with_its_reason(system: System) {
     let client = system.client();
     let url = system.tools.url("/secret");
     system.tools.script("/secret", [Reply::Status(403)]);
@@ -78,7 +78,7 @@ async fn an_error_that_nothing_catches_fails_with_its_reason(system: &System) {
     assert_eq!(execution["reason"], "logic");
 }
 
-async fn a_person_approves_with_an_edited_value(system: &System) {
+async fn a_person_approves_with_an_edited_value(system: System) {
     let client = system.client();
     let with = json!({
         "title": "${ \"Refund \\(.amount)?\" }", "subject": {"amount": "${ .amount }"}, "options": ["now", "later"],
@@ -106,7 +106,7 @@ async fn a_person_approves_with_an_edited_value(system: &System) {
     assert_eq!((&output["approved"], &output["reason"]), (&json!(false), &json!("too much")));
 }
 
-async fn a_question_expires_by_the_workflow_s_own_clock(system: &System) {
+async fn a_question_expires_by_the_workflow_s_own_clock(system: System) {
     let client = system.client();
     let ask = json!({"call": "approval:1.0.0@default", "with": {"title": "Well?", "expiresAfter": {"milliseconds": 100}}});
     let catch = json!({"errors": {"with": {"status": 408}}, "do": [{"late": {"set": {"late": true}}}]});
@@ -118,7 +118,7 @@ async fn a_question_expires_by_the_workflow_s_own_clock(system: &System) {
     client.decide(&id, call, &json!({"approved": true})).await.expect_problem(410, "approval_closed");
 }
 
-async fn an_event_wakes_a_listener(system: &System) {
+async fn an_event_wakes_a_listener(system: System) {
     let client = system.client();
     let to = json!({"one": {"with": {"type": "painted", "data": "${ .n > 1 }"}}});
     put(&client, "hears", json!([{"l": {"listen": {"to": to}}}])).await;

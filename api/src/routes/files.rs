@@ -25,6 +25,10 @@ use crate::view;
 /// The longest name and media type, in bytes.
 const TEXT_BYTES: usize = 255;
 const ANY_BYTES: &str = "application/octet-stream";
+/// Bytes that are made room for before any came.
+const FIRST_ROOM: usize = 64 * 1024;
+/// So many times the limit is read of a body that is too long.
+const THROWN_AWAY: usize = 8;
 
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "File")]
@@ -108,32 +112,42 @@ fn content_type(headers: &HeaderMap) -> Answer<String> {
     text.map(str::to_owned).ok_or_else(wrong)
 }
 
-/// The body, in one piece of memory.
+/// The body, in one piece of memory. Of one that is too long the rest is read and thrown away,
+/// so that a client that sends before it reads is told why; not where it asks before it sends.
 async fn content(app: &App, request: Request) -> Answer<Vec<u8>> {
     let limit = app.settings.file_bytes;
-    let length = request.headers().get(header::CONTENT_LENGTH);
-    let declared = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    if declared.is_some_and(|length| length > limit) {
+    let declared = declared_length(request.headers());
+    if declared > limit && request.headers().contains_key(header::EXPECT) {
         return Err(too_long(limit));
     }
-    // What a client declares it may still not send: room is made as it comes, from here on.
-    let mut content = Vec::with_capacity(declared.unwrap_or_default().min(64 * 1024));
-    let mut body = request.into_body();
-    let reading = async {
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|_| Problem::new(Code::InvalidBody, "the body broke off"))?;
-            let Some(data) = frame.data_ref() else { continue };
-            if content.len() + data.len() > limit {
-                return Err(too_long(limit));
-            }
-            content.extend_from_slice(data);
-        }
-        Ok(())
-    };
     let patience = Duration::from_millis(app.settings.idle_timeout_ms);
     let late = |_| Problem::new(Code::RequestTimeout, "the body did not come in time");
-    tokio::time::timeout(patience, reading).await.map_err(late)??;
-    Ok(content)
+    tokio::time::timeout(patience, collect(request.into_body(), declared, limit)).await.map_err(late)?
+}
+
+fn declared_length(headers: &HeaderMap) -> usize {
+    let length = headers.get(header::CONTENT_LENGTH);
+    length.and_then(|length| length.to_str().ok()?.parse().ok()).unwrap_or_default()
+}
+
+async fn collect(mut body: Body, declared: usize, limit: usize) -> Answer<Vec<u8>> {
+    // What a client declares it may still not send: room is made as it comes, from here on.
+    let mut content = Vec::with_capacity(declared.min(FIRST_ROOM));
+    let mut length = 0usize;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Problem::new(Code::InvalidBody, "the body broke off"))?;
+        let Some(data) = frame.data_ref() else { continue };
+        length += data.len();
+        if length > limit.saturating_mul(THROWN_AWAY) {
+            break;
+        }
+        if length.max(declared) > limit {
+            content = Vec::new();
+        } else {
+            content.extend_from_slice(data);
+        }
+    }
+    if length.max(declared) > limit { Err(too_long(limit)) } else { Ok(content) }
 }
 
 fn too_long(limit: usize) -> Problem {
@@ -251,6 +265,19 @@ pub fn delete_doc() -> Operation {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_body_is_held_against_the_limit_whatever_it_declares() {
+        for (bytes, declared, fits) in
+            [(0, 0, true), (100, 0, true), (101, 0, false), (5, 101, false), (900, 0, false)]
+        {
+            let read = collect(Body::from(vec![b'x'; bytes]), declared, 100).await;
+            match read {
+                Ok(content) => assert!(fits && content.len() == bytes, "{bytes} {declared}"),
+                Err(problem) => assert!(!fits && problem.status() == 413, "{bytes} {declared}"),
+            }
+        }
+    }
 
     #[test]
     fn names_are_no_paths() {

@@ -8,6 +8,7 @@ mod dev;
 mod doctor;
 mod events;
 mod executions;
+mod files;
 mod healthcheck;
 mod keys;
 mod migrate;
@@ -18,6 +19,7 @@ mod start;
 mod sweeps;
 mod webhooks;
 mod worker;
+mod workflow_test;
 mod workflows;
 
 use std::path::PathBuf;
@@ -82,6 +84,8 @@ pub enum Command {
     Agents(agents::Arguments),
     /// Register and show workflows
     Workflows(workflows::Arguments),
+    /// Upload, read and remove files that executions are started with
+    Files(files::Arguments),
     /// Make, list and steer schedules
     Schedules(schedules::Arguments),
     /// List, show, take in again and discard messages that could not be carried out
@@ -118,6 +122,7 @@ pub async fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Approvals(arguments) => approvals::run(arguments, output).await,
         Command::Agents(arguments) => agents::run(arguments, output).await,
         Command::Workflows(arguments) => workflows::run(arguments, output).await,
+        Command::Files(arguments) => files::run(arguments, output).await,
         Command::Schedules(arguments) => schedules::run(arguments, output).await,
         Command::Parked(arguments) => parked::run(arguments, &line.sources, output).await,
         Command::Sweeps(arguments) => sweeps::run(arguments, output).await,
@@ -178,6 +183,11 @@ mod tests {
             "agents show a --version 2",
             "agents versions a",
             "agents delete a",
+            "workflows test a --input {} --version 2 --file fil_1",
+            "files put x.txt --name y.txt --content-type text/plain --json",
+            "files get fil_1 --to y.txt",
+            "files show fil_1",
+            "files delete fil_1",
             "schedules apply x.json --name a",
             "schedules list --json",
             "schedules show a",

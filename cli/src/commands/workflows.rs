@@ -8,8 +8,8 @@ use holdpoint_engine::workflow::{WorkflowError, to_value};
 use reqwest::Method;
 use serde_json::Value;
 
-use super::Output;
 use super::executions::seconds;
+use super::{Output, workflow_test};
 use crate::client::{self, Client, Refused, Remote, escape};
 use crate::output::{self, Table, cell};
 use crate::usage::Usage;
@@ -41,6 +41,8 @@ enum Verb {
     },
     /// List all versions, newest first
     Versions { name: String },
+    /// Try a workflow, also while it is paused: one test run of it goes on at a time
+    Test(workflow_test::Arguments),
     /// Take a name out of use; running executions keep their version
     Delete { name: String },
 }
@@ -55,6 +57,7 @@ pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCod
         Verb::Versions { name } => {
             list(&client.get(&format!("{}/versions", path(&name)), &[]).await?, "versions", output);
         }
+        Verb::Test(arguments) => workflow_test::run(&client, arguments, output).await?,
         Verb::Delete { name } => {
             client.send(client.request(Method::DELETE, &path(&name))).await?;
             tell(output, &serde_json::json!({"name": name, "deleted": true}), &format!("{name}  deleted"));

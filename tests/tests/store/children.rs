@@ -14,7 +14,6 @@ use super::kit::*;
 
 on_both_stores! {
     a_start_pins_what_its_definition_names;
-    a_workflow_is_pinned_by_what_its_author_called_it;
     a_child_has_its_parents_pins;
     a_start_of_a_workflow_pins_workflows_and_agents;
     a_question_is_told_to_a_parent_that_waits;
@@ -45,25 +44,6 @@ fn pins_of(held: &Held) -> Option<Pins> {
 
 fn pins(all: &[(&str, i32)]) -> Option<Pins> {
     Some(all.iter().map(|(name, version)| ((*name).to_owned(), *version)).collect())
-}
-
-fn put_workflow(bed: &Bed, name: &str, label: &str, tasks: &str) {
-    let text =
-        format!("document: {{dsl: 1.0.3, namespace: n, name: {name}, version: {label}}}\ndo: [{tasks}]\n");
-    bed.store.definition_put(&scope(), DefinitionKind::Workflow, name, &text, "key_test").unwrap();
-}
-
-fn a_workflow_is_pinned_by_what_its_author_called_it(bed: &Bed) {
-    put(bed, "clerk", &[]);
-    put_workflow(bed, "leaf", "1.0.0", "");
-    put_workflow(bed, "leaf", "1.1.0", "{ask: {call: 'agent:1.0.0@default', with: {agent: clerk}}}");
-    put_workflow(bed, "leaf", "2.0.0", "");
-    let run =
-        |version: &str| format!("{{run: {{workflow: {{namespace: n, name: leaf, version: {version}}}}}}}");
-    put_workflow(bed, "root", "1.0.0", &format!("{{a: {}}}, {{b: {}}}", run("1.1.0"), run("latest")));
-    let held = Held::begin_with(bed.store.as_ref(), run_of("root"));
-    let expected = [("workflow:root", 1), ("workflow:leaf", 3), ("workflow:leaf@1.1.0", 2), ("clerk", 1)];
-    assert_eq!(pins_of(&held), pins(&expected));
 }
 
 fn a_start_pins_what_its_definition_names(bed: &Bed) {

@@ -19,5 +19,6 @@ mod stale;
 mod starts;
 mod sweeps;
 mod tenants;
+mod trials;
 mod webhooks;
 mod workflow_runs;
