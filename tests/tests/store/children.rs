@@ -92,7 +92,7 @@ fn a_child_has_its_parents_pins(bed: &Bed) {
 }
 
 /// A workflow of this version, with a task for each child.
-fn put_workflow(bed: &Bed, name: &str, label: &str, children: serde_json::Value) {
+fn put_children(bed: &Bed, name: &str, label: &str, children: serde_json::Value) {
     let document = serde_json::json!({
         "document": {"dsl": "1.0.1", "namespace": "tests", "name": name, "version": label},
         "do": children,
@@ -105,16 +105,16 @@ fn a_start_of_a_workflow_pins_workflows_and_agents(bed: &Bed) {
     let run = |name: &str, version: &str| serde_json::json!({"run": {"workflow": {"namespace": "tests", "name": name, "version": version}}});
     let leaf = || serde_json::json!([{"one": {"set": {"a": 1}}}]);
     put(bed, "ship", &[]);
-    put_workflow(bed, "ship", "1.0.0", leaf());
-    put_workflow(bed, "ship", "2.0.0", serde_json::json!([{"one": {"set": {"a": 2}}}]));
+    put_children(bed, "ship", "1.0.0", leaf());
+    put_children(bed, "ship", "2.0.0", serde_json::json!([{"one": {"set": {"a": 2}}}]));
     let ask = serde_json::json!({"call": "agent:1.0.0@default", "with": {"agent": "ship", "input": "go"}});
-    put_workflow(bed, "pack", "1.0.0", serde_json::json!([{"ask": ask}]));
+    put_children(bed, "pack", "1.0.0", serde_json::json!([{"ask": ask}]));
     let children = serde_json::json!([
         {"first": run("ship", "1.0.0")}, {"last": run("ship", "latest")},
         {"inner": {"do": [{"pack": run("pack", "latest")}]}}, {"gone": run("gone", "latest")},
         {"again": run("order", "latest")},
     ]);
-    put_workflow(bed, "order", "1.0.0", children);
+    put_children(bed, "order", "1.0.0", children);
     let held = Held::begin_with(bed.store.as_ref(), run_of("order"));
     let expected = [
         ("workflow:order", 1),
@@ -124,7 +124,7 @@ fn a_start_of_a_workflow_pins_workflows_and_agents(bed: &Bed) {
         ("ship", 1),
     ];
     assert_eq!(pins_of(&held), pins(&expected));
-    put_workflow(bed, "ship", "3.0.0", leaf());
+    put_children(bed, "ship", "3.0.0", leaf());
     assert_eq!(pins_of(&take_again(bed, held)), pins(&expected), "what is pinned stays");
     let alone = Held::begin_with(bed.store.as_ref(), run_of("ship"));
     assert_eq!(pins_of(&alone), None, "who names nobody pins nothing");
