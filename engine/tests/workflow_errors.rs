@@ -176,8 +176,9 @@ fn the_first_branch_wins_and_late_results_change_nothing() {
     assert_eq!(played.output(), json!("first"));
     assert_eq!(played.elapsed(), Duration::from_secs(62));
     let cancelled: Vec<_> = played.lines().into_iter().filter(|line| line.0 == "task.cancelled").collect();
-    assert_eq!(cancelled.len(), 1);
-    assert_eq!(cancelled[0].1, 1);
+    // The call, and the branch that only waited.
+    assert_eq!(cancelled.len(), 2);
+    assert!(cancelled.iter().any(|line| line.1 == 1));
     assert!(!played.journal.iter().any(|line| line.kind == "tool.completed" && line.step == 1));
 }
 
