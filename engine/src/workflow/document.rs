@@ -387,7 +387,7 @@ pub struct ForEachEvent {
 }
 
 /// How an effect of a task is performed: the defaults, or `metadata.holdpoint` of the task.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Performance {
     /// What an unknown outcome means; none where it follows from what is called.
     pub class: Option<EffectClass>,

@@ -17,12 +17,6 @@ pub(super) enum Default {
     Is(EffectClass),
 }
 
-impl std::default::Default for Performance {
-    fn default() -> Self {
-        Self { class: None, retry: Retry::default(), reconcile: None }
-    }
-}
-
 impl<'n> Checker<'n, '_> {
     pub(super) fn performance(
         &mut self,
