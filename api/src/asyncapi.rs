@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::response::Response;
 use holdpoint_engine::entry::{
     ApprovalClosed, ApprovalDecided, ApprovalRequested, ExecutionCancelled, ExecutionCompleted,
-    ExecutionFailed, ExecutionResumed, ExecutionStarted, ExecutionSuspended,
+    ExecutionFailed, ExecutionResumed, ExecutionStarted, ExecutionSuspended, WorkflowFailed,
 };
 use holdpoint_engine::lifecycle::{CLOUD_EVENT, CloudEvent, FINISHED, Finished, KINDS, Lifecycle};
 use schemars::JsonSchema;
@@ -254,6 +254,7 @@ impl Writer {
             "approval.requested" => of::<ApprovalRequested>(self),
             "approval.decided" => of::<ApprovalDecided>(self),
             "approval.closed" => of::<ApprovalClosed>(self),
+            "workflow.failed" => of::<WorkflowFailed>(self),
             _ => json!(true),
         }
     }

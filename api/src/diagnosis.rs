@@ -88,6 +88,9 @@ pub fn diagnose(standing: &Standing) -> Result<Diagnosis, CorruptLine> {
         (_, None, Some(at)) if at > now => {
             format!("It is delayed: it begins at {at}, in {}.", span(now, at))
         }
+        (Status::Queued, None, None) => {
+            "It waits for the end of the run that goes on: its workflow has one at a time.".to_owned()
+        }
         (_, None, ready_at) => ready(standing, ready_at.unwrap_or(row.updated_at)),
     };
     Ok(Diagnosis { summary, evidence })

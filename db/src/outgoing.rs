@@ -194,10 +194,11 @@ impl TryFrom<Told> for OutgoingEvent {
             let id = EventId::of(id, i64::MIN + told.row.seq, told.at);
             return Ok(Self { id, row: told.row, kind, at: told.at, what: Sent::Emitted(emitted.event) });
         }
-        let event = told.event.ok_or_else(|| corrupt("it has no number"))?;
+        let unnumbered = EventId::of(id, i64::MIN + told.row.seq, told.at);
+        let event_id = told.event.map_or(unnumbered, |event| EventId::of(id, event, told.at));
         let data = serde_json::from_str(&told.payload).map_err(|error| corrupt(&error.to_string()))?;
         let data = Lifecycle {
-            seq: event,
+            seq: told.event.unwrap_or_default(),
             kind: told.line,
             at: told.at,
             execution_id: id,
@@ -207,7 +208,7 @@ impl TryFrom<Told> for OutgoingEvent {
             data,
         };
         let what = Sent::Lifecycle(Box::new(data));
-        Ok(Self { id: EventId::of(id, event, told.at), row: told.row, kind, at: told.at, what })
+        Ok(Self { id: event_id, row: told.row, kind, at: told.at, what })
     }
 }
 

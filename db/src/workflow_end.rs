@@ -7,10 +7,11 @@
 
 use std::collections::BTreeMap;
 
+use holdpoint_engine::entry::{Entry, Line, WorkflowFailed};
 use holdpoint_engine::ids::ExecutionId;
 use holdpoint_engine::runs::{BALANCE_HOLD, Consequence, RunEnd, Terms, consequence};
 use holdpoint_engine::scope::Scope;
-use holdpoint_engine::status::{Reason, Status};
+use holdpoint_engine::status::{Failure, Reason, Status, WorkflowState};
 use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::wire::ExecutionKey;
 
@@ -21,7 +22,7 @@ use crate::run_retry::{Repeat, repeat};
 use crate::sql::binds;
 use crate::store::StoreResult;
 use crate::types::StoreError;
-use crate::{schedules, test_runs, workflow_runs};
+use crate::{failpoint, journal, schedules, test_runs, workflow_runs};
 
 /// A production run that has ended.
 struct EndedRun {
@@ -29,6 +30,9 @@ struct EndedRun {
     workflow: String,
     first_run: ExecutionId,
     end: RunEnd,
+    error: Option<Failure>,
+    finished_at: Timestamp,
+    last_seq: i64,
     terms: Terms,
     /// Whether the workflow has something that a good end clears.
     stained: bool,
@@ -36,7 +40,8 @@ struct EndedRun {
 
 pub(crate) const ENDED: &str = "
     WITH u(t, p, x) AS (@u)
-    SELECT i.tenant, i.project, i.id, i.name, i.retry_of, i.attempt, e.status, e.reason, d.terms,
+    SELECT i.tenant, i.project, i.id, i.name, i.retry_of, i.attempt, e.status, e.reason, i.error_type,
+      i.error_message, i.finished_at, e.last_seq, d.terms,
       w.attention OR w.escalated OR w.logic_failures > 0
     FROM u JOIN execution_info i ON i.tenant = u.t AND i.project = u.p AND i.id = u.x
     JOIN executions e ON e.tenant = i.tenant AND e.project = i.project AND e.id = i.id
@@ -52,11 +57,16 @@ fn read_ended(mut row: Row) -> StoreResult<EndedRun> {
     let workflow = row.text()?;
     let first_run = row.opt_id()?.map_or(key.id, ExecutionId);
     let attempt = row.int()?;
+    let end = RunEnd { status: row.word()?, reason: row.opt_word()?, attempt };
+    let (kind, message) = (row.opt_word()?, row.opt_text()?);
     Ok(EndedRun {
         key,
         workflow,
         first_run,
-        end: RunEnd { status: row.word()?, reason: row.opt_word()?, attempt },
+        end,
+        error: kind.map(|kind| Failure::new(kind, message.unwrap_or_default())),
+        finished_at: row.time()?,
+        last_seq: row.big()?,
         terms: read_terms(row.opt_text()?.as_deref())?,
         stained: row.bool()?,
     })
@@ -103,6 +113,8 @@ struct After {
     escalated: bool,
     attention: bool,
     latest: Option<ExecutionId>,
+    /// A person holds it: nothing is repeated.
+    held: bool,
     to_maintenance: bool,
     stops_schedule: bool,
     /// A failure since it was acknowledged.
@@ -117,7 +129,7 @@ fn workflow_ended(
     now: Timestamp,
 ) -> StoreResult<()> {
     let row = conn.row(
-        "SELECT e.logic_failures, e.escalated, e.attention, e.latest FROM workflows e
+        "SELECT e.logic_failures, e.escalated, e.attention, e.latest, e.state FROM workflows e
          WHERE e.tenant = ? AND e.project = ? AND e.name = ? @lock",
         &binds![&*scope.tenant, &*scope.project, name],
     )?;
@@ -127,11 +139,13 @@ fn workflow_ended(
         escalated: row.bool()?,
         attention: row.bool()?,
         latest: row.opt_id()?.map(ExecutionId),
+        held: matches!(row.word()?, WorkflowState::Paused | WorkflowState::Archived),
         ..After::default()
     };
     for run in runs {
         follow(conn, run, &mut after, now)?;
     }
+    failpoint::hit("db.run_end");
     write(conn, scope, name, &after, now)?;
     if runs.iter().any(|run| run.terms.one_at_a_time) {
         workflow_runs::let_next_begin(conn, scope, name, now)?;
@@ -142,8 +156,11 @@ fn workflow_ended(
 /// What follows from one end.
 fn follow(conn: &mut Conn, run: &EndedRun, after: &mut After, now: Timestamp) -> StoreResult<()> {
     let mut consequence = consequence(&run.terms, after.logic_failures, run.end);
+    if after.held && matches!(consequence, Consequence::Repeated { .. }) {
+        consequence = Consequence::Nothing;
+    }
     if let Consequence::Repeated { after: wait } = consequence {
-        let due_at = workflow_runs::held_until(conn, &run.key.scope, &run.terms, now.plus(wait))?;
+        let due_at = workflow_runs::held_until(conn, &run.key.scope, &run.terms, run.finished_at.plus(wait))?;
         let wanted = Repeat {
             failed: &run.key,
             first_run: run.first_run,
@@ -163,8 +180,38 @@ fn follow(conn: &mut Conn, run: &EndedRun, after: &mut After, now: Timestamp) ->
     if let Consequence::Attention { holds_secrets: true, .. } = consequence {
         hold_secrets(conn, run, now)?;
     }
+    if consequence.is_final_failure() {
+        give_up(conn, run, consequence, now)?;
+    }
     after.take(run, consequence);
     Ok(())
+}
+
+/// A failure that nobody repeats by itself is told: in the log, and outside. (In the log twice,
+/// where the transaction is done again.)
+fn give_up(conn: &mut Conn, run: &EndedRun, consequence: Consequence, now: Timestamp) -> StoreResult<()> {
+    let reason = run.end.reason.unwrap_or(Reason::Internal);
+    let error = run.error.clone().unwrap_or_else(|| Failure::new(reason.error_type(), "it failed"));
+    tracing::warn!(
+        tenant = %run.key.scope.tenant, project = %run.key.scope.project, workflow = %run.workflow,
+        execution = %run.key.id, attempt = run.end.attempt, %error, "a run of a workflow failed for good"
+    );
+    let entry = Entry::WorkflowFailed(WorkflowFailed {
+        retry_of: Some(run.first_run).filter(|first| *first != run.key.id),
+        attempts: run.end.attempt,
+        reason,
+        error,
+        needs_attention: consequence.needs_person(),
+    });
+    let (seq, kind) = (run.last_seq + 1, entry.kind().to_owned());
+    let line = Line { seq, event: None, kind, step: 0, at: now, payload: entry.payload() };
+    journal::insert_lines(conn, std::iter::once((&run.key, &line)))?;
+    let [tenant, project, id] = key_row(&run.key);
+    conn.rows(
+        "UPDATE executions SET last_seq = ? WHERE tenant = ? AND project = ? AND id = ?",
+        &[seq.into(), tenant, project, id],
+    )
+    .map(drop)
 }
 
 impl After {

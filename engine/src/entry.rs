@@ -153,6 +153,8 @@ entries! {
     SignalReceived("signal.received", false),
     /// It sent an event.
     EventEmitted("event.emitted", false),
+    /// A workflow's run failed, and is not repeated by itself; stands after the end.
+    WorkflowFailed("workflow.failed", false),
 }
 
 /// Payload of `execution.started`.
@@ -627,6 +629,22 @@ pub struct EventEmitted {
     pub event: Json,
 }
 
+/// Payload of `workflow.failed`.
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct WorkflowFailed {
+    /// The first run, where this one repeats it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_of: Option<ExecutionId>,
+    /// How often it was tried, with this run.
+    pub attempts: i32,
+    /// Why this run failed.
+    pub reason: Reason,
+    /// Type and message.
+    pub error: Failure,
+    /// Whether it stands among what needs a person.
+    pub needs_attention: bool,
+}
+
 /// Payload of `transfer`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Transfer {
@@ -722,7 +740,7 @@ impl Entry {
             Entry::StepCompleted(body) => body.step,
             Entry::ToolsListing(body) => body.step,
             Entry::ToolsListed(body) => body.step,
-            Entry::FlowState(_) | Entry::SignalReceived(_) => 0,
+            Entry::FlowState(_) | Entry::SignalReceived(_) | Entry::WorkflowFailed(_) => 0,
             Entry::TaskFailed(body) => body.step,
             Entry::TaskCancelled(body) => body.step,
             Entry::TaskPublished(body) => body.step,

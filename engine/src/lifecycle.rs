@@ -50,6 +50,7 @@ kinds! {
     "approval.requested",
     "approval.decided",
     "approval.closed",
+    "workflow.failed",
 }
 
 /// An event that a workflow emitted. It leaves as it is, with a type of its own; this one is for
@@ -156,7 +157,7 @@ pub struct DefinitionRef {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Lifecycle {
     /// The event's number in its execution's stream. A stream also has events that are not
-    /// sent out, so that these numbers rise with gaps.
+    /// sent out, so that these numbers rise with gaps; what no stream shows has the number 0.
     pub seq: i64,
     /// The event's type in a stream, such as `execution.completed`.
     #[serde(rename = "type")]

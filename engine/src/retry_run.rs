@@ -122,6 +122,7 @@ impl Old {
             | Entry::ExecutionFailed(_)
             | Entry::ExecutionCancelled(_)
             | Entry::PauseChanged(_)
+            | Entry::WorkflowFailed(_)
             | Entry::MessageDelta(_) => false,
             Entry::SignalReceived(_) => true,
             Entry::FlowState(_)

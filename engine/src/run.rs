@@ -425,7 +425,7 @@ impl Run {
             }
             Entry::ToolsListed(body) => self.listed(body),
             Entry::FlowState(body) => self.flow.take_in(body),
-            Entry::EventEmitted(_) => {}
+            Entry::EventEmitted(_) | Entry::WorkflowFailed(_) => {}
             Entry::SignalReceived(body) => self.signals.push(body.clone()),
             Entry::TaskFailed(TaskFailed { step, .. }) | Entry::TaskCancelled(TaskCancelled { step, .. }) => {
                 self.pure_step(*step);

@@ -30,6 +30,7 @@ on_both! {
     a_child_s_output_questions_and_failure_reach_its_parent;
     a_child_is_the_version_that_its_parent_began_with;
     a_loser_s_child_is_cancelled;
+    a_loser_s_request_is_broken_off;
 }
 
 /// A server for the calls of a test; it ends with the test's runtime.
@@ -108,6 +109,31 @@ fn answer(
                 .into_response()
         }
     }
+}
+
+/// Says when whoever asked has gone.
+struct Gone(tokio::sync::watch::Sender<bool>);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        self.0.send_replace(true);
+    }
+}
+
+/// A server that never answers, and what becomes true when its caller goes away.
+async fn silent() -> (String, tokio::sync::watch::Receiver<bool>) {
+    let (gone, went) = tokio::sync::watch::channel(false);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let app = Router::new().fallback(move || {
+        let gone = Gone(gone.clone());
+        async move {
+            std::future::pending::<()>().await;
+            drop(gone);
+        }
+    });
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    (url, went)
 }
 
 /// One tool, in the protocol's words.
@@ -350,4 +376,26 @@ async fn a_loser_s_child_is_cancelled(system: System) {
     gate.open();
     client.wait_status(&sleeper, "cancelled").await;
     client.wait_suspended(&id, "timer").await;
+}
+
+async fn a_loser_s_request_is_broken_off(system: System) {
+    let (client, won, goes_on) = (system.client(), Gate::closed(), Gate::closed());
+    let (url, mut went) = silent().await;
+    let held = |gate: &Gate| Reply::Held(gate.clone(), Box::new(Reply::Json(json!("won"))));
+    system.tools.script("/fast", [held(&won)]);
+    system.tools.script("/after", [held(&goes_on)]);
+    let branches = [("slow", http(url, json!({}))), ("fast", http(system.tools.url("/fast"), json!({})))];
+    let branches: Vec<_> = branches.into_iter().map(named).collect();
+    let race = ("race", json!({"fork": {"compete": true, "branches": branches}}));
+    let after = ("after", http(system.tools.url("/after"), json!({})));
+    put(&client, &document("race", "1.0.0", vec![race, after])).await;
+    let id = start(&client, "race").await;
+    system.tools.wait_calls("/fast", 1).await;
+    assert!(!*went.borrow());
+    won.open();
+    // The execution is still held by its worker: nothing but the race's end breaks it off.
+    system.tools.wait_calls("/after", 1).await;
+    tokio::time::timeout(SOON, went.wait_for(|gone| *gone)).await.expect("broken off").unwrap();
+    goes_on.open();
+    client.wait_status(&id, "completed").await;
 }

@@ -5,8 +5,7 @@
 // A list of one is written as a list in an expectation.
 #![allow(clippy::unwrap_used, clippy::cloned_ref_to_slice_refs)]
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Arc, Barrier};
+use std::sync::Arc;
 use std::time::Duration;
 
 use holdpoint_db::*;
@@ -15,6 +14,7 @@ use holdpoint_engine::status::{ApprovalStatus, Reason, Status};
 use holdpoint_engine::wire::{ExecutionKey, SweepKind};
 use holdpoint_scheduler::{Bounds, Sweeper};
 use holdpoint_tests::poll::{SOON, until_blocking};
+use holdpoint_tests::races::race;
 use holdpoint_tests::store_builders::*;
 use uuid::Uuid;
 
@@ -134,28 +134,6 @@ impl Ground {
         let filter = ApprovalFilter { execution: Some(key.id), limit: 2, ..ApprovalFilter::default() };
         self.store.approval_list(&key.scope, &filter).unwrap()[0].status
     }
-}
-
-/// All parties at once, round after round; the answers by round, then by party.
-fn race<T: Send>(parties: usize, rounds: usize, act: impl Fn(usize, usize) -> T + Sync) -> Vec<Vec<T>> {
-    let barrier = Barrier::new(parties);
-    let (barrier, act) = (&barrier, &act);
-    let run = move |party: usize| {
-        let round = move |round| {
-            barrier.wait();
-            // Whoever panics comes to the next round's barrier all the same: nobody waits for ever.
-            catch_unwind(AssertUnwindSafe(|| act(party, round)))
-        };
-        (0..rounds).map(round).collect::<Vec<_>>()
-    };
-    let by_party: Vec<_> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..parties).map(|party| scope.spawn(move || run(party))).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
-    });
-    let mut by_party: Vec<_> = by_party.into_iter().map(Vec::into_iter).collect();
-    let mut answer =
-        |party: usize| by_party[party].next().unwrap().unwrap_or_else(|panic| resume_unwind(panic));
-    (0..rounds).map(|_| (0..parties).map(&mut answer).collect()).collect()
 }
 
 fn starts_with_the_same_key_are_one(ground: &Ground) {

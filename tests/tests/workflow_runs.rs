@@ -43,7 +43,7 @@ async fn calls_and_waits_lead_to_an_output(system: System) {
             {"put": {"call": "http", "with": {"method": "put", "endpoint": format!("{base}/keep"), "body": {"p": "${ .price }"}}}},
             {"sum": {"for": {"in": "${ [range(.of)] }"}, "do": [{"add": {"set": {"price": "${ .price + $item }"}}}]}},
         ]}}},
-        {"end": {"set": {"kept": "${ .[0].ok }", "sum": "${ .[1].price }"}}},
+        {"total": {"set": {"kept": "${ .[0].ok }", "sum": "${ .[1].price }"}}},
     ]);
     put(&client, "prices", tasks).await;
     let id = start(&client, "prices", json!({"n": 4})).await;
@@ -57,7 +57,7 @@ async fn calls_and_waits_lead_to_an_output(system: System) {
         .filter(|event| event["type"] == "step.completed")
         .filter_map(|event| event["data"]["task"].as_str())
         .collect();
-    assert_eq!((last[0], last[last.len() - 1]), ("/do/0/get", "/do/3/end"));
+    assert_eq!((last[0], last[last.len() - 1]), ("/do/0/get", "/do/3/total"));
 }
 
 async fn an_error_that_nothing_catches_fails_with_its_reason(system: System) {
@@ -126,7 +126,7 @@ async fn an_event_wakes_a_listener(system: System) {
     client.wait_suspended(&id, "signal").await;
     for n in [1, 2] {
         let path = format!("/v1/executions/{id}/signals/painted");
-        client.post(&path, &json!({"data": {"n": n}})).await.expect(202);
+        client.post(&path, &json!({"n": n})).await.expect(202);
     }
     assert_eq!(client.wait_status(&id, "completed").await["output"], json!([{"n": 2}]));
 }

@@ -1,6 +1,7 @@
 //! One execution while a worker holds it: decide, commit, perform, take in, until it is
 //! suspended, over, or no longer ours. No trip through the broker between steps.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use holdpoint_engine::transcript;
 use holdpoint_perform::{Forwarded, Origin};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tracing::Instrument;
 
 use crate::Worker;
@@ -86,6 +87,7 @@ async fn take_on(
         pinned: Arc::new(pinned(&claimed)),
         run: Run::default(),
         calls: JoinSet::new(),
+        requests: HashMap::new(),
         events,
         results,
         key: claimed.key.clone(),
@@ -111,6 +113,11 @@ async fn take_on(
         (Err(Missing::Unreadable(message)), run) => drive.give_up(run.ok(), &claimed, message).await,
         (_, Err(corrupt)) => drive.give_up(None, &claimed, corrupt.to_string()).await,
     }
+}
+
+/// A start or a publication that was broken off would leave what nobody knows of.
+fn may_break_off(effect: &Effect) -> bool {
+    matches!(effect, Effect::Request(_) | Effect::OpenApi(_) | Effect::McpRequest(_))
 }
 
 fn pinned(claimed: &Claimed) -> Pinned {
@@ -185,6 +192,8 @@ struct Drive<'a> {
     extras: Option<Extras>,
     /// Calls under way; dropped with the drive, which ends them.
     calls: JoinSet<()>,
+    /// By step, those that may be broken off: what they reach is not ours.
+    requests: HashMap<i32, AbortHandle>,
     events: mpsc::Sender<Input>,
     results: mpsc::Receiver<Input>,
 }
@@ -258,7 +267,7 @@ impl Drive<'_> {
     }
 
     /// A parent hears of questions, answers and the end; children, of the end.
-    async fn tell_family(&self, entries: &[Entry]) {
+    async fn tell_family(&mut self, entries: &[Entry]) {
         let news = entries.iter().any(|entry| {
             matches!(
                 entry,
@@ -270,7 +279,11 @@ impl Drive<'_> {
             self.worker.relay.after(self.key.clone(), status).await;
         }
         let cancelled = entries.iter().filter(|entry| matches!(entry, Entry::TaskCancelled(_)));
-        self.end_children(cancelled.map(Entry::step).collect()).await;
+        let cancelled: Vec<i32> = cancelled.map(Entry::step).collect();
+        for step in &cancelled {
+            self.requests.remove(step).iter().for_each(AbortHandle::abort);
+        }
+        self.end_children(cancelled).await;
     }
 
     /// A child of a step that the execution goes on without is not waited for by anybody.
@@ -385,10 +398,14 @@ impl Drive<'_> {
             let (worker, session) = (Arc::clone(self.worker), Arc::clone(self.session));
             let extras = self.extras.clone().unwrap_or_default();
             let span = tracing::info_span!("effect", step = effect.step());
-            self.calls.spawn(
+            let (step, breaks) = (effect.step(), may_break_off(&effect));
+            let call = self.calls.spawn(
                 async move { crate::perform::perform(&worker, session, effect, extras, origin).await }
                     .instrument(span),
             );
+            if breaks {
+                self.requests.insert(step, call);
+            }
         }
     }
 

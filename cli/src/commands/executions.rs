@@ -45,6 +45,8 @@ enum Verb {
     Pause { id: String },
     /// Let a paused one go on
     Resume { id: String },
+    /// Repeat one that failed or was cancelled, from its journal
+    Retry { id: String },
     /// Send it an event that a step of it listens for
     Signal(Signal),
     /// Answer a call whose outcome nobody knows
@@ -122,6 +124,10 @@ pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCod
         Verb::Cancel { id } => act(&client, &id, "/cancel", output).await?,
         Verb::Pause { id } => act(&client, &id, "/pause", output).await?,
         Verb::Resume { id } => act(&client, &id, "/resume", output).await?,
+        Verb::Retry { id } => {
+            let answer = client.post(&path(&id, "/retry"), &json!({})).await?;
+            tell(&cell(&answer, "/id"), &answer, output);
+        }
         Verb::Signal(sent) => signal(&client, sent, output).await?,
         Verb::Resolve(found) => resolve(&client, found, output).await?,
     }

@@ -3,6 +3,7 @@
 mod agents;
 mod api;
 mod approvals;
+mod attention;
 mod bench;
 mod dev;
 mod doctor;
@@ -80,6 +81,8 @@ pub enum Command {
     Executions(executions::Arguments),
     /// List and decide approvals
     Approvals(approvals::Arguments),
+    /// List and acknowledge workflows that need a person
+    Attention(attention::Arguments),
     /// Register and show agents
     Agents(agents::Arguments),
     /// Register and show workflows
@@ -120,6 +123,7 @@ pub async fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Start(arguments) => start::run(arguments, output).await,
         Command::Executions(arguments) => executions::run(arguments, output).await,
         Command::Approvals(arguments) => approvals::run(arguments, output).await,
+        Command::Attention(arguments) => attention::run(arguments, output).await,
         Command::Agents(arguments) => agents::run(arguments, output).await,
         Command::Workflows(arguments) => workflows::run(arguments, output).await,
         Command::Files(arguments) => files::run(arguments, output).await,

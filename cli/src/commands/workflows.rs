@@ -43,6 +43,12 @@ enum Verb {
     Versions { name: String },
     /// Try a workflow, also while it is paused: one test run of it goes on at a time
     Test(workflow_test::Arguments),
+    /// Start and schedule it no more; runs that go on end at their next step
+    Pause { name: String },
+    /// Let a paused, archived or failing one go on
+    Resume { name: String },
+    /// Pause it for good
+    Archive { name: String },
     /// Take a name out of use; running executions keep their version
     Delete { name: String },
 }
@@ -58,12 +64,21 @@ pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCod
             list(&client.get(&format!("{}/versions", path(&name)), &[]).await?, "versions", output);
         }
         Verb::Test(arguments) => workflow_test::run(&client, arguments, output).await?,
+        Verb::Pause { name } => change(&client, &name, "pause", output).await?,
+        Verb::Resume { name } => change(&client, &name, "resume", output).await?,
+        Verb::Archive { name } => change(&client, &name, "archive", output).await?,
         Verb::Delete { name } => {
             client.send(client.request(Method::DELETE, &path(&name))).await?;
             tell(output, &serde_json::json!({"name": name, "deleted": true}), &format!("{name}  deleted"));
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn change(client: &Client, name: &str, verb: &str, output: Output) -> anyhow::Result<()> {
+    let answer = client.post(&format!("{}/{verb}", path(name)), &serde_json::json!({})).await?;
+    tell(output, &answer, &format!("{name}  {}", cell(&answer, "/state")));
+    Ok(())
 }
 
 fn path(name: &str) -> String {

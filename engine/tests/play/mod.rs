@@ -112,6 +112,7 @@ impl Play {
             depth: 0,
             messages: Vec::new(),
             input,
+            files: Vec::new(),
             client_time: None,
         };
         Self {

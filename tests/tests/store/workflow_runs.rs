@@ -26,6 +26,7 @@ on_both_stores! {
     a_repeat_that_is_due_later_begins_when_it_is_asked_for;
     an_agents_run_is_repeated_in_its_conversation;
     what_cannot_be_repeated_says_why;
+    a_run_that_failed_for_good_is_told_outside;
 }
 
 fn one(bed: &Bed, new: NewExecution) -> Created {
@@ -84,7 +85,9 @@ fn a_run_that_failed_for_the_network_is_repeated_later(bed: &Bed) {
     let repeat = repeat_of(bed, &first).expect("a repeat");
     assert_eq!((repeat.status, repeat.attempt, repeat.retry_of), (Status::Queued, 2, Some(first.id)));
     assert_eq!((repeat.input.as_deref(), repeat.labels.len()), (Some("{}"), 1));
-    assert_eq!(ready_in(bed, repeat.key.id), Some(Duration::from_secs(10)));
+    let failed_at = bed.store.execution_get(&scope(), first.id).unwrap().unwrap().finished_at.unwrap();
+    let due = bed.store.execution_standing(&scope(), repeat.key.id).unwrap().unwrap().ready_at.unwrap();
+    assert_eq!(failed_at.until(due), Duration::from_secs(10));
     assert!(claim(&*bed.store, session(&*bed.store), &[&repeat.key]).is_empty(), "not before its time");
     let row = row(bed, "ship");
     assert_eq!((row.state, row.attention, row.schedule_stopped), (WorkflowState::Active, false, false));
@@ -368,4 +371,30 @@ fn what_cannot_be_repeated_says_why(bed: &Bed) {
     assert_eq!(retry(bed, &failed), Retried::WorkflowNotActive(WorkflowState::Paused));
     bed.store.workflow_state(&scope(), "ship", WorkflowState::Active, "key_a").unwrap();
     assert_eq!(made(retry(bed, &failed)).1, 2);
+}
+
+fn a_run_that_failed_for_good_is_told_outside(bed: &Bed) {
+    bed.store.event_settings_put(&scope(), EventSettings { exchange: true }, "key_a").unwrap();
+    workflow(&*bed.store, "ship", json!({"retries": 1}));
+    let told = |run: &ExecutionKey| -> Vec<OutgoingEvent> {
+        let all = bed.store.outgoing_events(Channel::Exchange, 100).unwrap();
+        all.into_iter().filter(|event| event.row.key == *run).collect()
+    };
+    let first = run_to(bed, "ship", Some(Reason::Network));
+    let kinds = |run: &ExecutionKey| -> Vec<&str> { told(run).iter().map(|event| event.kind.line).collect() };
+    assert_eq!(kinds(&first), ["execution.failed"], "it is repeated");
+    let (repeat, ..) = made(retry(bed, &first));
+    assert!(told(&repeat).is_empty(), "what is taken over is not told again");
+    end(bed, &repeat, Some(Reason::Network));
+    assert_eq!(kinds(&repeat), ["execution.failed", "workflow.failed"]);
+    let events = told(&repeat);
+    assert_ne!(events[0].id, events[1].id);
+    let lines = super::kit::lines(bed, &repeat);
+    let last: serde_json::Value = serde_json::from_str(&lines.last().unwrap().payload).unwrap();
+    assert_eq!((&last["attempts"], &last["needs_attention"]), (&json!(2), &json!(true)), "{last}");
+    assert_eq!(last["retry_of"], json!(first.id));
+    let row = bed.store.execution_get(&scope(), repeat.id).unwrap().unwrap();
+    assert_eq!(row.last_event, 1, "no stream shows it");
+    let (third, ..) = made(retry(bed, &repeat));
+    assert!(super::kit::lines(bed, &third).is_empty());
 }

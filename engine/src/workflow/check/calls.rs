@@ -224,8 +224,7 @@ impl<'n> Checker<'n, '_> {
         let transport = self.required(&with, "transport").and_then(|found| self.transport(&found, scope));
         let client = self.mcp_client(&with);
         let performance = self.performance(task, locals, Class::Is(EffectClass::AtMostOnce));
-        version?;
-        client?;
+        let _are_right = (version?, client?);
         let (endpoint, headers, authentication) = transport?;
         Some(McpCall {
             method: method?.to_owned(),
