@@ -6,7 +6,6 @@ use super::expressions::{Locals, Moment};
 use super::flip;
 use super::spot::Spot;
 use crate::definition::Retry;
-use crate::definition::Retry;
 use crate::status::EffectClass;
 use crate::workflow::document::Performance;
 
