@@ -176,6 +176,6 @@ fn has_members(found: &Value, expected: &Value) {
 }
 
 /// The value at a path `a.b`.
-fn at<'a>(value: &'a Value, path: impl Display) -> Option<&'a Value> {
+fn at(value: &Value, path: impl Display) -> Option<&Value> {
     value.pointer(&format!("/{}", path.to_string().replace('.', "/")))
 }
