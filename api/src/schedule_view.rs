@@ -39,7 +39,7 @@ pub struct Shown {
     #[serde(skip_serializing_if = "Option::is_none")]
     after: Option<Span>,
     overlap: Overlap,
-    catch_up: CatchUp,
+    catch_up: MadeUpFor,
     #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
     metadata: Json,
     labels: BTreeMap<String, String>,
@@ -66,6 +66,22 @@ pub struct Shown {
     created_by: String,
     created_at: Timestamp,
     updated_at: Timestamp,
+}
+
+/// Which missed ticks are made up for.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ScheduleCatchUp")]
+struct MadeUpFor {
+    /// How late a tick may be.
+    window: Span,
+    /// At most so many of them, the latest.
+    limit: u32,
+}
+
+impl From<CatchUp> for MadeUpFor {
+    fn from(CatchUp { window, limit }: CatchUp) -> Self {
+        Self { window, limit }
+    }
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -102,7 +118,7 @@ impl Shown {
             every,
             after,
             overlap,
-            catch_up,
+            catch_up: catch_up.into(),
             metadata: raw(metadata),
             labels,
             paused: row.paused_at.is_some(),

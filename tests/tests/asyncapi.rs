@@ -134,6 +134,15 @@ async fn what_is_sent_is_what_the_page_says() {
         ["completed", "cancelled", "failed"]
     );
 
+    // A workflow's final failure is an event of its own.
+    let document = "document: { dsl: '1.0.3', namespace: tests, name: barred, version: '1.0.0' }\n\
+                    do: [ { stop: { raise: { error: { type: \
+                    'https://serverlessworkflow.io/spec/1.0.0/errors/authentication', status: 401 } } } } ]\n";
+    let put = client.builder(Method::PUT, "/v1/workflows/barred").header("content-type", "application/yaml");
+    client.send(put.body(document)).await.expect(201);
+    let run = client.post("/v1/executions", &json!({"workflow": "barred"})).await.expect(202).id();
+    client.wait_status(&run, "failed").await;
+
     // Every type of event that the page names comes, and is as it says.
     let named = page.types("events");
     until("every type of event came", SOON, || async {

@@ -185,7 +185,7 @@ mod tests {
         assert_eq!(name_of("document: {name: flow}"), Ok("flow".to_owned()));
         assert_eq!(name_of("{\"document\": {}}"), Ok("unnamed".to_owned()));
         let error = name_of("document: [").expect_err("no YAML");
-        assert!(line(Path::new("flow.yaml"), &error).starts_with("flow.yaml:1:"), "{error}");
+        assert!(line(Path::new("flow.yaml"), &error).starts_with("flow.yaml:2:1: "), "{error}");
     }
 
     #[test]

@@ -83,7 +83,7 @@ fn size_and_depth_are_bounded() {
 fn an_error_can_be_told_of_what_stands_at_a_pointer() {
     let text = "a:\n  - x/y: {b~c: 1}\n";
     let found = error_at(text, "/a/0/x~1y/b~0c", "no such thing");
-    assert_eq!((found.line, found.column, found.message.as_str()), (2, 17, "no such thing"));
+    assert_eq!((found.line, found.column, found.message.as_str()), (2, 16, "no such thing"));
     assert_eq!(error_at(text, "/a/7", "gone").line, 1);
     assert_eq!(to_value(text).expect("a value"), json!({"a": [{"x/y": {"b~c": 1}}]}));
 }
