@@ -117,6 +117,8 @@ fn edited_values_are_held_against_schema_and_options() {
         (r#"{"subject": {"amount": 10}}"#, false),
         (r#"{"option": "now"}"#, true),
         (r#"{"option": "never"}"#, false),
+        (r#"{"amount": 9}"#, false),
+        (r#"{"subject": {"amount": 9}, "title": "another"}"#, false),
         (r#"[]"#, false),
         (r#"{"a": 1, "a": 2}"#, false),
     ] {

@@ -96,6 +96,17 @@ impl Machine<'_, '_> {
     }
 }
 
+/// What is not the person's to change stays as it was asked; what nobody reads is refused.
+fn check_members(edited: &Value, asked: Option<&Value>) -> Result<(), String> {
+    for (name, value) in edited.as_object().into_iter().flatten() {
+        let is_own = matches!(name.as_str(), "subject" | "option");
+        if !is_own && asked.and_then(|asked| asked.get(name)) != Some(value) {
+            return Err(format!("arguments: `{name}`: it may be `subject` and `option`"));
+        }
+    }
+    Ok(())
+}
+
 /// Checks edited arguments of an open question: an object in which `subject` takes the place
 /// of what the question is about, as its schema has it, and `option` is one of those that it
 /// offers. The error is a sentence.
@@ -103,6 +114,7 @@ pub fn check_edited(workflow: &Workflow, run: &Run, step: i32, edited: &str) -> 
     crate::strict_json::check_object(edited).map_err(|error| format!("arguments: {error}"))?;
     let edited = read(edited);
     let asked = run.steps.get(&step).and_then(|step| step.tool()).map(|tool| read(&tool.arguments));
+    check_members(&edited, asked.as_ref())?;
     let offered = asked.as_ref().and_then(|asked| asked.get("options")).and_then(Value::as_array);
     if let Some(option) = edited.get("option")
         && !offered.is_some_and(|offered| offered.contains(option))
