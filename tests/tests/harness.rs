@@ -12,7 +12,7 @@ use holdpoint_tests::processes::Spawn;
 use holdpoint_tests::services::Schema;
 use holdpoint_tests::sse::Stream;
 use holdpoint_tests::tool::{Reply, Tools};
-use serde_json::json;
+use serde_json::{Value, json};
 
 #[test]
 fn a_schema_is_apart_from_others() {
@@ -109,4 +109,19 @@ async fn a_process_is_stopped_woken_and_killed() {
     other.wait_said("ready").await;
     other.kill9();
     assert!(!other.said("ended"));
+}
+
+/// `cargo run`, as the README has it, would not know which of several to run.
+#[test]
+fn the_workspace_runs_one_program() {
+    let args = ["metadata", "--no-deps", "--offline", "--format-version", "1"];
+    let told = Spawn::program("cargo", env!("CARGO")).args(args).run();
+    let told: Value = serde_json::from_str(&told).expect("JSON");
+    let members = told["workspace_default_members"].as_array().expect("members");
+    let packages = told["packages"].as_array().expect("packages");
+    let run = packages.iter().filter(|package| members.contains(&package["id"]));
+    let targets = run.flat_map(|package| package["targets"].as_array().expect("targets"));
+    let programs: Vec<&Value> =
+        targets.filter(|target| target["kind"] == json!(["bin"])).map(|target| &target["name"]).collect();
+    assert_eq!(programs, ["holdpoint"]);
 }
