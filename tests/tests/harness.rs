@@ -114,7 +114,8 @@ async fn a_process_is_stopped_woken_and_killed() {
 /// `cargo run`, as the README has it, would not know which of several to run.
 #[test]
 fn the_workspace_runs_one_program() {
-    let args = ["metadata", "--no-deps", "--offline", "--format-version", "1"];
+    let workspace = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
+    let args = ["metadata", "--no-deps", "--offline", "--format-version", "1", "--manifest-path", workspace];
     let told = Spawn::program("cargo", env!("CARGO")).args(args).run();
     let told: Value = serde_json::from_str(&told).expect("JSON");
     let members = told["workspace_default_members"].as_array().expect("members");
