@@ -1,6 +1,6 @@
 //! When schedules tick: tables of known moments, and properties over zones and years.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use holdpoint_engine::ids::ScheduleId;
 use holdpoint_engine::schedule::{CatchUp, CronTiming, Plan, Timing, plan, tick_id};
@@ -231,14 +231,17 @@ fn what_is_too_late_is_missed_and_what_is_not_is_made_up_for() {
 
 #[test]
 fn a_year_s_absence_of_a_tick_each_second_is_passed_over_at_once() {
-    let began = Instant::now();
-    for timing in [every(1, "2020-01-01T00:00:00Z"), cron("* * * * * *", "Europe/Berlin")] {
+    // What an interval missed is computed; of cron's ticks only so many are counted one by one,
+    // besides those within the window.
+    let year = 365 * 24 * 60 * 60;
+    for (timing, most) in
+        [(every(1, "2020-01-01T00:00:00Z"), year), (cron("* * * * * *", "Europe/Berlin"), 1_060)]
+    {
         let made = plan(&timing, CatchUp::default(), at("2025-11-21T12:00:00Z"), at("2026-11-21T12:00:00Z"));
         assert_eq!(made.run, Some(at("2026-11-21T12:00:00Z")));
-        assert!(made.missed >= 1_000);
+        assert!((1_000..=most).contains(&made.missed), "{}", made.missed);
         assert_eq!(made.next, Some(at("2026-11-21T12:00:01Z")));
     }
-    assert!(began.elapsed() < Duration::from_secs(60), "it is bounded");
 }
 
 #[test]

@@ -61,8 +61,7 @@ pub async fn pause(
     Segments(name): Segments<String>,
     body: RawBody,
 ) -> Answer {
-    body.read_or_empty::<NoMembers>()?;
-    change(&app, caller, name, WorkflowState::Paused).await
+    change(&app, caller, name, &body, WorkflowState::Paused).await
 }
 
 /// `POST /v1/workflows/{name}/resume`.
@@ -72,8 +71,7 @@ pub async fn resume(
     Segments(name): Segments<String>,
     body: RawBody,
 ) -> Answer {
-    body.read_or_empty::<NoMembers>()?;
-    change(&app, caller, name, WorkflowState::Active).await
+    change(&app, caller, name, &body, WorkflowState::Active).await
 }
 
 /// `POST /v1/workflows/{name}/archive`.
@@ -83,13 +81,19 @@ pub async fn archive(
     Segments(name): Segments<String>,
     body: RawBody,
 ) -> Answer {
-    body.read_or_empty::<NoMembers>()?;
-    change(&app, caller, name, WorkflowState::Archived).await
+    change(&app, caller, name, &body, WorkflowState::Archived).await
 }
 
 /// The state first: from then on nothing begins. Then the runs that were there end, each by a
 /// transaction of its own.
-async fn change(app: &Arc<App>, caller: Caller, name: String, state: WorkflowState) -> Answer {
+async fn change(
+    app: &Arc<App>,
+    caller: Caller,
+    name: String,
+    body: &RawBody,
+    state: WorkflowState,
+) -> Answer {
+    body.read_or_empty::<NoMembers>()?;
     let (scope, by, wanted) = (caller.scope.clone(), caller.key.clone(), name.clone());
     let row = app.write(move |store| store.workflow_state(&scope, &wanted, state, &by)).await??;
     let row = row.ok_or_else(|| Problem::not_found("workflow", &name))?;
