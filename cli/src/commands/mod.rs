@@ -14,6 +14,7 @@ mod healthcheck;
 mod keys;
 mod migrate;
 mod parked;
+mod policies;
 mod scheduler;
 mod schedules;
 mod start;
@@ -93,6 +94,8 @@ pub enum Command {
     Schedules(schedules::Arguments),
     /// List, show, take in again and discard messages that could not be carried out
     Parked(parked::Arguments),
+    /// Try approval policies on past calls
+    Policies(policies::Arguments),
     /// Run and list sweeps
     Sweeps(sweeps::Arguments),
     /// Send lifecycle events to the broker's exchange, or stop that
@@ -129,6 +132,7 @@ pub async fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Files(arguments) => files::run(arguments, output).await,
         Command::Schedules(arguments) => schedules::run(arguments, output).await,
         Command::Parked(arguments) => parked::run(arguments, &line.sources, output).await,
+        Command::Policies(arguments) => policies::run(arguments, output).await,
         Command::Sweeps(arguments) => sweeps::run(arguments, output).await,
         Command::Events(arguments) => events::run(arguments, output).await,
         Command::Webhooks(arguments) => webhooks::run(arguments, output).await,
@@ -200,6 +204,8 @@ mod tests {
             "schedules delete a",
             "sweeps run stale --dry-run --timeout 1h --limit 5",
             "sweeps list",
+            "policies test refund --agent a --approval always --since 2026-01-01T00:00:00Z --limit 5",
+            "policies test refund --workflow w --file x.json --json",
             "parked list --code poison --limit 5 --json",
             "parked list --all",
             "parked show prk_1",
