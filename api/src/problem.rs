@@ -59,6 +59,10 @@ codes! {
     Unauthorized = "unauthorized", UNAUTHORIZED, "A valid API key is needed";
     /// The key's role may not.
     Forbidden = "forbidden", FORBIDDEN, "The key's role may not do this";
+    /// The key has the right to decide, but not about this.
+    NotAnApprover = "not_an_approver", FORBIDDEN, "The policy names other approvers";
+    /// Whoever started the execution.
+    SelfApproval = "self_approval", FORBIDDEN, "Nobody decides about what they asked for";
     /// No such row in this scope.
     NotFound = "not_found", NOT_FOUND, "There is no such thing";
     /// The definition or version that a start names.

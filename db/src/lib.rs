@@ -61,6 +61,7 @@ mod test_runs;
 pub mod trial_store;
 pub mod trial_types;
 pub mod types;
+mod votes;
 mod webhook_deliveries;
 pub mod webhook_types;
 mod webhooks;

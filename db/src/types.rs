@@ -10,6 +10,7 @@ use holdpoint_engine::entry::{ApprovalRequested, DelegatedBy, Line, Usage};
 use holdpoint_engine::ids::{ApprovalId, ExecutionId, FileId, KeyId, ParkedId, SessionId, SweepId};
 use holdpoint_engine::limits::Limits;
 use holdpoint_engine::outside::Refusal;
+use holdpoint_engine::policy::{Barred, Decider, Policy, Requester};
 use holdpoint_engine::scope::Scope;
 use holdpoint_engine::status::{
     ApprovalStatus, DefinitionKind, Failure, Outcome, Reason, RunType, Status, WorkflowState,
@@ -289,6 +290,8 @@ pub struct Claimed {
     pub history: Vec<String>,
     /// What only some starts have.
     pub extras: Option<Extras>,
+    /// Whom it is for.
+    pub end_user: Option<String>,
     /// The first run that it repeats, or itself.
     pub first_run: ExecutionId,
     /// The journal without deltas, in order.
@@ -342,6 +345,22 @@ pub enum ApprovalChange {
         call_id: String,
         /// `expired`, `cancelled` or `digest_mismatch`.
         status: ApprovalStatus,
+    },
+    /// Asks further approvers about an undecided one.
+    Escalate {
+        /// The call.
+        call_id: String,
+        /// When the first approvers' time was over.
+        at: Timestamp,
+        /// Undecided then, it expires.
+        expires_at: Timestamp,
+    },
+    /// Denies an undecided one, because nobody decided in time.
+    Deny {
+        /// The call.
+        call_id: String,
+        /// When.
+        at: Timestamp,
     },
 }
 
@@ -532,10 +551,29 @@ pub struct DecideRequest {
     pub arguments: Option<String>,
     /// The digest that the person saw.
     pub digest: Option<String>,
-    /// The key that decides.
-    pub by: String,
+    /// Who decides.
+    pub by: Decider,
     /// Only for executions of this end user.
     pub end_user: Option<String>,
+}
+
+/// What one person said about a question that asks for several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vote {
+    /// Who: a key's own end user, else the key.
+    pub person: String,
+    /// The key.
+    pub by: String,
+    /// When.
+    pub at: Timestamp,
+    /// Approved, else denied.
+    pub approved: bool,
+    /// What they said.
+    pub reason: Option<String>,
+    /// The bytes that they put in the arguments' place.
+    pub arguments: Option<String>,
+    /// Of what would be sent.
+    pub digest: String,
 }
 
 /// What became of a decision; the row is as it stands after it.
@@ -548,7 +586,9 @@ pub enum Decided {
         /// Whom to tell.
         acted: Acted,
     },
-    /// The same decision was there.
+    /// Counted: it takes more people than have approved so far.
+    Counted(ApprovalRow),
+    /// The same decision was there; or this person's vote, while it takes more people.
     Already(ApprovalRow),
     /// Another decision was there.
     Conflict(ApprovalRow),
@@ -556,6 +596,17 @@ pub enum Decided {
     Closed(ApprovalRow),
     /// The stored arguments have another digest.
     DigestMismatch(ApprovalRow),
+    /// Those who voted before approved other arguments.
+    VotesDiffer(ApprovalRow),
+    /// Whose decision it is does not count; nothing was counted.
+    Barred {
+        /// The approval.
+        approval: ApprovalRow,
+        /// Why.
+        why: Barred,
+    },
+    /// The policy lets nobody edit the arguments.
+    NoEdit(ApprovalRow),
     /// No such call in this scope.
     NotFound,
 }
@@ -607,9 +658,31 @@ pub struct ApprovalRow {
     pub delegated_by: Option<DelegatedBy>,
     /// For a tool of an MCP server: of the list that the call was asked for under.
     pub list_digest: Option<String>,
+    /// What a decision is judged by.
+    pub policy: Policy,
+    /// When further approvers were asked.
+    pub escalated_at: Option<Timestamp>,
+    /// Who asked for it.
+    pub requester: Requester,
+    /// What was said so far, where it takes several people.
+    pub votes: Vec<Vote>,
 }
 
 impl ApprovalRow {
+    /// How many more people must approve.
+    pub fn votes_needed(&self) -> u32 {
+        if self.status != ApprovalStatus::Pending {
+            return 0;
+        }
+        let approved = self.votes.iter().filter(|vote| vote.approved).count();
+        self.policy.quorum.saturating_sub(approved as u32)
+    }
+
+    /// Whether that decision would count.
+    pub fn judge(&self, who: &Decider, named: Option<&str>) -> Result<(), Barred> {
+        self.policy.judge(who, named, &self.requester, self.escalated_at.is_some())
+    }
+
     /// The digest of these arguments, sent by this call.
     pub fn digest_of(&self, arguments: &str) -> String {
         call_digest(&self.tool, self.version, arguments, self.list_digest.as_deref())
@@ -873,6 +946,8 @@ pub struct KeyRow {
     pub name: String,
     /// Whom it speaks for.
     pub end_user: Option<String>,
+    /// Names by which approval policies find it.
+    pub groups: Vec<String>,
     /// SHA-256 of the secret, in hex.
     pub secret_hash: String,
     /// When it was made.
