@@ -17,6 +17,7 @@ use holdpoint_engine::status::{
 use holdpoint_engine::team::Pins;
 use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::wire::{ExecutionKey, SweepKind};
+use holdpoint_engine::workflow::Misfit;
 
 use crate::event_types::Backlog;
 
@@ -100,6 +101,29 @@ pub struct Extras {
     pub scheduled: bool,
     /// The files that it was started with, as the caller named them.
     pub files: Vec<FileId>,
+    /// What its input was held against before: a start of another version, or with an input
+    /// that does not fit, leaves no row. Not read back.
+    pub input_check: Option<InputCheck>,
+}
+
+/// A workflow's input, held against the `input.schema` of a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InputCheck {
+    /// Which version.
+    pub version: i32,
+    /// Why it does not fit.
+    pub misfit: Option<Misfit>,
+}
+
+impl InputCheck {
+    /// What such a start comes to where this version would be started; nothing if it may go on.
+    pub fn refuse(&self, version: i32) -> Option<Created> {
+        match (self.version == version, &self.misfit) {
+            (false, _) => Some(Created::OtherVersion { version }),
+            (true, Some(misfit)) => Some(Created::InputMisfit(misfit.clone())),
+            (true, None) => None,
+        }
+    }
 }
 
 /// When and where the user is, as their client says.
@@ -172,7 +196,7 @@ pub struct Idempotency {
 }
 
 /// What became of a start.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Created {
     /// A new row, status `queued`.
     New {
@@ -192,6 +216,14 @@ pub enum Created {
     },
     /// The key (or id) is used with another body.
     Mismatch,
+    /// The workflow does not take the input.
+    InputMisfit(Misfit),
+    /// The input was checked against another version than would be started: it is to be checked
+    /// again.
+    OtherVersion {
+        /// The one that would be started.
+        version: i32,
+    },
     /// No such definition or version.
     UnknownDefinition,
     /// One run of the workflow goes on at a time: this start is that of the run that waits.
