@@ -705,34 +705,6 @@ pub struct ExecutionRow {
     pub files: Vec<FileId>,
 }
 
-/// Everything that says what an execution waits for, or who holds it, as of one moment.
-#[derive(Debug, Clone)]
-pub struct Standing {
-    /// The execution.
-    pub row: ExecutionRow,
-    /// The database's time of that moment.
-    pub now: Timestamp,
-    /// From when on it is to be claimed; nothing while it is held, waits for somebody, or is over.
-    pub ready_at: Option<Timestamp>,
-    /// Leases that were lost since its last commit.
-    pub lost: i32,
-    /// Who holds it.
-    pub lease: Option<Lease>,
-    /// Its journal without deltas.
-    pub lines: Vec<Line>,
-}
-
-/// The lease of a worker's session, by which an execution is held.
-#[derive(Debug, Clone)]
-pub struct Lease {
-    /// The session.
-    pub session: SessionId,
-    /// The worker's name.
-    pub holder: String,
-    /// When it runs out, by the database's clock; nothing where the session is gone.
-    pub expires_at: Option<Timestamp>,
-}
-
 /// One conversation as it stands.
 #[derive(Debug, Clone)]
 pub struct ConversationRow {

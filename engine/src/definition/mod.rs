@@ -2,6 +2,7 @@
 
 mod check;
 mod compiled;
+mod secrets;
 mod tool;
 
 use serde::{Deserialize, Serialize};
