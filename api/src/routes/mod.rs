@@ -37,6 +37,7 @@ mod schedules;
 pub(crate) mod signals;
 pub(crate) mod start;
 pub(crate) mod start_body;
+pub(crate) mod starting;
 mod steps;
 mod stream;
 mod sweeps;
