@@ -14,7 +14,11 @@ fn ours() -> impl Iterator<Item = &'static Asset> {
 fn files_below(folder: &Path, found: &mut BTreeSet<PathBuf>) {
     for entry in std::fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();
-        if path.is_dir() { files_below(&path, found) } else { drop(found.insert(path)) }
+        if path.is_dir() {
+            files_below(&path, found);
+        } else {
+            found.insert(path);
+        }
     }
 }
 

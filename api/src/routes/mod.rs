@@ -94,6 +94,12 @@ pub fn table() -> Vec<Route> {
             approvals::of_execution,
             approvals::of_execution_doc,
         ),
+        Route::get(
+            "/v1/executions/{id}/approvals/{tool_call_id}",
+            Read,
+            approvals::of_call,
+            approvals::of_call_doc,
+        ),
         Route::post(
             "/v1/executions/{id}/approvals/{tool_call_id}",
             Decide,

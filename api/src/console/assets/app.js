@@ -9,7 +9,7 @@ import { SignIn } from "./pages/signin.js";
 import { Text } from "./text.js";
 import { Toasts } from "./toast.js";
 
-const HOME = "executions";
+const HOME = "inbox";
 
 function found(parts) {
   for (const entry of pages) {
@@ -25,7 +25,7 @@ function Page({ entry, query }) {
   if (error) {
     return html`<div><${ProblemBox} problem=${error} /><button onClick=${forget}>Try again</button></div>`;
   }
-  if (!entry) return html`<div><h1>There is no such page</h1><p><a href=${at(HOME)}>To the first page</a></p></div>`;
+  if (!entry) return html`<div><h1>There is no such page</h1><p><a href=${at(HOME)}>To the inbox</a></p></div>`;
   return html`<${entry.page} params=${entry.params} query=${query} />`;
 }
 

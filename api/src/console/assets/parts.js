@@ -13,7 +13,7 @@ const TONES = {
 /** A status as a word with a colour, and the reason beside it. */
 export const Status = ({ value, reason }) => html`<span class=${cls("status", TONES[value] ?? "quiet")}>
   <span class="dot" aria-hidden="true"></span><span><${Text} value=${String(value).replaceAll("_", " ")} />
-  ${reason && reason !== value && html` <span class="reason"><${Text} value=${String(reason).replaceAll("_", " ")} /></span>`}</span>
+  ${reason && reason !== value && html` · <span class="reason"><${Text} value=${String(reason).replaceAll("_", " ")} /></span>`}</span>
 </span>`;
 
 const KNOWN = ["type", "title", "status", "detail", "code"];
