@@ -15,7 +15,7 @@ mod events;
 mod over;
 mod question;
 
-pub use approval::check_edited;
+pub use approval::{check_edited, edited_schema};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
