@@ -121,7 +121,31 @@ impl Outcomes {
 
 #[cfg(test)]
 mod tests {
+    use diesel::prelude::*;
+    use diesel::sqlite::SqliteConnection;
+
     use super::*;
+    use crate::conn::{Conn, Link};
+    use crate::store::StoreResult;
+    use crate::types::StoreError;
+
+    #[test]
+    fn what_is_rolled_back_is_never_counted() {
+        let link = SqliteConnection::establish(":memory:").expect("a database");
+        let mut conn = Conn::new(Link::Sqlite(link), 0);
+        let refused: StoreResult<()> = conn.transaction(|conn| {
+            conn.noted.started(DefinitionKind::Agent);
+            Err(StoreError::Refused("no".to_owned()))
+        });
+        assert!(refused.is_err());
+        let done: StoreResult<()> = conn.transaction(|conn| {
+            conn.noted.started(DefinitionKind::Workflow);
+            Ok(())
+        });
+        done.expect("an empty transaction");
+        let counted = |kind: &str| conn.outcomes.started.with_label_values(&[kind]).get();
+        assert_eq!((counted("agent"), counted("workflow")), (0, 1));
+    }
 
     #[test]
     fn every_reason_that_is_no_suspension_s_is_shown_from_the_start() {
