@@ -10,6 +10,7 @@ use diesel::pg::PgConnection;
 use diesel::result::{DatabaseErrorKind, Error};
 use diesel::sqlite::SqliteConnection;
 
+use crate::outcomes::{Noted, Outcomes};
 use crate::outgoing::Subscribed;
 use crate::row::Row;
 use crate::sql::{Bind, Dialect, Statement};
@@ -54,6 +55,10 @@ pub(crate) struct Conn {
     pub(crate) commit_sent: bool,
     /// Who wants events; shared by the connections of a pool.
     pub(crate) subscribed: Arc<Subscribed>,
+    /// What the open transaction did.
+    pub(crate) noted: Noted,
+    /// Where it is counted; shared by the connections of a pool.
+    pub(crate) outcomes: Arc<Outcomes>,
 }
 
 /// No rows for a batch.
@@ -61,8 +66,8 @@ pub(crate) const NO_ROWS: &[[Bind<'static>; 0]] = &[];
 
 impl Conn {
     pub(crate) fn new(link: Link, born: u64) -> Self {
-        let subscribed = Arc::default();
-        Self { link, born, broken: false, fault: None, commit_sent: false, subscribed }
+        let (subscribed, outcomes, noted) = (Arc::default(), Arc::default(), Noted::default());
+        Self { link, born, broken: false, fault: None, commit_sent: false, subscribed, noted, outcomes }
     }
 
     pub(crate) fn dialect(&self) -> Dialect {
@@ -146,6 +151,7 @@ impl Conn {
     ) -> Result<T, E> {
         self.commit_sent = false;
         self.fault = None;
+        self.noted = Noted::default();
         self.batch(begin)?;
         match work(self) {
             Ok(done) => {
@@ -154,6 +160,7 @@ impl Conn {
                     self.roll_back();
                     return Err(error.into());
                 }
+                self.outcomes.count(&self.noted);
                 Ok(done)
             }
             Err(error) => {

@@ -261,11 +261,15 @@ fn insert(conn: &mut Conn, wanted: &Repeat<'_>, run: &ExecutionKey, lines: &[Lin
     conn.rows(extras, &[id, tenant, project, failed])?;
     let last_event = lines.iter().filter_map(|line| line.event).max().unwrap_or_default();
     let [due_at, seq, event] = binds![wanted.due_at, lines.len() as i64, last_event];
-    conn.rows(
+    let made = conn.rows(
         "INSERT INTO executions (tenant, project, id, kind, status, ready_at, last_seq, last_event, updated_at)
          SELECT tenant, project, ?, kind, 'queued', ?, ?, ?, ? FROM executions
-         WHERE tenant = ? AND project = ? AND id = ?",
+         WHERE tenant = ? AND project = ? AND id = ? RETURNING kind",
         &[id, due_at, seq, event, now, tenant, project, failed],
-    )
-    .map(drop)
+    )?;
+    for mut row in made {
+        let kind = row.word()?;
+        conn.noted.started(kind);
+    }
+    Ok(())
 }

@@ -1133,8 +1133,22 @@ pub struct Stats {
     pub approvals_pending: i64,
     /// When the oldest was opened.
     pub oldest_approval: Option<Timestamp>,
+    /// Undecided approvals that expire within [`crate::EXPIRING`].
+    pub approvals_expiring: i64,
     /// Ready executions that nobody has taken.
     pub ready: i64,
+    /// Since when the oldest of them is ready.
+    pub oldest_ready: Option<Timestamp>,
+    /// Sessions of workers whose lease lasts.
+    pub sessions: i64,
+    /// Sweeps, and when each is due.
+    pub ticks: Vec<(SweepKind, Timestamp)>,
+    /// Workflows whose latest run needs a person.
+    pub attention: i64,
+    /// Events that wait for their delivery to a webhook.
+    pub deliveries: i64,
+    /// When the first of them is due.
+    pub next_delivery: Option<Timestamp>,
     /// Executions under a lease.
     pub leased: i64,
     /// Parked messages.
