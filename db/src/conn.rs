@@ -10,6 +10,7 @@ use diesel::pg::PgConnection;
 use diesel::result::{DatabaseErrorKind, Error};
 use diesel::sqlite::SqliteConnection;
 
+use crate::audit::{self, Notes};
 use crate::outgoing::Subscribed;
 use crate::row::Row;
 use crate::sql::{Bind, Dialect, Statement};
@@ -54,6 +55,8 @@ pub(crate) struct Conn {
     pub(crate) commit_sent: bool,
     /// Who wants events; shared by the connections of a pool.
     pub(crate) subscribed: Arc<Subscribed>,
+    /// What the transaction that is open has to tell the audit; `None` outside of one.
+    pub(crate) notes: Option<Notes>,
 }
 
 /// No rows for a batch.
@@ -62,7 +65,7 @@ pub(crate) const NO_ROWS: &[[Bind<'static>; 0]] = &[];
 impl Conn {
     pub(crate) fn new(link: Link, born: u64) -> Self {
         let subscribed = Arc::default();
-        Self { link, born, broken: false, fault: None, commit_sent: false, subscribed }
+        Self { link, born, broken: false, fault: None, commit_sent: false, subscribed, notes: None }
     }
 
     pub(crate) fn dialect(&self) -> Dialect {
@@ -125,12 +128,21 @@ impl Conn {
     }
 
     /// One transaction: all of the work, or nothing. SQLite's takes the write lock at once.
+    /// What the work notes for the audit is written last.
     pub(crate) fn transaction<T, E: From<StoreError>>(
         &mut self,
         work: impl FnOnce(&mut Conn) -> Result<T, E>,
     ) -> Result<T, E> {
         let begin = if self.is_postgres() { "BEGIN" } else { "BEGIN IMMEDIATE" };
-        self.between(begin, work)
+        self.notes = Some(Notes::new());
+        let done = self.between(begin, |conn| {
+            let done = work(conn)?;
+            let notes = conn.notes.take().unwrap_or_default();
+            audit::write(conn, notes)?;
+            Ok(done)
+        });
+        self.notes = None;
+        done
     }
 
     /// Several reads of one moment: what is committed meanwhile is not seen by any of them.
