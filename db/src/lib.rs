@@ -7,6 +7,8 @@
 
 mod approval_decide;
 mod approvals;
+mod audit;
+pub mod audit_store;
 mod children;
 mod commands;
 mod commit_approvals;
@@ -76,6 +78,7 @@ mod workflow_states;
 pub mod workflow_store;
 pub mod workflow_types;
 
+pub use audit_store::{AuditFilter, AuditStore};
 pub use db::{Db, Hooks};
 pub use event_store::{EventStore, SUBSCRIPTIONS_AGE};
 pub use event_types::*;

@@ -9,6 +9,7 @@ use holdpoint_engine::status::DefinitionKind;
 use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::wire::{ExecutionKey, SweepKind};
 
+use crate::audit_store::AuditStore;
 use crate::event_store::EventStore;
 use crate::schedule_store::ScheduleStore;
 use crate::standing_store::StandingStore;
@@ -21,7 +22,9 @@ pub type StoreResult<T> = Result<T, StoreError>;
 
 /// Whole transactions. Every change of an execution locks its row first, or is one guarded
 /// statement on it. Batches answer item by item, in the order given.
-pub trait Store: EventStore + ScheduleStore + StandingStore + TrialStore + WorkflowStore {
+pub trait Store:
+    AuditStore + EventStore + ScheduleStore + StandingStore + TrialStore + WorkflowStore
+{
     /// The database's time; also the check that it answers.
     fn now(&self) -> StoreResult<Timestamp>;
     /// Brings the schema up to date; the names of the migrations that ran.

@@ -11,6 +11,7 @@ mod description;
 mod executions;
 mod http;
 mod rows;
+mod rows_audit;
 mod rows_events;
 mod rows_schedules;
 mod rows_standing;
