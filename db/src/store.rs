@@ -10,6 +10,7 @@ use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::wire::{ExecutionKey, SweepKind};
 
 use crate::event_store::EventStore;
+use crate::retention_store::RetentionStore;
 use crate::schedule_store::ScheduleStore;
 use crate::trial_store::TrialStore;
 use crate::types::*;
@@ -20,7 +21,7 @@ pub type StoreResult<T> = Result<T, StoreError>;
 
 /// Whole transactions. Every change of an execution locks its row first, or is one guarded
 /// statement on it. Batches answer item by item, in the order given.
-pub trait Store: EventStore + ScheduleStore + TrialStore + WorkflowStore {
+pub trait Store: EventStore + RetentionStore + ScheduleStore + TrialStore + WorkflowStore {
     /// The database's time; also the check that it answers.
     fn now(&self) -> StoreResult<Timestamp>;
     /// Brings the schema up to date; the names of the migrations that ran.

@@ -12,6 +12,7 @@ mod executions;
 mod http;
 mod rows;
 mod rows_events;
+mod rows_retention;
 mod rows_schedules;
 mod rows_trials;
 mod rows_workflows;
