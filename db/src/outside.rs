@@ -132,6 +132,11 @@ impl Opened {
         });
     }
 
+    /// Writes a line down that changes nothing of what is to be done.
+    pub(crate) fn note(&mut self, entry: Entry) {
+        self.push(vec![entry]);
+    }
+
     /// Ends it with an error, unless it has ended.
     pub(crate) fn fail(&mut self, reason: Reason, message: &str) {
         if self.run.ended.is_none() {

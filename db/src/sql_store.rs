@@ -24,7 +24,7 @@ use crate::store::{Store, StoreResult};
 use crate::types::*;
 use crate::{
     Settings, approvals, children, commands, conversations, definitions, execution_commit, execution_create,
-    execution_standing, executions, journal, keys, messages, parked, postgres, session, stats, sweeps,
+    executions, journal, keys, messages, parked, postgres, session, stats, sweeps,
 };
 
 /// Where the schema is brought up to date.
@@ -237,10 +237,6 @@ impl Store for SqlStore {
 
     fn execution_list(&self, scope: &Scope, filter: &ExecutionFilter) -> StoreResult<Vec<ExecutionRow>> {
         self.read.with(|conn| executions::execution_list(conn, scope, filter))
-    }
-
-    fn execution_standing(&self, scope: &Scope, id: ExecutionId) -> StoreResult<Option<Standing>> {
-        self.read.with(|conn| execution_standing::execution_standing(conn, scope, id))
     }
 
     fn journal_read(&self, scope: &Scope, id: ExecutionId) -> StoreResult<Option<Vec<Line>>> {

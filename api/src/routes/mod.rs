@@ -11,6 +11,7 @@ use crate::asyncapi;
 use crate::auth::Right;
 use crate::chat::ai_sdk;
 use crate::chat::openai::{self, models};
+use crate::console;
 use crate::observe::observe;
 use crate::openapi;
 use crate::problem::{Code, Problem};
@@ -30,6 +31,7 @@ mod get;
 mod health;
 mod keys;
 mod list;
+mod me;
 mod parked;
 pub(crate) mod retention;
 mod route;
@@ -38,6 +40,7 @@ mod schedules;
 pub(crate) mod signals;
 pub(crate) mod start;
 pub(crate) mod start_body;
+pub(crate) mod starting;
 mod steps;
 mod stream;
 mod sweeps;
@@ -92,6 +95,12 @@ pub fn table() -> Vec<Route> {
             Read,
             approvals::of_execution,
             approvals::of_execution_doc,
+        ),
+        Route::get(
+            "/v1/executions/{id}/approvals/{tool_call_id}",
+            Read,
+            approvals::of_call,
+            approvals::of_call_doc,
         ),
         Route::post(
             "/v1/executions/{id}/approvals/{tool_call_id}",
@@ -155,6 +164,7 @@ pub fn table() -> Vec<Route> {
         Route::put("/v1/workflows/{name}", Define, workflows::put, workflows::put_doc),
         Route::delete("/v1/workflows/{name}", Define, workflows::delete, workflows::delete_doc),
         Route::get("/v1/workflows/{name}/versions", Read, workflows::versions, workflows::versions_doc),
+        Route::get("/v1/me", Read, me::handle, me::doc),
         Route::get("/v1/keys", Admin, keys::list, keys::list_doc),
         Route::post("/v1/keys", Admin, keys::create, keys::create_doc),
         Route::delete("/v1/keys/{id}", Admin, keys::revoke, keys::revoke_doc),
@@ -194,7 +204,7 @@ pub fn router(app: &Arc<App>) -> Router {
     let add = |router: Router<Arc<App>>, route: Route| router.route(route.path, route.guarded(app));
     table()
         .into_iter()
-        .fold(Router::new(), add)
+        .fold(console::router(), add)
         .fallback(no_such_route)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn_with_state(Arc::clone(app), observe))

@@ -14,6 +14,7 @@ mod rows;
 mod rows_events;
 mod rows_retention;
 mod rows_schedules;
+mod rows_standing;
 mod rows_trials;
 mod rows_workflows;
 mod server;

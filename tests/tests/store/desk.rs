@@ -37,6 +37,7 @@ fn a_key(scope: Scope, created_at: i64) -> KeyRow {
         role: "approve".to_owned(),
         name: "desk".to_owned(),
         end_user: Some("ada".to_owned()),
+        groups: vec!["finance".to_owned()],
         secret_hash: "ab".repeat(32),
         created_at: Timestamp::from_micros(created_at),
         expires_at: Some(Timestamp::from_micros(9)),
@@ -52,7 +53,8 @@ fn a_key_is_found_revoked_and_expired_ones_too(bed: &Bed) {
         (found.id, &found.scope, &found.role, &found.name),
         (key.id, &key.scope, &key.role, &key.name)
     );
-    assert_eq!((&found.end_user, &found.secret_hash), (&key.end_user, &key.secret_hash));
+    assert_eq!((&found.end_user, &found.groups), (&key.end_user, &key.groups));
+    assert_eq!(found.secret_hash, key.secret_hash);
     assert_eq!((found.expires_at, found.revoked_at), (key.expires_at, None));
     assert!(bed.store.key_revoke(None, key.id).unwrap());
     assert!(bed.store.key_get(key.id).unwrap().unwrap().revoked_at.is_some());
