@@ -101,6 +101,8 @@ codes! {
     DigestMismatch = "digest_mismatch", CONFLICT, "The stored arguments have another digest";
     /// Nothing to resolve.
     OutcomeNotUnknown = "outcome_not_unknown", CONFLICT, "The step has no unknown outcome";
+    /// Something before it was not exported.
+    ExportGap = "export_gap", CONFLICT, "The export does not begin where the last one ended";
     /// A workflow brings the schedule.
     ScheduleOwned = "schedule_owned", CONFLICT, "The schedule belongs to a workflow";
     /// The call may still be under way.

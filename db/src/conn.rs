@@ -10,8 +10,8 @@ use diesel::pg::PgConnection;
 use diesel::result::{DatabaseErrorKind, Error};
 use diesel::sqlite::SqliteConnection;
 
-use crate::outcomes::{Noted, Outcomes};
 use crate::audit::{self, Notes};
+use crate::outcomes::{Noted, Outcomes};
 use crate::outgoing::Subscribed;
 use crate::row::Row;
 use crate::sql::{Bind, Dialect, Statement};

@@ -20,7 +20,7 @@ use crate::store::StoreResult;
 use crate::types::StoreError;
 use crate::workflow_end::read_terms;
 use crate::workflow_types::Retried;
-use crate::{conversations, journal, outside, workflow_runs};
+use crate::{conversations, files, journal, outside, workflow_runs};
 
 /// A run as it ended.
 struct Failed {
@@ -259,6 +259,7 @@ fn insert(conn: &mut Conn, wanted: &Repeat<'_>, run: &ExecutionKey, lines: &[Lin
     conn.rows(info, &[id, first, attempt, by, now, tenant, project, failed])?;
     conn.rows(labels, &[id, now, tenant, project, failed])?;
     conn.rows(extras, &[id, tenant, project, failed])?;
+    files::refer_again(conn, wanted.failed, run)?;
     let last_event = lines.iter().filter_map(|line| line.event).max().unwrap_or_default();
     let [due_at, seq, event] = binds![wanted.due_at, lines.len() as i64, last_event];
     let made = conn.rows(

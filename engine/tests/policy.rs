@@ -50,7 +50,12 @@ impl Oracle {
 }
 
 impl Evaluator for Oracle {
-    fn evaluate(&self, _: &Expression, input: &Value, _: &[(&str, &Value)]) -> Result<Value, ExpressionError> {
+    fn evaluate(
+        &self,
+        _: &Expression,
+        input: &Value,
+        _: &[(&str, &Value)],
+    ) -> Result<Value, ExpressionError> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         *self.saw.lock().unwrap() = input.clone();
         self.says.lock().unwrap().clone().unwrap()
