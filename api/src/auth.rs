@@ -45,6 +45,21 @@ pub enum Right {
 }
 
 impl Right {
+    /// All of them.
+    pub const ALL: &'static [Right] =
+        &[Right::Read, Right::Submit, Right::Decide, Right::Define, Right::Admin];
+
+    /// The word in `GET /v1/me`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Right::Read => "read",
+            Right::Submit => "submit",
+            Right::Decide => "decide",
+            Right::Define => "define",
+            Right::Admin => "admin",
+        }
+    }
+
     /// Whether that role has it.
     pub const fn of(self, role: Role) -> bool {
         match self {

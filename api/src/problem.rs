@@ -39,6 +39,8 @@ codes! {
     InvalidBody = "invalid_body", BAD_REQUEST, "The body is not what this call takes";
     /// A query parameter or a header.
     InvalidParameter = "invalid_parameter", BAD_REQUEST, "A parameter is not what this call takes";
+    /// A workflow's `input` that its `input.schema` refuses; `pointer` says where.
+    InvalidInput = "invalid_input", BAD_REQUEST, "The workflow does not take this input";
     /// The place in a stream to begin at.
     InvalidIndex = "invalid_index", BAD_REQUEST, "The stream has no such place";
     /// An agent's document.
@@ -99,6 +101,8 @@ codes! {
     DigestMismatch = "digest_mismatch", CONFLICT, "The stored arguments have another digest";
     /// Nothing to resolve.
     OutcomeNotUnknown = "outcome_not_unknown", CONFLICT, "The step has no unknown outcome";
+    /// Something before it was not exported.
+    ExportGap = "export_gap", CONFLICT, "The export does not begin where the last one ended";
     /// A workflow brings the schedule.
     ScheduleOwned = "schedule_owned", CONFLICT, "The schedule belongs to a workflow";
     /// The call may still be under way.

@@ -192,7 +192,7 @@ impl Opened {
             remove_inboxes(conn, &[key_row(key)])?;
         }
         if status.is_terminal() {
-            self.write_end(conn)?;
+            self.write_end(conn, status)?;
         }
         let tell = if ready_at.is_some() { Tell::Workers } else { Tell::Nobody };
         Ok(Acted { status, new_event: last_event(&lines), tell, related: self.locked.extras })
@@ -266,9 +266,9 @@ impl Opened {
         Ok(())
     }
 
-    fn write_end(&self, conn: &mut Conn) -> StoreResult<()> {
+    fn write_end(&self, conn: &mut Conn, status: Status) -> StoreResult<()> {
         let [tenant, project, id] = key_row(&self.locked.key);
-        let (_, error) = self.ending();
+        let (reason, error) = self.ending();
         let [finished, output, kind, message, input, out, cost] = binds![
             true,
             None::<&str>,
@@ -282,6 +282,7 @@ impl Opened {
         let row = [tenant, project, id, finished, output, kind, message, input, out, cost];
         for mut row in conn.each(WRITE_INFOS, &[row], &[])? {
             let (key, conversation, extras) = (row.key()?, row.opt_text()?, row.bool()?);
+            conn.noted.ended(row.word()?, status, reason);
             if extras {
                 extras::end(conn, std::slice::from_ref(&key))?;
                 workflow_end::ended(conn, std::slice::from_ref(&key), self.locked.now)?;

@@ -18,6 +18,7 @@ use holdpoint_engine::status::{
 use holdpoint_engine::team::Pins;
 use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::wire::{ExecutionKey, SweepKind};
+use holdpoint_engine::workflow::Misfit;
 
 use crate::event_types::Backlog;
 
@@ -101,6 +102,29 @@ pub struct Extras {
     pub scheduled: bool,
     /// The files that it was started with, as the caller named them.
     pub files: Vec<FileId>,
+    /// What its input was held against before: a start of another version, or with an input
+    /// that does not fit, leaves no row. Not read back.
+    pub input_check: Option<InputCheck>,
+}
+
+/// A workflow's input, held against the `input.schema` of a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InputCheck {
+    /// Which version.
+    pub version: i32,
+    /// Why it does not fit.
+    pub misfit: Option<Misfit>,
+}
+
+impl InputCheck {
+    /// What such a start comes to where this version would be started; nothing if it may go on.
+    pub fn refuse(&self, version: i32) -> Option<Created> {
+        match (self.version == version, &self.misfit) {
+            (false, _) => Some(Created::OtherVersion { version }),
+            (true, Some(misfit)) => Some(Created::InputMisfit(misfit.clone())),
+            (true, None) => None,
+        }
+    }
 }
 
 /// When and where the user is, as their client says.
@@ -173,7 +197,7 @@ pub struct Idempotency {
 }
 
 /// What became of a start.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Created {
     /// A new row, status `queued`.
     New {
@@ -193,6 +217,14 @@ pub enum Created {
     },
     /// The key (or id) is used with another body.
     Mismatch,
+    /// The workflow does not take the input.
+    InputMisfit(Misfit),
+    /// The input was checked against another version than would be started: it is to be checked
+    /// again.
+    OtherVersion {
+        /// The one that would be started.
+        version: i32,
+    },
     /// No such definition or version.
     UnknownDefinition,
     /// One run of the workflow goes on at a time: this start is that of the run that waits.
@@ -746,34 +778,6 @@ pub struct ExecutionRow {
     pub files: Vec<FileId>,
 }
 
-/// Everything that says what an execution waits for, or who holds it, as of one moment.
-#[derive(Debug, Clone)]
-pub struct Standing {
-    /// The execution.
-    pub row: ExecutionRow,
-    /// The database's time of that moment.
-    pub now: Timestamp,
-    /// From when on it is to be claimed; nothing while it is held, waits for somebody, or is over.
-    pub ready_at: Option<Timestamp>,
-    /// Leases that were lost since its last commit.
-    pub lost: i32,
-    /// Who holds it.
-    pub lease: Option<Lease>,
-    /// Its journal without deltas.
-    pub lines: Vec<Line>,
-}
-
-/// The lease of a worker's session, by which an execution is held.
-#[derive(Debug, Clone)]
-pub struct Lease {
-    /// The session.
-    pub session: SessionId,
-    /// The worker's name.
-    pub holder: String,
-    /// When it runs out, by the database's clock; nothing where the session is gone.
-    pub expires_at: Option<Timestamp>,
-}
-
 /// One conversation as it stands.
 #[derive(Debug, Clone)]
 pub struct ConversationRow {
@@ -1129,8 +1133,22 @@ pub struct Stats {
     pub approvals_pending: i64,
     /// When the oldest was opened.
     pub oldest_approval: Option<Timestamp>,
+    /// Undecided approvals that expire within [`crate::EXPIRING`].
+    pub approvals_expiring: i64,
     /// Ready executions that nobody has taken.
     pub ready: i64,
+    /// Since when the oldest of them is ready.
+    pub oldest_ready: Option<Timestamp>,
+    /// Sessions of workers whose lease lasts.
+    pub sessions: i64,
+    /// Sweeps, and when each is due.
+    pub ticks: Vec<(SweepKind, Timestamp)>,
+    /// Workflows whose latest run needs a person.
+    pub attention: i64,
+    /// Events that wait for their delivery to a webhook.
+    pub deliveries: i64,
+    /// When the first of them is due.
+    pub next_delivery: Option<Timestamp>,
     /// Executions under a lease.
     pub leased: i64,
     /// Parked messages.

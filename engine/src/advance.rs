@@ -41,7 +41,7 @@ use crate::time::Timestamp;
 use crate::transcript;
 use crate::workflow::expression::Evaluator;
 use mcp::of_listing;
-pub use workflow::check_edited;
+pub use workflow::{check_edited, edited_schema, task_of};
 
 /// A retry that is due within this is waited for without giving the lease back.
 const HOLD_FOR_RETRY: Duration = Duration::from_secs(2);

@@ -5,6 +5,7 @@
 //! chance are arguments; effects are data that a worker performs elsewhere.
 
 pub mod advance;
+pub mod audit;
 pub mod client_time;
 pub mod definition;
 pub mod digest;

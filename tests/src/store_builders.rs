@@ -32,6 +32,8 @@ pub struct Bed {
     pub store: Arc<dyn Store>,
     /// How it was opened.
     pub settings: Settings,
+    /// What it counts.
+    pub registry: prometheus::Registry,
     /// The schema on Postgres.
     pub schema: Option<Schema>,
     _folder: Option<tempfile::TempDir>,
@@ -42,16 +44,19 @@ impl Bed {
     pub fn postgres() -> Self {
         let schema = Schema::create();
         let settings = Settings { url: schema.url(), ..Settings::default() };
-        let store = open_store(&settings);
+        let registry = prometheus::Registry::new();
+        let store = holdpoint_db::open(&settings, &registry).expect("the store opens");
         store.migrate().expect("migrations run");
-        Self { store, settings, schema: Some(schema), _folder: None }
+        Self { store, settings, registry, schema: Some(schema), _folder: None }
     }
 
     /// On SQLite, in a folder of its own.
     pub fn sqlite() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let settings = Settings { url: format!("sqlite:{}", folder.path().display()), ..Settings::default() };
-        Self { store: open_store(&settings), settings, schema: None, _folder: Some(folder) }
+        let registry = prometheus::Registry::new();
+        let store = holdpoint_db::open(&settings, &registry).expect("the store opens");
+        Self { store, settings, registry, schema: None, _folder: Some(folder) }
     }
 
     /// Closes the store and opens it again (SQLite: as a new process would).

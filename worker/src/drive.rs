@@ -502,16 +502,18 @@ impl Drive<'_> {
         for entry in entries {
             match entry {
                 Entry::AttemptFailed(_) => metrics.retries.inc(),
-                Entry::ExecutionCompleted(_) => self.count_end(Status::Completed, ""),
-                Entry::ExecutionFailed(body) => self.count_end(Status::Failed, body.reason.as_str()),
-                Entry::ExecutionCancelled(body) => self.count_end(Status::Cancelled, body.reason.as_str()),
+                Entry::ExecutionSuspended(body) => {
+                    metrics.suspended.with_label_values(&[body.reason.as_str()]).inc();
+                }
+                Entry::ExecutionCompleted(_) | Entry::ExecutionFailed(_) | Entry::ExecutionCancelled(_) => {
+                    self.count_end();
+                }
                 _ => {}
             }
         }
     }
 
-    fn count_end(&self, status: Status, reason: &str) {
-        self.worker.metrics.finished.with_label_values(&[status.as_str(), reason]).inc();
+    fn count_end(&self) {
         let lasted = self.began.until(self.session.now()).as_secs_f64();
         self.worker.metrics.execution_seconds.with_label_values(&[self.pinned.kind.as_str()]).observe(lasted);
     }

@@ -6,6 +6,7 @@ use holdpoint_engine::policy::Decider;
 use holdpoint_engine::status::ApprovalStatus;
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::Shared;
 use super::get::visible;
@@ -13,7 +14,7 @@ use crate::app::App;
 use crate::auth::{Caller, Right};
 use crate::openapi::Operation;
 use crate::params::{self, Params, Segments, execution_id};
-use crate::problem::Answer;
+use crate::problem::{Answer, Problem};
 use crate::view;
 
 /// The most approvals in one answer.
@@ -30,6 +31,15 @@ struct Page {
 pub struct Approvals {
     has_pending: bool,
     approvals: Vec<view::Approval>,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ApprovalWithSchema")]
+struct Asked {
+    #[serde(flatten)]
+    approval: view::Approval,
+    /// What edited arguments must fit, where the tool or the question says so.
+    arguments_schema: Option<Value>,
 }
 
 /// `GET /v1/approvals`: pending ones unless told otherwise (`status=all` for all), oldest first.
@@ -125,6 +135,22 @@ pub async fn of_execution(State(app): Shared, caller: Caller, Segments(id): Segm
     Ok(answer(list(&app, &caller, filter).await?))
 }
 
+/// `GET /v1/executions/{id}/approvals/{tool_call_id}`: one, with what a form needs to edit it.
+pub async fn of_call(
+    State(app): Shared,
+    caller: Caller,
+    Segments((id, call)): Segments<(String, String)>,
+) -> Answer {
+    let id = execution_id(&id)?;
+    visible(&app, &caller, id).await?;
+    let filter = ApprovalFilter { execution: Some(id), limit: MOST, ..ApprovalFilter::default() };
+    let mut rows = list(&app, &caller, filter).await?.into_iter();
+    let row = rows.find(|row| row.tool_call_id == call);
+    let row = row.ok_or_else(|| Problem::not_found("tool call that was asked about", &call))?;
+    let arguments_schema = app.schemas.of(&app, &row).await?;
+    Ok(view::ok(&Asked { approval: row.into(), arguments_schema }))
+}
+
 /// All of these, and whether one is open.
 pub fn answer(rows: Vec<ApprovalRow>) -> axum::response::Response {
     let has_pending = rows.iter().any(|row| row.status == ApprovalStatus::Pending);
@@ -146,6 +172,12 @@ pub fn inbox_doc() -> Operation {
 pub fn of_execution_doc() -> Operation {
     Operation::new("execution_approvals", "All approvals of an execution, decided and closed ones too.")
         .answer::<Approvals>(200, "Up to 1000.")
+}
+
+/// What one approval is answered as.
+pub fn of_call_doc() -> Operation {
+    Operation::new("approval_get", "One approval, with the schema that edited arguments must fit.")
+        .answer::<Asked>(200, "The approval.")
 }
 
 /// A status, or all.

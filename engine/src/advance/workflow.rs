@@ -15,7 +15,7 @@ mod events;
 mod over;
 mod question;
 
-pub use approval::check_edited;
+pub use approval::{check_edited, edited_schema};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -344,7 +344,8 @@ impl<'t> Machine<'_, 't> {
 }
 
 /// The task that a frame is of, found by its way from the workflow's own list.
-pub(super) fn task_of(workflow: &Workflow, state: &State, frame: &Frame) -> Option<Arc<Task>> {
+/// The task that a frame is of, in the document that the state belongs to.
+pub fn task_of(workflow: &Workflow, state: &State, frame: &Frame) -> Option<Arc<Task>> {
     if frame.section == Section::Function {
         let parent = state.frames.get(&frame.parent?)?;
         return match &task_of(workflow, state, parent)?.work {

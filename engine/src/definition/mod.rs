@@ -3,6 +3,7 @@
 mod approval;
 mod check;
 mod compiled;
+mod secrets;
 mod tool;
 
 use serde::{Deserialize, Serialize};

@@ -14,6 +14,7 @@ mod leases;
 mod outgoing;
 mod policies;
 mod reads;
+mod retention;
 mod schedules;
 mod signals;
 mod stale;

@@ -160,16 +160,28 @@ pub fn check_edited(workflow: &Workflow, run: &Run, step: i32, edited: &str) -> 
         let may_be: Vec<String> = offered.into_iter().flatten().map(Value::to_string).collect();
         return Err(format!("arguments: `option` is {option}: it may be one of [{}]", may_be.join(", ")));
     }
-    let task = run.flow.state.as_ref().and_then(|state| {
-        let id = state.frame_of_step(step)?;
-        task_of(workflow, state, state.frames.get(&id)?)
-    });
-    let schema = task.as_deref().and_then(|task| match &task.work {
-        Work::Approval(approval) => approval.edit_schema.as_ref(),
-        _ => None,
-    });
-    match (schema, edited.get("subject")) {
-        (Some(schema), Some(subject)) => check_against(schema, &subject.to_string()),
+    match (subject_schema(workflow, run, step), edited.get("subject")) {
+        (Some(schema), Some(subject)) => check_against(&schema, &subject.to_string()),
         _ => Ok(()),
+    }
+}
+
+/// What [`check_edited`] asks of edited arguments, as a schema for a form.
+pub fn edited_schema(workflow: &Workflow, run: &Run, step: i32) -> Value {
+    let asked = run.steps.get(&step).and_then(|step| step.tool()).map(|tool| read(&tool.arguments));
+    let mut properties = json!({"subject": subject_schema(workflow, run, step).unwrap_or_else(|| json!({}))});
+    if let Some(options) = asked.as_ref().and_then(|asked| asked.get("options")) {
+        properties["option"] = json!({"enum": options});
+    }
+    json!({"type": "object", "properties": properties, "additionalProperties": false})
+}
+
+/// What may be put in the place of an open question's subject; nothing is said of an ended one.
+fn subject_schema(workflow: &Workflow, run: &Run, step: i32) -> Option<Value> {
+    let state = run.flow.state.as_ref()?;
+    let task = task_of(workflow, state, state.frames.get(&state.frame_of_step(step)?)?)?;
+    match &task.work {
+        Work::Approval(approval) => approval.edit_schema.clone(),
+        _ => None,
     }
 }
