@@ -4,10 +4,12 @@
 use holdpoint_engine::effect::Act;
 use holdpoint_engine::entry::ApprovalDecided;
 use holdpoint_engine::scope::Scope;
-use holdpoint_engine::status::ApprovalStatus;
+use holdpoint_engine::status::{ApprovalStatus, AuditAct};
 use holdpoint_engine::wire::ExecutionKey;
+use serde_json::json;
 
 use crate::approvals::{APPROVAL, read_approval};
+use crate::audit::{self, Entry};
 use crate::children;
 use crate::conn::Conn;
 use crate::execution_claim::key_row;
@@ -110,6 +112,7 @@ fn take(
     if taken.len() != 1 {
         return Err(StoreError::Corrupt("an approval changed under its lock".to_owned()));
     }
+    tell_audit(conn, &locked, approval, request, edited_digest.as_deref())?;
     let act = Act::Decided(ApprovalDecided {
         step: approval.step,
         tool_call_id: approval.tool_call_id.clone(),
@@ -128,4 +131,28 @@ fn take(
     let mut opened = Opened::load(conn, locked)?;
     opened.act(&act);
     opened.write(conn)
+}
+
+fn tell_audit(
+    conn: &mut Conn,
+    locked: &Locked,
+    approval: &ApprovalRow,
+    request: &DecideRequest,
+    edited_digest: Option<&str>,
+) -> StoreResult<()> {
+    let details = json!({
+        "approval": approval.id, "tool_call_id": audit::bounded(&approval.tool_call_id), "tool": approval.tool,
+        "agent": approval.agent, "version": approval.version, "approved": request.approved,
+        "reason": request.reason.as_deref().map(audit::bounded), "digest": approval.digest,
+        "edited_digest": edited_digest,
+    });
+    let entry = Entry {
+        scope: Some(&locked.key.scope),
+        actor: &request.by,
+        end_user: request.end_user.as_deref(),
+        act: AuditAct::ApprovalDecided,
+        subject: locked.key.id.to_string(),
+        details,
+    };
+    audit::append(conn, &entry)
 }

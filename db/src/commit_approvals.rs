@@ -5,9 +5,11 @@ use std::collections::HashMap;
 
 use holdpoint_engine::advance::Gate;
 use holdpoint_engine::digest::call_digest;
-use holdpoint_engine::status::ApprovalStatus;
+use holdpoint_engine::status::{ApprovalStatus, AuditAct};
 use holdpoint_engine::wire::ExecutionKey;
+use serde_json::json;
 
+use crate::audit;
 use crate::conn::Conn;
 use crate::row::Row;
 use crate::sql::{Bind, binds};
@@ -138,6 +140,7 @@ pub(crate) fn write_changes(conn: &mut Conn, transitions: &[&Transition]) -> Sto
             }
             match change {
                 ApprovalChange::Close { call_id, status } => {
+                    expired(conn, &one.key, call_id, *status, "worker")?;
                     stretches[at].0.push(close_row(&one.key, call_id, *status));
                 }
                 ApprovalChange::Open(asked) => stretches[at].1.push(open_row(one, asked)),
@@ -149,6 +152,21 @@ pub(crate) fn write_changes(conn: &mut Conn, transitions: &[&Transition]) -> Sto
         conn.each(OPEN, &opened, &[])?;
     }
     Ok(())
+}
+
+/// Tells the audit of a question that nobody answered in time.
+pub(crate) fn expired(
+    conn: &mut Conn,
+    key: &ExecutionKey,
+    call_id: &str,
+    status: ApprovalStatus,
+    by: &str,
+) -> StoreResult<()> {
+    if status != ApprovalStatus::Expired {
+        return Ok(());
+    }
+    let details = json!({"tool_call_id": audit::bounded(call_id)});
+    audit::note(conn, &key.scope, by, AuditAct::ApprovalExpired, key.id, details)
 }
 
 /// One approval to close.

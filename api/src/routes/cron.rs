@@ -20,7 +20,7 @@ pub async fn handle(State(app): Shared, headers: HeaderMap) -> Answer {
     if !is_the_secret(secret, bearer(&headers)) {
         return Err(unauthorized());
     }
-    sweep(&app, SweepSource::Cron, None, false, Bounds::default()).await
+    sweep(&app, (SweepSource::Cron, "cron".to_owned()), None, false, Bounds::default()).await
 }
 
 fn is_the_secret(secret: Option<&str>, given: Option<&str>) -> bool {

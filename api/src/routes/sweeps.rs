@@ -43,7 +43,7 @@ struct List {
 pub async fn stale(State(app): Shared, caller: Caller, body: RawBody) -> Answer {
     let body: StaleBody = body.read_or_empty()?;
     let bounds = bounds(&body)?;
-    sweep(&app, SweepSource::Api, Some(caller.scope), body.dry_run, bounds).await
+    sweep(&app, (SweepSource::Api, caller.key), Some(caller.scope), body.dry_run, bounds).await
 }
 
 fn bounds(body: &StaleBody) -> Answer<Bounds> {
@@ -61,13 +61,13 @@ fn bounds(body: &StaleBody) -> Answer<Bounds> {
 /// One pass of `stale`, carried out here and now.
 pub async fn sweep(
     app: &App,
-    source: SweepSource,
+    (source, by): (SweepSource, String),
     scope: Option<Scope>,
     dry_run: bool,
     bounds: Bounds,
 ) -> Answer {
     let id = app.ids.make(SweepId::new);
-    let start = SweepStart { id, kind: SweepKind::Stale, source, scope, dry_run };
+    let start = SweepStart { id, kind: SweepKind::Stale, source, by, scope, dry_run };
     let report = app.sweeper.carry_out(start, bounds).await?;
     Ok(view::ok(&view::Report::new(id, report)))
 }
