@@ -11,6 +11,7 @@ use diesel::result::{DatabaseErrorKind, Error};
 use diesel::sqlite::SqliteConnection;
 
 use crate::audit::{self, Notes};
+use crate::outcomes::{Noted, Outcomes};
 use crate::outgoing::Subscribed;
 use crate::row::Row;
 use crate::sql::{Bind, Dialect, Statement};
@@ -55,6 +56,10 @@ pub(crate) struct Conn {
     pub(crate) commit_sent: bool,
     /// Who wants events; shared by the connections of a pool.
     pub(crate) subscribed: Arc<Subscribed>,
+    /// What the open transaction did.
+    pub(crate) noted: Noted,
+    /// Where it is counted; shared by the connections of a pool.
+    pub(crate) outcomes: Arc<Outcomes>,
     /// What the transaction that is open has to tell the audit; `None` outside of one.
     pub(crate) notes: Option<Notes>,
 }
@@ -64,8 +69,17 @@ pub(crate) const NO_ROWS: &[[Bind<'static>; 0]] = &[];
 
 impl Conn {
     pub(crate) fn new(link: Link, born: u64) -> Self {
-        let subscribed = Arc::default();
-        Self { link, born, broken: false, fault: None, commit_sent: false, subscribed, notes: None }
+        Self {
+            link,
+            born,
+            broken: false,
+            fault: None,
+            commit_sent: false,
+            subscribed: Arc::default(),
+            noted: Noted::default(),
+            outcomes: Arc::default(),
+            notes: None,
+        }
     }
 
     pub(crate) fn dialect(&self) -> Dialect {
@@ -158,6 +172,7 @@ impl Conn {
     ) -> Result<T, E> {
         self.commit_sent = false;
         self.fault = None;
+        self.noted = Noted::default();
         self.batch(begin)?;
         match work(self) {
             Ok(done) => {
@@ -166,6 +181,7 @@ impl Conn {
                     self.roll_back();
                     return Err(error.into());
                 }
+                self.outcomes.count(&self.noted);
                 Ok(done)
             }
             Err(error) => {

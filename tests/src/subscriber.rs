@@ -8,7 +8,7 @@ use lapin::types::FieldTable;
 use serde_json::Value;
 
 use crate::poll::{SOON, until};
-use crate::system::System;
+use crate::system::{System, answered};
 
 /// A message as it came.
 #[derive(Debug, Clone)]
@@ -33,21 +33,23 @@ impl Subscriber {
     /// Binds a queue by this key; waits until the exchange is there.
     pub async fn bind(system: &System, key: &str) -> Self {
         let queue = format!("{}-subscriber-{}", system.prefix, uuid::Uuid::now_v7().simple());
-        until("a queue is bound to the exchange", SOON, || async {
-            let connection = system.try_amqp().await?;
-            let channel = connection.create_channel().await.ok()?;
-            let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-            channel.queue_declare(queue.as_str().into(), options, FieldTable::default()).await.ok()?;
-            let exchange = format!("{}.events", system.prefix);
-            let bound = channel.queue_bind(
-                queue.as_str().into(),
-                exchange.as_str().into(),
-                key.into(),
-                QueueBindOptions::default(),
-                FieldTable::default(),
-            );
-            bound.await.ok()?;
-            connection.close(200, "done".into()).await.ok()
+        until("a queue is bound to the exchange", SOON, || {
+            answered(async {
+                let connection = system.try_amqp().await?;
+                let channel = connection.create_channel().await.ok()?;
+                let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+                channel.queue_declare(queue.as_str().into(), options, FieldTable::default()).await.ok()?;
+                let exchange = format!("{}.events", system.prefix);
+                let bound = channel.queue_bind(
+                    queue.as_str().into(),
+                    exchange.as_str().into(),
+                    key.into(),
+                    QueueBindOptions::default(),
+                    FieldTable::default(),
+                );
+                bound.await.ok()?;
+                connection.close(200, "done".into()).await.ok()
+            })
         })
         .await;
         Self { queue, came: Vec::new() }
@@ -55,7 +57,11 @@ impl Subscriber {
 
     /// Takes what lies in the queue; nothing while the broker is away.
     pub async fn take(&mut self, system: &System) {
-        let Some(connection) = system.try_amqp().await else { return };
+        answered(self.try_take(system)).await;
+    }
+
+    async fn try_take(&mut self, system: &System) -> Option<()> {
+        let connection = system.try_amqp().await?;
         if let Ok(channel) = connection.create_channel().await {
             while let Ok(Some(got)) =
                 channel.basic_get(self.queue.as_str().into(), BasicGetOptions::default()).await
@@ -71,7 +77,7 @@ impl Subscriber {
                 }
             }
         }
-        drop(connection.close(200, "done".into()).await);
+        connection.close(200, "done".into()).await.ok()
     }
 
     /// The ids of the events that came, each once, by execution, in the order in which they

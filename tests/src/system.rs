@@ -2,7 +2,9 @@
 //! `holdpoint dev` with everything in one process, with a scripted model and scripted tools.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::path::Path;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -13,6 +15,9 @@ use crate::ports::{answers, free_port};
 use crate::processes::{Process, Spawn};
 use crate::services::{Schema, amqp_url, database_url, unique};
 use crate::tool::Tools;
+
+/// How long one answer of the broker may take before it is asked anew.
+const BROKER_LIMIT: Duration = Duration::from_secs(10);
 
 /// What it runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -325,21 +330,25 @@ impl System {
     }
 
     /// Throws away what lies in a queue of this system, by its name without the prefix.
+    ///
+    /// After a kill a quorum queue has no leader for some time, and answers with an error.
     pub async fn purge(&self, queue: &str) {
-        let connection = self.amqp().await;
-        let channel = connection.create_channel().await.expect("a channel");
         let name = format!("{}.{queue}", self.prefix);
-        channel
-            .queue_purge(name.as_str().into(), lapin::options::QueuePurgeOptions::default())
-            .await
-            .expect("a purge");
-        connection.close(200, "done".into()).await.expect("closed");
+        until("a queue is purged", SOON * 2, || answered(self.try_purge(&name))).await;
+    }
+
+    async fn try_purge(&self, queue: &str) -> Option<()> {
+        let connection = self.try_amqp().await?;
+        let channel = connection.create_channel().await.ok()?;
+        channel.queue_purge(queue.into(), lapin::options::QueuePurgeOptions::default()).await.ok()?;
+        connection.close(200, "done".into()).await.ok()
     }
 
     /// A connection to the broker; none while it is away.
     pub async fn try_amqp(&self) -> Option<lapin::Connection> {
         let url = &self.env[&variable("queue.url")];
-        lapin::Connection::connect(url, lapin::ConnectionProperties::default()).await.ok()
+        let connecting = lapin::Connection::connect(url, lapin::ConnectionProperties::default());
+        answered(async { connecting.await.ok() }).await
     }
 
     /// The broker's address.
@@ -353,6 +362,12 @@ impl System {
             .await
             .expect("the broker answers")
     }
+}
+
+/// What the broker answers; nothing where it says nothing for [`BROKER_LIMIT`], as lapin may do
+/// where the broker goes away in mid-call.
+pub async fn answered<T>(call: impl Future<Output = Option<T>>) -> Option<T> {
+    tokio::time::timeout(BROKER_LIMIT, call).await.ok().flatten()
 }
 
 impl Drop for System {
@@ -375,8 +390,7 @@ impl System {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
             runtime.block_on(async {
                 let connect = lapin::Connection::connect(&url, lapin::ConnectionProperties::default());
-                let connection =
-                    tokio::time::timeout(std::time::Duration::from_secs(2), connect).await.ok()?.ok()?;
+                let connection = tokio::time::timeout(Duration::from_secs(2), connect).await.ok()?.ok()?;
                 for queue in ["advance", "sweeps", "commands", "dead"] {
                     let channel = connection.create_channel().await.ok()?;
                     let name = format!("{prefix}.{queue}");

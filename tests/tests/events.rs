@@ -133,9 +133,8 @@ async fn a_broker_that_dies_while_events_are_due_loses_none() {
     for queue in ["advance", "sweeps"] {
         system.purge(queue).await;
     }
-    subscriber.take(&system).await;
+    wait_for(&system, &mut subscriber, 1).await;
     let first = subscriber.came.len();
-    assert!(first > 0, "some were sent");
     broker.kill9();
     system.start_worker(&[]);
     broker.start_again();

@@ -63,6 +63,7 @@ fn a_key() -> KeyRow {
         created_at: Timestamp::from_micros(1),
         expires_at: None,
         revoked_at: None,
+        groups: Vec::new(),
     }
 }
 

@@ -14,6 +14,7 @@ mod kit;
 mod leases;
 mod outgoing;
 mod reads;
+mod retention;
 mod schedules;
 mod signals;
 mod stale;
