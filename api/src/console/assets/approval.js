@@ -72,7 +72,7 @@ export const Decided = ({ approval: one }) => one.status !== "pending" && html`<
   <p><${Status} value=${one.status} />${one.decided_by && html` by <code><${Text} value=${one.decided_by} /></code>`}
     ${one.decided_at && html` <${Time} value=${one.decided_at} />`}${one.used_at && html`, performed <${Time} value=${one.used_at} />`}</p>
   ${one.reason && html`<p>Reason: <${Text} value=${one.reason} /></p>`}
-  ${one.edited_digest && html`<div><p>Sent with edited arguments:</p><${Bytes} value=${one.edited_text} label="edited arguments" />
+  ${one.edited_digest && html`<div><p>Sent with edited arguments:</p><${Bytes} value=${one.edited_arguments_text} label="edited arguments" />
     <p class="verified"><span class="muted">SHA-256</span> <code>${one.edited_digest}</code></p></div>`}
 </div>`;
 
@@ -130,7 +130,7 @@ function Editor({ approval, onText }) {
     ${mode === "form"
       ? html`<${SchemaForm} schema=${usable.type ? usable : { type: "object", ...usable }} node=${node} onChange=${setNode} label="Arguments" />`
       : html`<${Field} label="Arguments as JSON" as="textarea" class="code-field" rows="10" spellcheck=${false} value=${text} onInput=${setText} />`}
-    ${wrong && html`<p class="bad-text" role="alert"><${Text} value=${wrong} /></p>`}
+    ${wrong && mode === "text" && html`<p class="bad-text" role="alert"><${Text} value=${wrong} /></p>`}
     <h3>What will be sent</h3>
     ${sent !== null && html`<${Bytes} value=${same ? approval.arguments_text : sent} label="what will be sent" />`}
     ${sent !== null && (same || sent === approval.arguments_text) && html`<p class="muted">Nothing is changed: the stored bytes are sent.</p>`}
@@ -154,13 +154,12 @@ function textProblem(text) {
   }
 }
 
-/** Approve, deny, or approve with edited arguments. `onDecided` gets the API's answer. */
-export function DecisionForm({ approval, verdict, onDecided, onStale }) {
+/** Approve, deny, or approve with edited arguments. */
+function DecisionForm({ approval, verdict, problem, setProblem, onDecided, onStale }) {
   const [reason, setReason] = useState("");
   const [isEditing, setEditing] = useState(false);
   const [edited, setEdited] = useState(null);
   const [busy, setBusy] = useState(false);
-  const [problem, setProblem] = useState(null);
   const now = useNow();
   if (!can("decide")) return html`<p class="muted">Your key's role may look, and not decide.</p>`;
   const isOver = Date.parse(approval.expires_at) <= now;
@@ -199,13 +198,15 @@ function tell({ decision, already_decided: already, votes_needed: needed }) {
   else toast(already ? `It was ${decision} before; nothing happened twice.` : `It is ${decision}.`);
 }
 
-/** A question with its form, or with what became of it. `before` stands while it is pending. */
+/** A question with its form, or with what became of it. What went wrong with a decision stays to be read. */
 export function ApprovalCard({ approval, onDecided, onStale, showExecution }) {
   const verdict = useVerified(approval);
+  const [problem, setProblem] = useState(null);
   return html`<div class="stack">
     <${Question} approval=${approval} verdict=${verdict} showExecution=${showExecution} />
     ${approval.status === "pending"
-      ? html`<${DecisionForm} key=${nameOf(approval) + approval.digest} approval=${approval} verdict=${verdict} onDecided=${onDecided} onStale=${onStale} />`
-      : html`<${Decided} approval=${approval} />`}
+      ? html`<${DecisionForm} key=${nameOf(approval) + approval.digest} approval=${approval} verdict=${verdict} problem=${problem} setProblem=${setProblem}
+          onDecided=${onDecided} onStale=${onStale} />`
+      : html`<div><${DecisionProblem} problem=${problem} /><${Decided} approval=${approval} /></div>`}
   </div>`;
 }

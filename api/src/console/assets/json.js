@@ -151,19 +151,25 @@ export const quote = (text) =>
     `\\u${sign.charCodeAt(0).toString(16).padStart(4, "0")}`,
   );
 
-/** Nodes as plain values. A number that a double would change becomes an `Exact`. */
-export function plain(node) {
+/**
+ * Nodes as plain values. A number that a double would change becomes an `Exact`. A member that
+ * `keep` names has its JSON beside it, as it was written: `output` and `output_text`.
+ */
+export function plain(node, keep = []) {
   switch (node.kind) {
     case "object": {
       const value = {};
+      // A key `__proto__` is a key like any other.
+      const put = (key, it) => Object.defineProperty(value, key, { value: it, enumerable: true, writable: true, configurable: true });
       for (const [key, member] of node.members) {
-        // A key `__proto__` is a key like any other.
-        Object.defineProperty(value, key, { value: plain(member), enumerable: true, writable: true, configurable: true });
+        const isKept = keep.includes(key);
+        put(key, plain(member, isKept ? [] : keep));
+        if (isKept) put(`${key}_text`, member.kind === "null" ? null : write(member));
       }
       return value;
     }
     case "array":
-      return node.items.map(plain);
+      return node.items.map((item) => plain(item, keep));
     case "string":
       return node.value;
     case "number":
@@ -196,8 +202,8 @@ export function nodes(value) {
   }
 }
 
-/** A text of JSON as plain values without loss. */
-export const read = (text) => plain(parse(text));
+/** A text of JSON as plain values without loss; what `keep` names also as text. */
+export const read = (text, keep = []) => plain(parse(text), keep);
 
 /** Plain values as text. */
 export const show = (value, indent = 2) => write(nodes(value), indent);
