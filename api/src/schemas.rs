@@ -1,8 +1,8 @@
-//! The tools' schemas that edited arguments are held against: of the agent's version that
-//! the approval names, compiled once.
+//! Schemas that callers' values are held against, compiled once: of tools, for edited arguments,
+//! in the agent's version that the approval names; of workflows, for their input.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use holdpoint_db::ApprovalRow;
 use holdpoint_engine::advance::{check_edited, edited_schema};
@@ -14,6 +14,7 @@ use holdpoint_engine::run::Run;
 use holdpoint_engine::scope::Scope;
 use holdpoint_engine::status::DefinitionKind;
 use holdpoint_engine::team::Member;
+use holdpoint_engine::workflow::Misfit;
 use holdpoint_engine::workflow::document::Workflow;
 use serde_json::Value;
 
@@ -25,9 +26,13 @@ const KEPT: usize = 256;
 
 type Name = (Scope, DefinitionKind, String, i32);
 
-/// Compiled definitions by scope, kind, name and version; a version never changes.
+/// Compiled definitions by scope, kind, name and version; a version never changes. And the
+/// versions of workflows that were the latest when somebody looked.
 #[derive(Default)]
-pub struct Schemas(Mutex<HashMap<Name, Arc<Definition>>>);
+pub struct Schemas {
+    compiled: Mutex<HashMap<Name, Arc<Definition>>>,
+    latest: Mutex<HashMap<(Scope, String), i32>>,
+}
 
 impl Schemas {
     /// What is wrong with the arguments, in the words that the tool's schema has for it.
@@ -53,6 +58,44 @@ impl Schemas {
         }
     }
 
+    /// The latest version of a workflow, as far as this process has heard: a hint.
+    pub fn latest(&self, scope: &Scope, name: &str) -> Option<i32> {
+        locked(&self.latest).get(&(scope.clone(), name.to_owned())).copied()
+    }
+
+    /// Heard of a version that is the latest.
+    pub fn learn_latest(&self, scope: &Scope, name: &str, version: i32) {
+        let mut latest = locked(&self.latest);
+        if latest.len() >= KEPT {
+            latest.clear();
+        }
+        latest.insert((scope.clone(), name.to_owned()), version);
+    }
+
+    /// A version of a workflow; nothing where there is none.
+    pub async fn workflow(
+        &self,
+        app: &App,
+        scope: &Scope,
+        name: &str,
+        version: i32,
+    ) -> Answer<Option<WorkflowVersion>> {
+        let found = self.version(app, scope, DefinitionKind::Workflow, name, version).await?;
+        Ok(found.map(WorkflowVersion))
+    }
+
+    /// A version that an execution is pinned to; nothing where it is gone.
+    pub async fn version(
+        &self,
+        app: &App,
+        scope: &Scope,
+        kind: DefinitionKind,
+        name: &str,
+        version: i32,
+    ) -> Answer<Option<Arc<Definition>>> {
+        self.find(app, (scope.clone(), kind, name.to_owned(), version)).await
+    }
+
     /// What edited arguments must fit, for a form; nothing where the tool says nothing.
     pub async fn of(&self, app: &App, approval: &ApprovalRow) -> Answer<Option<Value>> {
         let (scope, id) = whose(approval);
@@ -76,16 +119,38 @@ impl Schemas {
 
     async fn get(&self, app: &App, approval: &ApprovalRow, kind: DefinitionKind) -> Answer<Arc<Definition>> {
         let name = (approval.key.scope.clone(), kind, approval.agent.clone(), approval.version);
-        if let Some(known) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&name) {
-            return Ok(Arc::clone(known));
+        // A version that an approval names is there.
+        self.find(app, name).await?.ok_or_else(Problem::internal)
+    }
+
+    async fn find(&self, app: &App, name: Name) -> Answer<Option<Arc<Definition>>> {
+        if let Some(known) = locked(&self.compiled).get(&name) {
+            return Ok(Some(Arc::clone(known)));
         }
-        let definition = Arc::new(load(app, &name).await?);
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(definition) = load(app, &name).await?.map(Arc::new) else { return Ok(None) };
+        let mut kept = locked(&self.compiled);
         if kept.len() >= KEPT {
             kept.clear();
         }
         kept.insert(name, Arc::clone(&definition));
-        Ok(definition)
+        Ok(Some(definition))
+    }
+}
+
+fn locked<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A version of a workflow, made ready.
+pub struct WorkflowVersion(Arc<Definition>);
+
+impl WorkflowVersion {
+    /// Whether a run would take this input.
+    pub fn check_input(&self, input: Option<&str>) -> Result<(), Misfit> {
+        match self.0.as_ref() {
+            Definition::Workflow(workflow) => workflow.check_input(input),
+            Definition::Agent(_) | Definition::Noop { .. } => Ok(()),
+        }
     }
 }
 
@@ -150,13 +215,13 @@ async fn listed(app: &App, approval: &ApprovalRow, server: &str) -> Answer<Optio
     Ok(tools.iter().find(|tool| tool.name == name).map(|tool| tool.input_schema.clone()))
 }
 
-/// A version that an approval names is there and was checked when it was put.
-async fn load(app: &App, (scope, kind, name, version): &Name) -> Answer<Definition> {
+/// What is there was checked when it was put.
+async fn load(app: &App, (scope, kind, name, version): &Name) -> Answer<Option<Definition>> {
     let (asked, kind, wanted, version) = (scope.clone(), *kind, name.clone(), *version);
     let find =
         move |store: &dyn holdpoint_db::Store| store.definition_get(&asked, kind, &wanted, Some(version));
-    let row = app.read(find).await?.ok_or_else(Problem::internal)?;
-    Definition::compile(kind, version, &row.document).map_err(|errors| {
+    let Some(row) = app.read(find).await? else { return Ok(None) };
+    Definition::compile(kind, version, &row.document).map(Some).map_err(|errors| {
         tracing::error!(%scope, name, version, ?errors, "a stored definition cannot be read");
         Problem::internal()
     })

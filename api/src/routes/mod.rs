@@ -33,12 +33,14 @@ mod keys;
 mod list;
 mod me;
 mod parked;
+pub(crate) mod retention;
 mod route;
 mod run_retry;
 mod schedules;
 pub(crate) mod signals;
 pub(crate) mod start;
 pub(crate) mod start_body;
+pub(crate) mod starting;
 mod steps;
 mod stream;
 mod sweeps;
@@ -185,6 +187,10 @@ pub fn table() -> Vec<Route> {
         Route::post("/v1/sweeps/stale", Admin, sweeps::stale, sweeps::stale_doc),
         Route::get("/internal/cron/cleanup-stale-workflows", None, cron::handle, cron::get_doc),
         Route::post("/internal/cron/cleanup-stale-workflows", None, cron::handle, cron::post_doc),
+        Route::post("/v1/sweeps/retention", Admin, sweeps::retention, sweeps::retention_doc),
+        Route::get("/v1/retention", Admin, retention::get, retention::get_doc),
+        Route::put("/v1/retention", Admin, retention::put, retention::put_doc),
+        Route::post("/v1/retention/exported", Admin, retention::exported, retention::exported_doc),
         Route::get("/healthz", None, health::alive, health::alive_doc),
         Route::get("/readyz", None, health::ready, health::ready_doc),
         Route::get("/metrics", None, health::metrics, health::metrics_doc),

@@ -9,9 +9,11 @@ use super::effects::call_id;
 use super::{Machine, Step, lost, task_of};
 use crate::definition::{APPROVAL_EXPIRY, check_against};
 use crate::digest;
-use crate::entry::{ApprovalRequested, Entry};
+use crate::entry::{ApprovalEscalated, ApprovalRequested, Entry};
 use crate::ids::ApprovalId;
-use crate::run::{Run, StepState};
+use crate::outside::{self, Asked};
+use crate::policy::Then;
+use crate::run::{Run, StepState, ToolWork};
 use crate::status::ApprovalStatus;
 use crate::workflow::document::{Approval, Task, Work, Workflow};
 use crate::workflow::fault::Fault;
@@ -45,7 +47,7 @@ impl Machine<'_, '_> {
         let subject = self.store(arguments.get("subject").unwrap_or(&Value::Null))?;
         let (json, _) = self.written(&Value::Object(arguments))?;
         let (step, until) = (self.step(), self.turn.now.plus(open_for));
-        self.frame_mut(id)?.phase = Phase::Asked { step, until, subject };
+        self.frame_mut(id)?.phase = Phase::Asked { step, until, subject, escalated: false };
         let arguments_text = json.get().to_owned();
         let requested = ApprovalRequested {
             approval_id: ApprovalId::new(self.turn.now, self.turn.entropy),
@@ -60,10 +62,13 @@ impl Machine<'_, '_> {
             expires_at: until,
             // It ends by the workflow's own clock, and by no sweep's.
             expiry_named: true,
+            approvers: None,
+            quorum: None,
+            policy: None,
             asked_by: None,
             delegated_by: None,
         };
-        self.push(Entry::ApprovalRequested(requested));
+        self.push(Entry::ApprovalRequested(requested.under(approval.policy.clone())));
         Ok(())
     }
 
@@ -71,10 +76,7 @@ impl Machine<'_, '_> {
     pub(super) fn answered(&mut self, id: FrameId, step: i32, subject: ValueRef) -> Step<()> {
         let found = self.turn.run.steps.get(&step).ok_or_else(|| lost("a step"))?;
         if matches!(found.state, StepState::Asking) {
-            self.close_question(step, ApprovalStatus::Expired);
-            let task = self.task(id)?;
-            let fault = Fault::timeout(format!("nobody decided about `{}` in time", task.name));
-            return self.raise(id, fault);
+            return self.unanswered(id, step);
         }
         let decided = self.turn.run.flow.decisions.get(&step).cloned().ok_or_else(|| lost("a decision"))?;
         let edited = decided.arguments_text.as_deref().map(read).unwrap_or_default();
@@ -93,6 +95,42 @@ impl Machine<'_, '_> {
             output["option"] = option.clone();
         }
         self.complete(id, Arc::new(output))
+    }
+
+    /// Nobody answered: the policy says who is asked next, or what that means.
+    fn unanswered(&mut self, id: FrameId, step: i32) -> Step<()> {
+        let task = self.task(id)?;
+        let Work::Approval(Approval { policy, .. }) = &task.work else { return Err(lost("a question")) };
+        let Phase::Asked { until, subject, escalated, .. } = self.frame(id)?.phase else {
+            return Err(lost("a question"));
+        };
+        if let Some(next) = policy.escalation().filter(|_| !escalated) {
+            let expires_at = until.plus(next.expires_after.0);
+            self.frame_mut(id)?.phase = Phase::Asked { step, until: expires_at, subject, escalated: true };
+            let call = self.asked_call(step)?;
+            self.push(Entry::ApprovalEscalated(ApprovalEscalated {
+                step,
+                tool_call_id: call.call_id,
+                tool: call.tool,
+                escalated_at: until,
+                expires_at,
+            }));
+            return Ok(());
+        }
+        if policy.last_word() == Then::Deny {
+            let call = self.asked_call(step)?;
+            let digest = digest::arguments_digest(&call.tool, self.workflow.version, &call.arguments);
+            let asked = Asked { step, call_id: &call.call_id, tool: &call.tool, digest };
+            self.push(Entry::ApprovalDecided(outside::nobody_decided(asked, self.turn.now)));
+            return Ok(());
+        }
+        self.close_question(step, ApprovalStatus::Expired);
+        self.raise(id, Fault::timeout(format!("nobody decided about `{}` in time", task.name)))
+    }
+
+    fn asked_call(&self, step: i32) -> Step<ToolWork> {
+        let found = self.turn.run.steps.get(&step).and_then(|step| step.tool());
+        found.cloned().ok_or_else(|| lost("a question"))
     }
 }
 
