@@ -52,7 +52,6 @@ export function Resolve({ execution, step, onDone }) {
   const text = result.trim();
   const wrong = outcome === "happened" && text !== "" && !isJson(text);
   const send = () => {
-    if (wrong) throw new Error("the result is no JSON");
     // The result goes as it was typed: its numbers are nobody's to round.
     const body = outcome === "happened" && text ? `{"outcome":"happened","result":${text}}` : `{"outcome":"${outcome}"}`;
     return post(path`/v1/executions/${execution.id}/steps/${step.step}/resolve`, body);
@@ -62,7 +61,7 @@ export function Resolve({ execution, step, onDone }) {
   return html`<div class="note">
     <p><strong>Nobody knows whether this call happened.</strong> Find out where it went, then say so here. Nothing is called again by itself.</p>
     <button class="primary" onClick=${() => setOpen(true)}>Resolve…</button>
-    ${isOpen && html`<${Confirm} title="Did this call happen?" yes=${outcome === "happened" ? "It happened" : "It did not happen"} act=${send}
+    ${isOpen && html`<${Confirm} title="Did this call happen?" yes=${outcome === "happened" ? "It happened" : "It did not happen"} act=${send} ready=${!wrong}
       onClose=${() => setOpen(false)} onDone=${() => { toast("The outcome is resolved."); onDone(); }}>
       <fieldset><legend>Outcome</legend>${choice("happened", "It happened: take the result below")}${choice("did_not_happen", "It did not happen: call it again, under the same approval and key")}</fieldset>
       ${outcome === "happened" && html`<${Field} label="Result, as JSON (may be empty)" as="textarea" rows="5" class="code-field" value=${result} onInput=${setResult} spellcheck=${false} />`}

@@ -5,7 +5,6 @@
 //   {kind: "string", value, raw}   {kind: "number", raw}   {kind: "true" | "false" | "null"}
 
 const NUMBER = /-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?/y;
-const STRING = /"((?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*)"/y;
 const SPACE = /[ \t\r\n]*/y;
 const DEEPEST = 512;
 
@@ -72,10 +71,24 @@ class Reader {
     return node;
   }
 
+  /** The text up to the first quote that is not escaped; the browser's own reader judges what is in it. */
   string() {
-    const found = this.match(STRING);
-    if (!found) this.fail("this text does not end, or has a character that must be escaped");
-    return { kind: "string", value: JSON.parse(found[0]), raw: found[0] };
+    let end = this.text.indexOf('"', this.at + 1);
+    while (end > 0 && this.escaped(end)) end = this.text.indexOf('"', end + 1);
+    const raw = this.text.slice(this.at, end + 1);
+    try {
+      const value = JSON.parse(raw);
+      this.at = end + 1;
+      return { kind: "string", value, raw };
+    } catch {
+      return this.fail("this text does not end, or has a character that must be escaped");
+    }
+  }
+
+  escaped(at) {
+    let first = at;
+    while (this.text[first - 1] === "\\") first -= 1;
+    return (at - first) % 2 === 1;
   }
 
   object() {

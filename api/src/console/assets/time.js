@@ -49,6 +49,6 @@ export function Time({ value, exact = false }) {
   const now = useNow();
   const at = Date.parse(value ?? "");
   if (Number.isNaN(at)) return html`<span class="muted">–</span>`;
-  const words = exact ? new Date(at).toLocaleString() : relative(at, now);
+  const words = exact ? `${new Date(at).toISOString().replace("T", " ").slice(0, 23)} UTC` : relative(at, now);
   return html`<time dateTime=${value} title=${value}>${words}</time>`;
 }

@@ -46,7 +46,8 @@ function Took({ execution }) {
 
 const short = (id) => html`<code>…${id.slice(-8)}</code>`;
 
-const money = (micros) => (micros ? ` · ${(Number(micros) / 1e6).toFixed(6).replace(/0{1,4}$/, "")}` : "");
+/** In the unit of the agent's prices. */
+const money = (micros) => (Number(micros) / 1e6).toFixed(6).replace(/0{1,4}$/, "");
 
 function Head({ execution: one, onDone }) {
   const { usage } = one;
@@ -63,7 +64,8 @@ function Head({ execution: one, onDone }) {
       ["Parent", one.parent && html`<${Link} to=${["executions", one.parent]}>${short(one.parent)}<//>`],
       ["Conversation", one.conversation_id && html`<code><${Text} value=${one.conversation_id} most=${60} /></code>`],
       ["End user", one.end_user && html`<${Text} value=${one.end_user} most=${80} />`],
-      ["Tokens", usage.input_tokens + usage.output_tokens > 0 && `${usage.input_tokens} in, ${usage.output_tokens} out${money(usage.cost_micros)}`],
+      ["Tokens", usage.input_tokens + usage.output_tokens > 0 && `${usage.input_tokens} in, ${usage.output_tokens} out`],
+      ["Cost", usage.cost_micros > 0 && money(usage.cost_micros)],
       ["Labels", Object.keys(one.labels).length > 0 && html`<${Labels} of=${one.labels} />`],
       ["Files", one.files.length > 0 && one.files.map((file) => html`<code>${file}</code> `)],
     ]} /></div>
@@ -72,6 +74,7 @@ function Head({ execution: one, onDone }) {
 
 const Why = ({ diagnosis }) => html`<div class="note why">
   <p><strong><${Text} value=${diagnosis.summary} /></strong></p>
+  ${diagnosis.advice && html`<p><${Text} value=${diagnosis.advice} /></p>`}
   <details><summary>Evidence</summary><${Json} value=${diagnosis.evidence} label="evidence" /></details>
 </div>`;
 

@@ -52,7 +52,8 @@ function Filters({ query }) {
     else if (settled !== (query.labels ?? "")) change("labels")(settled);
   }, [settled]);
   return html`<div class="filters" role="search" ref=${box}>
-    <${Field} class="wide" label="Search" type="search" value=${search} onInput=${setSearch} placeholder="exe_… or label=value" spellcheck=${false} />
+    <${Field} class="wide" label="Search" type="search" value=${search} onInput=${setSearch} placeholder="exe_… or label=value" spellcheck=${false}
+      hint=${settled && !settled.includes("=") && !EXECUTION.test(settled) ? "An id (exe_…), or labels as key=value." : undefined} />
     <${Field} label="Status" as="select" value=${query.status ?? ""} onInput=${change("status")}>
       <option value="">all</option>${STATUSES.map((status) => html`<option value=${status}>${status}</option>`)}<//>
     <${Typed} label="Agent" value=${query.agent} onInput=${change("agent")} />

@@ -58,6 +58,11 @@ function Detail({ entry, params, onChanged }) {
   useEffect(() => {
     if (!entry?.waits) load();
   }, [place, entry?.waits]);
+  useEffect(() => {
+    // On a narrow page the list gave way, and what had the focus with it.
+    const frame = requestAnimationFrame(() => document.activeElement === document.body && box.current?.focus());
+    return () => cancelAnimationFrame(frame);
+  }, [place]);
   const fresh = own.place === place ? own : { approval: null, problem: null };
   const approval = entry?.waits && fresh.approval?.status !== "approved" && fresh.approval?.status !== "denied" ? entry.one : (fresh.approval ?? entry?.one);
   const changed = () => {
