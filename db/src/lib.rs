@@ -86,7 +86,7 @@ mod workflow_states;
 pub mod workflow_store;
 pub mod workflow_types;
 
-pub use audit_store::{AuditFilter, AuditStore};
+pub use audit_store::{AuditFilter, AuditStore, verify_chain};
 pub use db::{Db, Hooks};
 pub use event_store::{EventStore, SUBSCRIPTIONS_AGE};
 pub use event_types::*;

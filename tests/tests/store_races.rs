@@ -11,7 +11,8 @@ use std::time::Duration;
 use holdpoint_db::*;
 use holdpoint_engine::ids::SweepId;
 use holdpoint_engine::policy::{ApproverRole, Approvers, Escalation, OnTimeout, Policy, Then};
-use holdpoint_engine::status::{ApprovalStatus, Reason, Status};
+use holdpoint_engine::scope::Scope;
+use holdpoint_engine::status::{ApprovalStatus, AuditAct, Reason, Status};
 use holdpoint_engine::time::Span;
 use holdpoint_engine::wire::{ExecutionKey, SweepKind};
 use holdpoint_scheduler::{Bounds, Sweeper};
@@ -60,6 +61,8 @@ on_both_stores! {
     one_suspect_at_a_time;
     many_schedulers_emit_a_tick_once;
     twenty_sweeps_count_each_row_once;
+    twenty_writers_make_one_chain;
+    decisions_and_cancels_of_many_projects_make_whole_chains;
 }
 
 /// A store with enough connections for all parties.
@@ -547,7 +550,14 @@ fn twenty_sweeps_count_each_row_once(ground: &Ground) {
         let sweep = || {
             let id = SweepId(Uuid::now_v7());
             let (kind, source) = (SweepKind::Stale, SweepSource::Api);
-            let start = SweepStart { id, kind, source, scope: Some(scope()), dry_run: false };
+            let start = SweepStart {
+                id,
+                kind,
+                source,
+                by: "key_admin".to_owned(),
+                scope: Some(scope()),
+                dry_run: false,
+            };
             sweeper.carry_out(start, Bounds::default())
         };
         let reports = futures_util::future::join_all((0..20).map(|_| sweep())).await;
@@ -563,4 +573,45 @@ fn twenty_sweeps_count_each_row_once(ground: &Ground) {
     for key in &keys {
         assert_eq!(ground.kinds(key)[5..], ["approval.closed", "execution.failed"]);
     }
+}
+
+fn settings_put(store: &dyn Store, scope: &Scope, exchange: bool, by: &str) {
+    store.event_settings_put(scope, EventSettings { exchange }, by).unwrap();
+}
+
+fn whole(store: &dyn Store, scope: &Scope) -> i64 {
+    verify_chain(store, scope, None).unwrap().unwrap_or_else(|broken| panic!("{broken}")).seq
+}
+
+fn twenty_writers_make_one_chain(ground: &Ground) {
+    let store = ground.store.as_ref();
+    let rounds = 25;
+    race(20, rounds, |party, round| {
+        settings_put(store, &scope(), (party + round) % 2 == 0, &format!("key_{party}"));
+    });
+    assert_eq!(whole(store, &scope()), 20 * rounds as i64);
+}
+
+/// Executions' locks come before the heads', and heads in one order: nobody waits in a circle.
+fn decisions_and_cancels_of_many_projects_make_whole_chains(ground: &Ground) {
+    let rounds = 50;
+    let keys = ground.waiting(Asked::open("a"), rounds);
+    let store = ground.store.as_ref();
+    race(6, rounds, |party, round| {
+        let key = &keys[round];
+        match party {
+            0 | 1 => drop(store.approval_decide(&key.scope, &ground.decision(key, party == 0)).unwrap()),
+            2 | 3 => drop(store.execution_act(&key.scope, key.id, &ActRequest::Cancel, "key_a", None)),
+            4 => settings_put(store, &key.scope, round % 2 == 0, "key_b"),
+            _ => settings_put(store, &Scope::new("globex", "shop"), true, "key_c"),
+        }
+    });
+    let seq = whole(store, &scope());
+    assert_eq!(whole(store, &Scope::new("globex", "shop")), rounds as i64);
+    // Of the decisions one is taken in each round at most, of the cancels one at least.
+    assert!((2 * rounds as i64..=4 * rounds as i64).contains(&seq), "{seq}");
+    let of = |act| AuditFilter { act: Some(act), limit: 1_000, ..AuditFilter::default() };
+    let decided = store.audit_list(&scope(), &of(AuditAct::ApprovalDecided)).unwrap();
+    let subjects: std::collections::HashSet<_> = decided.iter().map(|row| &row.subject).collect();
+    assert_eq!(subjects.len(), decided.len(), "one row for each decision");
 }

@@ -20,6 +20,7 @@ pub(crate) mod acts;
 mod agents;
 mod approvals;
 pub(crate) mod approvals_decide;
+mod audit;
 mod batch;
 mod conversations;
 mod cron;
@@ -170,6 +171,7 @@ pub fn table() -> Vec<Route> {
         Route::get("/v1/keys", Admin, keys::list, keys::list_doc),
         Route::post("/v1/keys", Admin, keys::create, keys::create_doc),
         Route::delete("/v1/keys/{id}", Admin, keys::revoke, keys::revoke_doc),
+        Route::get("/v1/audit", Admin, audit::list, audit::list_doc),
         Route::get("/v1/event-settings", Admin, event_settings::get, event_settings::get_doc),
         Route::put("/v1/event-settings", Admin, event_settings::put, event_settings::put_doc),
         Route::get("/v1/webhooks", Admin, webhooks::list, webhooks::list_doc),

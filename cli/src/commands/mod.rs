@@ -4,6 +4,7 @@ mod agents;
 mod api;
 mod approvals;
 mod attention;
+mod audit;
 mod bench;
 mod dev;
 mod doctor;
@@ -85,6 +86,8 @@ pub enum Command {
     Approvals(approvals::Arguments),
     /// List and acknowledge workflows that need a person
     Attention(attention::Arguments),
+    /// List, export and verify the audit: who decided, granted and changed what
+    Audit(audit::Arguments),
     /// Register and show agents
     Agents(agents::Arguments),
     /// Register and show workflows
@@ -130,6 +133,7 @@ pub async fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Executions(arguments) => executions::run(arguments, output).await,
         Command::Approvals(arguments) => approvals::run(arguments, output).await,
         Command::Attention(arguments) => attention::run(arguments, output).await,
+        Command::Audit(arguments) => audit::run(arguments, &line.sources, output).await,
         Command::Agents(arguments) => agents::run(arguments, output).await,
         Command::Workflows(arguments) => workflows::run(arguments, output).await,
         Command::Files(arguments) => files::run(arguments, output).await,
@@ -219,6 +223,10 @@ mod tests {
             "parked show prk_1",
             "parked redrive prk_1",
             "parked discard prk_1 --all",
+            "audit list --act key.created --actor key_1 --subject exe_1 --limit 5 --json",
+            "audit export --all",
+            "audit verify --all --head abc",
+            "audit verify --file audit.jsonl",
             "events show",
             "events enable",
             "events disable --json",

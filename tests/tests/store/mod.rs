@@ -2,6 +2,7 @@
 
 mod acts;
 mod approvals;
+mod audit;
 mod children;
 mod commands;
 mod commits;
