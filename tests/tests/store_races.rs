@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use holdpoint_db::*;
 use holdpoint_engine::ids::SweepId;
+use holdpoint_engine::policy::{ApproverRole, Approvers, Escalation, OnTimeout, Policy, Then};
 use holdpoint_engine::scope::Scope;
 use holdpoint_engine::status::{ApprovalStatus, AuditAct, Reason, Status};
+use holdpoint_engine::time::Span;
 use holdpoint_engine::wire::{ExecutionKey, SweepKind};
 use holdpoint_scheduler::{Bounds, Sweeper};
 use holdpoint_tests::poll::{SOON, until_blocking};
@@ -46,6 +48,10 @@ on_both_stores! {
     two_approvals_are_one;
     approve_or_deny;
     approve_or_expire;
+    votes_of_many_people_complete_once;
+    votes_of_one_person_count_once;
+    decide_or_escalate_or_expire;
+    approve_or_deny_by_nobody;
     approve_or_cancel;
     approve_while_the_worker_suspends;
     two_workers_claim_one_hint;
@@ -291,6 +297,89 @@ fn approve_or_expire(ground: &Ground) {
         };
         assert_eq!((ground.approval(key), ground.status(key)), (approval, status));
         assert_eq!(ground.kinds(key).last().unwrap(), last);
+    }
+}
+
+fn several(quorum: u32) -> Policy {
+    Policy { quorum, ..Policy::default() }
+}
+
+/// Four people vote, it takes three: two are counted, one completes it, one comes after.
+fn votes_of_many_people_complete_once(ground: &Ground) {
+    let policy = several(3);
+    let keys = ground.waiting(Asked { policy: Some(&policy), ..Asked::open("a") }, ROUNDS / 2);
+    let answers = race(4, ROUNDS / 2, |party, round| {
+        let by = decider(&format!("key_{party}"));
+        let request = DecideRequest { by, ..ground.decision(&keys[round], true) };
+        ground.store.approval_decide(&keys[round].scope, &request).unwrap()
+    });
+    for (key, round) in keys.iter().zip(answers) {
+        let count = |is: fn(&Decided) -> bool| round.iter().filter(|one| is(one)).count();
+        let counted = count(|one| matches!(one, Decided::Counted(_)));
+        let taken = count(|one| matches!(one, Decided::Taken { .. }));
+        let already = count(|one| matches!(one, Decided::Already(_)));
+        assert_eq!((counted, taken, already), (2, 1, 1), "{round:?}");
+        assert_eq!(ground.kinds(key).iter().filter(|kind| *kind == "approval.decided").count(), 1);
+    }
+}
+
+fn votes_of_one_person_count_once(ground: &Ground) {
+    let policy = several(2);
+    let keys = ground.waiting(Asked { policy: Some(&policy), ..Asked::open("a") }, ROUNDS / 2);
+    let answers = race(3, ROUNDS / 2, |_, round| ground.decide(&keys[round], true));
+    for (key, round) in keys.iter().zip(answers) {
+        let counted = round.iter().filter(|one| matches!(one, Decided::Counted(_))).count();
+        let already = round.iter().filter(|one| matches!(one, Decided::Already(_))).count();
+        assert_eq!((counted, already), (1, 2), "{round:?}");
+        assert_eq!((ground.approval(key), ground.status(key)), (ApprovalStatus::Pending, Status::Suspended));
+    }
+}
+
+/// A decision of the further approvers, the pass that escalates, and the pass that finds the
+/// last expiry over as well: the timeout of that sweep is for what is not escalated yet.
+fn decide_or_escalate_or_expire(ground: &Ground) {
+    let approvers = Approvers { roles: vec![ApproverRole::Approve], groups: Vec::new() };
+    let next = Escalation { approvers, expires_after: Span(Duration::ZERO), then: Then::Fail };
+    let policy = Policy { on_timeout: OnTimeout::Escalate(next), ..Policy::default() };
+    let keys = ground.waiting(Asked { policy: Some(&policy), ..Asked::open("a") }, ROUNDS);
+    let timeout = Some(Duration::from_secs(60));
+    let answers = race(3, ROUNDS, |party, round| {
+        let key = &keys[round];
+        if party == 0 {
+            matches!(ground.decide(key, true), Decided::Taken { .. })
+        } else {
+            matches!(ground.store.stale_expire(key, timeout).unwrap(), Swept::Done { .. })
+        }
+    });
+    for (key, round) in keys.iter().zip(answers) {
+        assert_eq!(round.iter().filter(|won| **won).count(), 1, "{round:?}");
+        let (approval, status, lines) = if round[0] {
+            (ApprovalStatus::Approved, Status::Suspended, &["approval.decided"][..])
+        } else {
+            let failed = &["approval.escalated", "approval.closed", "execution.failed"][..];
+            (ApprovalStatus::Expired, Status::Failed, failed)
+        };
+        assert_eq!((ground.approval(key), ground.status(key)), (approval, status));
+        assert_eq!(ground.kinds(key)[5..], *lines);
+    }
+}
+
+fn approve_or_deny_by_nobody(ground: &Ground) {
+    let policy = Policy { on_timeout: OnTimeout::Deny, ..Policy::default() };
+    let keys = ground.waiting(Asked { policy: Some(&policy), ..Asked::open("a") }, ROUNDS);
+    let timeout = Some(Duration::from_secs(60));
+    let answers = race(2, ROUNDS, |party, round| {
+        let key = &keys[round];
+        if party == 0 {
+            return matches!(ground.decide(key, true), Decided::Taken { .. });
+        }
+        matches!(ground.store.stale_expire(key, timeout).unwrap(), Swept::Done { ready: true, .. })
+    });
+    for (key, round) in keys.iter().zip(answers) {
+        assert_ne!(round[0], round[1], "one of the two");
+        let winner = if round[0] { ApprovalStatus::Approved } else { ApprovalStatus::Denied };
+        assert_eq!((ground.approval(key), ground.status(key)), (winner, Status::Suspended));
+        assert_eq!(ground.kinds(key).iter().filter(|kind| *kind == "approval.decided").count(), 1);
     }
 }
 

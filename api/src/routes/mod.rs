@@ -34,6 +34,7 @@ mod keys;
 mod list;
 mod me;
 mod parked;
+mod policies;
 pub(crate) mod retention;
 mod route;
 mod run_retry;
@@ -124,6 +125,7 @@ pub fn table() -> Vec<Route> {
         Route::get("/v1/models/{id}", Read, models::get, models::get_doc).in_openais_shape(),
         Route::get("/v1/approvals", Read, approvals::inbox, approvals::inbox_doc),
         Route::post("/v1/approvals/decisions", Decide, approvals_decide::many, approvals_decide::many_doc),
+        Route::post("/v1/policies/test", Define, policies::test, policies::test_doc),
         Route::get("/v1/agents", Read, agents::list, agents::list_doc),
         Route::get("/v1/agents/{name}", Read, agents::get, agents::get_doc),
         Route::put("/v1/agents/{name}", Define, agents::put, agents::put_doc),

@@ -15,6 +15,7 @@ mod healthcheck;
 mod keys;
 mod migrate;
 mod parked;
+mod policies;
 mod retention;
 mod scheduler;
 mod schedules;
@@ -97,6 +98,8 @@ pub enum Command {
     Schedules(schedules::Arguments),
     /// List, show, take in again and discard messages that could not be carried out
     Parked(parked::Arguments),
+    /// Try approval policies on past calls
+    Policies(policies::Arguments),
     /// Run and list sweeps
     Sweeps(sweeps::Arguments),
     /// Say how long finished executions are kept
@@ -136,6 +139,7 @@ pub async fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Files(arguments) => files::run(arguments, output).await,
         Command::Schedules(arguments) => schedules::run(arguments, output).await,
         Command::Parked(arguments) => parked::run(arguments, &line.sources, output).await,
+        Command::Policies(arguments) => policies::run(arguments, output).await,
         Command::Sweeps(arguments) => sweeps::run(arguments, output).await,
         Command::Retention(arguments) => retention::run(arguments, output).await,
         Command::Events(arguments) => events::run(arguments, output).await,
@@ -209,6 +213,8 @@ mod tests {
             "sweeps run stale --dry-run --timeout 1h --limit 5",
             "sweeps run retention --dry-run --limit 1000",
             "sweeps list",
+            "policies test refund --agent a --approval always --since 2026-01-01T00:00:00Z --limit 5",
+            "policies test refund --workflow w --file x.json --json",
             "retention show --json",
             "retention set 30d --require-export",
             "retention set never",

@@ -13,6 +13,7 @@ mod gates;
 mod kit;
 mod leases;
 mod outgoing;
+mod policies;
 mod reads;
 mod retention;
 mod schedules;
