@@ -13,9 +13,12 @@ const PAGES = [
   [`#/executions/${waits}`, /./, MARKS],
   [`#/executions/${denied}`, /./, MARKS],
   [`#/executions/${approved}`, /./, MARKS],
+  [`#/executions/${approved}?tab=events`, /./, MARKS],
+  [`#/executions/${approved}?tab=json`, /./, MARKS],
   [`#/executions/${asks}`, /./, MARKS],
   [`#/executions/${failed}`, /./, MARKS],
   ["#/executions", "Executions", ["RLO U+202E", "<img", "<b>team</b>"]],
+  ["#/audit", "Audit", ["<img"]],
   ["#/attention", "Attention", ["RLO U+202E", "ZWSP U+200B", "BOM U+FEFF", "U+0001", "DEL U+007F", "<script>"]],
   ["#/agents", "Agents", []],
   ["#/agents/hostile", "hostile", ["RLO U+202E", "U+0001", "<script>"]],
@@ -36,6 +39,8 @@ await story("hostile", async (desk) => {
   for (const [number, [place, heading, seen]] of PAGES.entries()) {
     await desk.visit(place, heading);
     for (const text of seen) await page.getByRole("main").getByText(text, { exact: false }).first().waitFor();
+    // What is folded is opened: steps, approvals, evidence.
+    for (const summary of await page.getByRole("main").locator("details:not([open]) > summary").all()) await summary.click();
     await desk.holds(place);
     await desk.picture(`hostile-${number}`);
   }
