@@ -77,7 +77,7 @@ pub mod workflow_types;
 pub use db::{Db, Hooks};
 pub use event_store::{EventStore, SUBSCRIPTIONS_AGE};
 pub use event_types::*;
-pub use examine::{AgentDocument, Connections, Examination, examine};
+pub use examine::{Connections, DefinitionDocument, Examination, examine};
 pub use schedule_store::ScheduleStore;
 pub use schedule_types::*;
 pub use standing_store::StandingStore;

@@ -314,7 +314,8 @@ impl Scene<'_> {
 }
 
 fn named(asked: &ApprovalRequested) -> String {
-    format!("`{}` (call {})", asked.tool, asked.tool_call_id)
+    let child = asked.delegated_by.as_ref().map(|by| format!(" of its child {}", by.execution_id));
+    format!("`{}` (call {}{})", asked.tool, asked.tool_call_id, child.unwrap_or_default())
 }
 
 fn types(listen: &Listen) -> Vec<String> {
