@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use holdpoint_db::ApprovalRow;
-use holdpoint_engine::advance::check_edited;
+use holdpoint_engine::advance::{check_edited, edited_schema};
 use holdpoint_engine::definition::{Definition, check_against};
 use holdpoint_engine::entry::{Entry, ToolsListed};
 use holdpoint_engine::ids::ExecutionId;
@@ -16,6 +16,7 @@ use holdpoint_engine::status::DefinitionKind;
 use holdpoint_engine::team::Member;
 use holdpoint_engine::workflow::Misfit;
 use holdpoint_engine::workflow::document::Workflow;
+use serde_json::Value;
 
 use crate::app::App;
 use crate::problem::{Answer, Problem};
@@ -95,6 +96,27 @@ impl Schemas {
         self.find(app, (scope.clone(), kind, name.to_owned(), version)).await
     }
 
+    /// What edited arguments must fit, for a form; nothing where the tool says nothing.
+    pub async fn of(&self, app: &App, approval: &ApprovalRow) -> Answer<Option<Value>> {
+        let (scope, id) = whose(approval);
+        let row =
+            app.read(move |store| store.execution_get(&scope, id)).await?.ok_or_else(Problem::internal)?;
+        let definition = self.get(app, approval, row.kind).await?;
+        let agent = match definition.as_ref() {
+            Definition::Agent(agent) => agent,
+            Definition::Workflow(workflow) => {
+                let run = run_of(app, approval).await?;
+                return Ok(Some(edited_schema(workflow, &run, approval.step)));
+            }
+            Definition::Noop { .. } => return Ok(None),
+        };
+        let Some(tool) = agent.tool(&approval.tool) else { return Ok(None) };
+        match &tool.tool.mcp {
+            Some(_) => listed(app, approval, &tool.tool.name).await,
+            None => Ok(tool.tool.parameters.clone()),
+        }
+    }
+
     async fn get(&self, app: &App, approval: &ApprovalRow, kind: DefinitionKind) -> Answer<Arc<Definition>> {
         let name = (approval.key.scope.clone(), kind, approval.agent.clone(), approval.version);
         // A version that an approval names is there.
@@ -146,23 +168,34 @@ async fn check_task(
     workflow: &Workflow,
     arguments: &str,
 ) -> Answer<Result<(), String>> {
-    let (scope, id) = whose(approval);
-    let lines = app.read(move |store| store.journal_read(&scope, id)).await?.ok_or_else(Problem::internal)?;
-    let run = Run::fold(&lines, 0, 0).map_err(|error| {
-        tracing::error!(%id, %error, "a journal cannot be read");
-        Problem::internal()
-    })?;
-    Ok(check_edited(workflow, &run, approval.step, arguments))
+    Ok(check_edited(workflow, &run_of(app, approval).await?, approval.step, arguments))
 }
 
-/// The schema of a tool of an MCP server is in the journal: in the list that the call was asked
-/// for under.
+/// The execution whose question it is, as its journal has it.
+async fn run_of(app: &App, approval: &ApprovalRow) -> Answer<Run> {
+    let (scope, id) = whose(approval);
+    let lines = app.read(move |store| store.journal_read(&scope, id)).await?.ok_or_else(Problem::internal)?;
+    Run::fold(&lines, 0, 0).map_err(|error| {
+        tracing::error!(%id, %error, "a journal cannot be read");
+        Problem::internal()
+    })
+}
+
 async fn check_listed(
     app: &App,
     approval: &ApprovalRow,
     server: &str,
     arguments: &str,
 ) -> Answer<Result<(), String>> {
+    Ok(match listed(app, approval, server).await? {
+        Some(schema) => check_against(&schema, arguments),
+        None => Err(format!("the server `{server}` does not list the tool")),
+    })
+}
+
+/// The schema of a tool of an MCP server is in the journal: in the list that the call was asked
+/// for under.
+async fn listed(app: &App, approval: &ApprovalRow, server: &str) -> Answer<Option<Value>> {
     let (scope, id) = (approval.key.scope.clone(), approval.key.id);
     let lines = app.read(move |store| store.journal_read(&scope, id)).await?.ok_or_else(Problem::internal)?;
     let lists: Vec<ToolsListed> = lines
@@ -179,11 +212,7 @@ async fn check_listed(
     let list = of(asker).or_else(|| of(None));
     let tools = list.map_or(&[][..], |list| &list.tools);
     let name = mcp::name_of(server, &approval.tool).unwrap_or_default();
-    let listed = tools.iter().find(|tool| tool.name == name);
-    Ok(match listed {
-        Some(listed) => check_against(&listed.input_schema, arguments),
-        None => Err(format!("the server `{server}` does not list the tool")),
-    })
+    Ok(tools.iter().find(|tool| tool.name == name).map(|tool| tool.input_schema.clone()))
 }
 
 /// What is there was checked when it was put.

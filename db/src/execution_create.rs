@@ -223,7 +223,9 @@ fn insert_executions(
             binds![&*key.scope.tenant, &*key.scope.project, key.id.0, kind.as_str(), ready_at, *now]
         })
         .collect();
-    conn.each(INSERT_EXECUTION, &rows, &[]).map(drop)
+    conn.each(INSERT_EXECUTION, &rows, &[])?;
+    inserted.keys().for_each(|at| conn.noted.started(batch[*at].kind));
+    Ok(())
 }
 
 const INSERT_LABEL: &str = "

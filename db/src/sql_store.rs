@@ -62,7 +62,9 @@ impl SqlStore {
         registry: &prometheus::Registry,
     ) -> StoreResult<Self> {
         let (hot, read) = (Arc::new(hot), Arc::new(read));
-        let metrics = Metrics::register(registry, &[("hot", Arc::clone(&hot)), ("read", Arc::clone(&read))])?;
+        let pools = [("hot", Arc::clone(&hot)), ("read", Arc::clone(&read))];
+        // The other pool only reads.
+        let metrics = Metrics::register(registry, &pools, &hot.outcomes)?;
         Ok(Self { home, hot, read, metrics })
     }
 

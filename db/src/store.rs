@@ -9,7 +9,9 @@ use holdpoint_engine::status::DefinitionKind;
 use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::wire::{ExecutionKey, SweepKind};
 
+use crate::audit_store::AuditStore;
 use crate::event_store::EventStore;
+use crate::retention_store::RetentionStore;
 use crate::schedule_store::ScheduleStore;
 use crate::standing_store::StandingStore;
 use crate::trial_store::TrialStore;
@@ -21,7 +23,9 @@ pub type StoreResult<T> = Result<T, StoreError>;
 
 /// Whole transactions. Every change of an execution locks its row first, or is one guarded
 /// statement on it. Batches answer item by item, in the order given.
-pub trait Store: EventStore + ScheduleStore + StandingStore + TrialStore + WorkflowStore {
+pub trait Store:
+    AuditStore + EventStore + RetentionStore + ScheduleStore + StandingStore + TrialStore + WorkflowStore
+{
     /// The database's time; also the check that it answers.
     fn now(&self) -> StoreResult<Timestamp>;
     /// Brings the schema up to date; the names of the migrations that ran.

@@ -10,6 +10,7 @@ use holdpoint_engine::entry::{ApprovalRequested, DelegatedBy, Line, Usage};
 use holdpoint_engine::ids::{ApprovalId, ExecutionId, FileId, KeyId, ParkedId, SessionId, SweepId};
 use holdpoint_engine::limits::Limits;
 use holdpoint_engine::outside::Refusal;
+use holdpoint_engine::policy::{Barred, Decider, Policy, Requester};
 use holdpoint_engine::scope::Scope;
 use holdpoint_engine::status::{
     ApprovalStatus, DefinitionKind, Failure, Outcome, Reason, RunType, Status, WorkflowState,
@@ -321,6 +322,8 @@ pub struct Claimed {
     pub history: Vec<String>,
     /// What only some starts have.
     pub extras: Option<Extras>,
+    /// Whom it is for.
+    pub end_user: Option<String>,
     /// The first run that it repeats, or itself.
     pub first_run: ExecutionId,
     /// The journal without deltas, in order.
@@ -374,6 +377,22 @@ pub enum ApprovalChange {
         call_id: String,
         /// `expired`, `cancelled` or `digest_mismatch`.
         status: ApprovalStatus,
+    },
+    /// Asks further approvers about an undecided one.
+    Escalate {
+        /// The call.
+        call_id: String,
+        /// When the first approvers' time was over.
+        at: Timestamp,
+        /// Undecided then, it expires.
+        expires_at: Timestamp,
+    },
+    /// Denies an undecided one, because nobody decided in time.
+    Deny {
+        /// The call.
+        call_id: String,
+        /// When.
+        at: Timestamp,
     },
 }
 
@@ -564,10 +583,29 @@ pub struct DecideRequest {
     pub arguments: Option<String>,
     /// The digest that the person saw.
     pub digest: Option<String>,
-    /// The key that decides.
-    pub by: String,
+    /// Who decides.
+    pub by: Decider,
     /// Only for executions of this end user.
     pub end_user: Option<String>,
+}
+
+/// What one person said about a question that asks for several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vote {
+    /// Who: a key's own end user, else the key.
+    pub person: String,
+    /// The key.
+    pub by: String,
+    /// When.
+    pub at: Timestamp,
+    /// Approved, else denied.
+    pub approved: bool,
+    /// What they said.
+    pub reason: Option<String>,
+    /// The bytes that they put in the arguments' place.
+    pub arguments: Option<String>,
+    /// Of what would be sent.
+    pub digest: String,
 }
 
 /// What became of a decision; the row is as it stands after it.
@@ -580,7 +618,9 @@ pub enum Decided {
         /// Whom to tell.
         acted: Acted,
     },
-    /// The same decision was there.
+    /// Counted: it takes more people than have approved so far.
+    Counted(ApprovalRow),
+    /// The same decision was there; or this person's vote, while it takes more people.
     Already(ApprovalRow),
     /// Another decision was there.
     Conflict(ApprovalRow),
@@ -588,6 +628,17 @@ pub enum Decided {
     Closed(ApprovalRow),
     /// The stored arguments have another digest.
     DigestMismatch(ApprovalRow),
+    /// Those who voted before approved other arguments.
+    VotesDiffer(ApprovalRow),
+    /// Whose decision it is does not count; nothing was counted.
+    Barred {
+        /// The approval.
+        approval: ApprovalRow,
+        /// Why.
+        why: Barred,
+    },
+    /// The policy lets nobody edit the arguments.
+    NoEdit(ApprovalRow),
     /// No such call in this scope.
     NotFound,
 }
@@ -639,9 +690,31 @@ pub struct ApprovalRow {
     pub delegated_by: Option<DelegatedBy>,
     /// For a tool of an MCP server: of the list that the call was asked for under.
     pub list_digest: Option<String>,
+    /// What a decision is judged by.
+    pub policy: Policy,
+    /// When further approvers were asked.
+    pub escalated_at: Option<Timestamp>,
+    /// Who asked for it.
+    pub requester: Requester,
+    /// What was said so far, where it takes several people.
+    pub votes: Vec<Vote>,
 }
 
 impl ApprovalRow {
+    /// How many more people must approve.
+    pub fn votes_needed(&self) -> u32 {
+        if self.status != ApprovalStatus::Pending {
+            return 0;
+        }
+        let approved = self.votes.iter().filter(|vote| vote.approved).count();
+        self.policy.quorum.saturating_sub(approved as u32)
+    }
+
+    /// Whether that decision would count.
+    pub fn judge(&self, who: &Decider, named: Option<&str>) -> Result<(), Barred> {
+        self.policy.judge(who, named, &self.requester, self.escalated_at.is_some())
+    }
+
     /// The digest of these arguments, sent by this call.
     pub fn digest_of(&self, arguments: &str) -> String {
         call_digest(&self.tool, self.version, arguments, self.list_digest.as_deref())
@@ -877,6 +950,8 @@ pub struct KeyRow {
     pub name: String,
     /// Whom it speaks for.
     pub end_user: Option<String>,
+    /// Names by which approval policies find it.
+    pub groups: Vec<String>,
     /// SHA-256 of the secret, in hex.
     pub secret_hash: String,
     /// When it was made.
@@ -1058,8 +1133,22 @@ pub struct Stats {
     pub approvals_pending: i64,
     /// When the oldest was opened.
     pub oldest_approval: Option<Timestamp>,
+    /// Undecided approvals that expire within [`crate::EXPIRING`].
+    pub approvals_expiring: i64,
     /// Ready executions that nobody has taken.
     pub ready: i64,
+    /// Since when the oldest of them is ready.
+    pub oldest_ready: Option<Timestamp>,
+    /// Sessions of workers whose lease lasts.
+    pub sessions: i64,
+    /// Sweeps, and when each is due.
+    pub ticks: Vec<(SweepKind, Timestamp)>,
+    /// Workflows whose latest run needs a person.
+    pub attention: i64,
+    /// Events that wait for their delivery to a webhook.
+    pub deliveries: i64,
+    /// When the first of them is due.
+    pub next_delivery: Option<Timestamp>,
     /// Executions under a lease.
     pub leased: i64,
     /// Parked messages.

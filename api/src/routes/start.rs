@@ -125,7 +125,6 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Answer<Option<String>> {
 pub async fn outcome(app: &App, new: &NewExecution, created: Created) -> Answer<(Started, StatusCode)> {
     match created {
         Created::New { key, version, created_at } => {
-            app.metrics.started.with_label_values(&[new.kind.as_str()]).inc();
             Ok((Started::new(new, key.id, version, created_at), StatusCode::ACCEPTED))
         }
         Created::Existing { id, .. } => Ok((existing(app, new, id).await?, StatusCode::OK)),

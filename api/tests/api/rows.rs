@@ -129,7 +129,7 @@ impl State {
                 approval.status = decision;
                 approval.reason.clone_from(&request.reason);
                 approval.edited_arguments.clone_from(&request.arguments);
-                approval.decided_by = Some(request.by.clone());
+                approval.decided_by = Some(request.by.key.clone());
                 approval.decided_at = Some(now());
                 let acted = Acted {
                     status: Status::Suspended,
