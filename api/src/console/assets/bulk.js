@@ -22,7 +22,8 @@ function Call({ approval, result }) {
     <${Bytes} value=${approval.arguments_text} label="stored arguments" />
     <${Verified} digest=${approval.digest} verdict=${verdict} />
     ${result?.problem && html`<${DecisionProblem} problem=${new Problem(result.problem)} />`}
-    ${result && !result.problem && html`<p><${Status} value=${result.decision} />${result.already_decided ? " before; nothing happened twice" : ""}</p>`}
+    ${result && !result.problem && html`<p><${Status} value=${result.decision} />${result.already_decided ? " before; nothing happened twice" : ""}
+      ${result.decision === "pending" ? ` your vote counts; ${result.votes_needed} more needed` : ""}</p>`}
   </li>`;
 }
 

@@ -4,6 +4,7 @@
 // add its lines here; and list the file in `api/src/console/mod.rs`, which serves it. A page
 // loads by `usePolling` or `useLoaded` (live.js), asks by api.js, shows what comes from outside
 // by `Text`, `Bytes` and `Value` (text.js), and offers an act only where `can(right)` (session.js).
+import { Execution } from "./pages/execution.js";
 import { Executions } from "./pages/executions.js";
 import { Inbox, InboxCount } from "./pages/inbox.js";
 
@@ -21,4 +22,5 @@ export const pages = [
   { path: "inbox", page: Inbox, words: "Inbox", name: "inbox" },
   { path: "inbox/:execution/:call", page: Inbox, words: "Inbox", name: "inbox" },
   { path: "executions", page: Executions, words: "Executions" },
+  { path: "executions/:id", page: Execution, words: "Execution" },
 ];
