@@ -6,7 +6,7 @@ use holdpoint_engine::entry::{
     ApprovalDecided, ApprovalRequested, CorruptLine, Entry, Json, Line, MessageCompleted, StepCompleted,
     ToolsListed, Usage,
 };
-use holdpoint_engine::ids::ApprovalId;
+use holdpoint_engine::ids::{ApprovalId, ExecutionId};
 use holdpoint_engine::status::{ApprovalStatus, Failure};
 use holdpoint_engine::time::Timestamp;
 use schemars::JsonSchema;
@@ -64,6 +64,26 @@ pub struct Asked {
     reason: Option<String>,
 }
 
+/// Whether somebody was asked.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(rename = "StepApproval")]
+pub enum Approval {
+    /// The question.
+    Asked(Box<Asked>),
+    /// The policy lets the call go without one.
+    Word(Word),
+}
+
+/// The word for a call that nobody was asked about.
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "ApprovalWord")]
+pub enum Word {
+    /// Its `when` said no.
+    NotNeeded,
+}
+
 /// One step.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Step")]
@@ -75,6 +95,9 @@ pub struct StepView {
     #[serde(skip_serializing_if = "Option::is_none")]
     task: Option<String>,
     tool_call_id: Option<String>,
+    /// The execution that carries it out, where it was delegated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    child: Option<ExecutionId>,
     status: StepStatus,
     attempts: u32,
     started_at: Option<Timestamp>,
@@ -89,7 +112,7 @@ pub struct StepView {
     #[serde(skip_serializing_if = "Option::is_none")]
     usage: Option<Usage>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    approval: Option<Asked>,
+    approval: Option<Approval>,
     /// What an MCP server listed: as it was asked to, or in place of carrying out this call.
     #[serde(skip_serializing_if = "Option::is_none")]
     listed: Option<Listed>,
@@ -231,6 +254,7 @@ impl StepView {
             name: None,
             task: None,
             tool_call_id: None,
+            child: None,
             status: StepStatus::Waiting,
             attempts: 0,
             started_at: None,
@@ -280,6 +304,7 @@ impl StepView {
                 self.finish(StepStatus::Failed, at);
                 self.error = Some(body.error);
             }
+            Entry::Delegated(body) => self.child = Some(body.child),
             Entry::ToolDenied(_) => self.finish(StepStatus::Denied, at),
             Entry::AttemptFailed(body) => {
                 self.status = StepStatus::Retrying;
@@ -291,7 +316,13 @@ impl StepView {
                 self.error = Some(body.error);
             }
             Entry::OutcomeResolved(_) => self.status = StepStatus::Waiting,
+            Entry::ApprovalNotNeeded(_) => self.approval = Some(Approval::Word(Word::NotNeeded)),
             Entry::ApprovalRequested(body) => self.asked(body),
+            Entry::ApprovalEscalated(body) => {
+                if let Some(asked) = self.question() {
+                    asked.expires_at = body.expires_at;
+                }
+            }
             Entry::ApprovalDecided(body) => self.decided(body),
             Entry::ApprovalClosed(body) => self.closed(body.status, at),
             Entry::ToolsListed(body) => {
@@ -309,7 +340,7 @@ impl StepView {
         self.status = StepStatus::Waiting;
         self.finished_at = None;
         self.arguments = Some(body.arguments);
-        self.approval = Some(Asked {
+        self.approval = Some(Approval::Asked(Box::new(Asked {
             id: body.approval_id,
             status: ApprovalStatus::Pending,
             digest: body.digest,
@@ -318,7 +349,14 @@ impl StepView {
             decided_by: None,
             decided_at: None,
             reason: None,
-        });
+        })));
+    }
+
+    fn question(&mut self) -> Option<&mut Asked> {
+        match &mut self.approval {
+            Some(Approval::Asked(asked)) => Some(asked),
+            _ => None,
+        }
     }
 
     fn decided(&mut self, body: ApprovalDecided) {
@@ -326,7 +364,7 @@ impl StepView {
         if let Some(edited) = &body.arguments_text {
             self.arguments = Some(json_or_text(edited));
         }
-        if let Some(asked) = &mut self.approval {
+        if let Some(asked) = self.question() {
             asked.status = ApprovalStatus::of_decision(body.approved);
             asked.decided_by = Some(body.decided_by);
             asked.decided_at = Some(body.decided_at);
@@ -337,7 +375,7 @@ impl StepView {
     fn closed(&mut self, status: ApprovalStatus, at: Timestamp) {
         let end = if status == ApprovalStatus::Expired { StepStatus::Failed } else { StepStatus::Cancelled };
         self.finish(end, at);
-        if let Some(asked) = &mut self.approval {
+        if let Some(asked) = self.question() {
             asked.status = status;
         }
     }
@@ -415,6 +453,18 @@ mod tests {
         assert_eq!((&seen[1]["status"], &seen[1]["attempts"]), (&"completed".into(), &1.into()));
         assert_eq!(seen[1]["output"], json!({"ok": true}));
         assert_eq!(seen[1]["approval"]["decided_by"], "key_1");
+    }
+
+    #[test]
+    fn a_delegated_call_names_its_child() {
+        let mut journal = asked_for_a_refund();
+        let call =
+            json!({"step": 2, "tool_call_id": "c", "tool": "refund", "arguments": {"a": 1}, "attempt": 1});
+        journal.push(("tool.called", call));
+        assert_eq!(steps(&journal)[1]["child"], Value::Null);
+        let child = "exe_01h455vb4pex5vsknk084sn02q";
+        journal.push(("delegated", json!({"step": 2, "tool_call_id": "c", "child": child})));
+        assert_eq!(steps(&journal)[1]["child"], child);
     }
 
     #[test]

@@ -128,6 +128,7 @@ fn read_row(mut row: Row) -> StoreResult<(ExecutionKey, Extras)> {
             active_agent,
             scheduled,
             files,
+            input_check: None,
         },
     ))
 }

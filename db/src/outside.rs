@@ -132,6 +132,11 @@ impl Opened {
         });
     }
 
+    /// Writes a line down that changes nothing of what is to be done.
+    pub(crate) fn note(&mut self, entry: Entry) {
+        self.push(vec![entry]);
+    }
+
     /// Ends it with an error, unless it has ended.
     pub(crate) fn fail(&mut self, reason: Reason, message: &str) {
         if self.run.ended.is_none() {
@@ -227,7 +232,15 @@ impl Opened {
             _ => None,
         });
         let rows: Vec<_> = closed.collect();
-        commit_approvals::close(conn, &rows)
+        commit_approvals::close(conn, &rows)?;
+        for entry in &self.entries {
+            if let Entry::ApprovalClosed(closed) = entry
+                && closed.delegated_by.is_none()
+            {
+                commit_approvals::expired(conn, key, &closed.tool_call_id, closed.status, "scheduler")?;
+            }
+        }
+        Ok(())
     }
 
     fn write_head(

@@ -6,11 +6,13 @@ use holdpoint_engine::entry::Line;
 use holdpoint_engine::ids::ExecutionId;
 use holdpoint_engine::retry_run::carry_over;
 use holdpoint_engine::runs::Terms;
-use holdpoint_engine::status::{DefinitionKind, RunType, Status, WorkflowState};
+use holdpoint_engine::status::{AuditAct, DefinitionKind, RunType, Status, WorkflowState};
 use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::transcript;
 use holdpoint_engine::wire::ExecutionKey;
+use serde_json::json;
 
+use crate::audit::{self, Entry};
 use crate::conn::Conn;
 use crate::conversations::TakenAgain;
 use crate::execution_claim::{journals, key_row};
@@ -20,7 +22,7 @@ use crate::store::StoreResult;
 use crate::types::StoreError;
 use crate::workflow_end::read_terms;
 use crate::workflow_types::Retried;
-use crate::{conversations, journal, outside, workflow_runs};
+use crate::{conversations, files, journal, outside, workflow_runs};
 
 /// A run as it ended.
 struct Failed {
@@ -95,7 +97,13 @@ pub(crate) fn run_retry_in_txn(
         begin_now(conn, &ExecutionKey { scope: run.scope.clone(), id: known }, locked.now)?;
         return Ok(Retried::Made { run: known, attempt: next, retry_of });
     }
-    retry(conn, run, &failed, by, locked.now)
+    let retried = retry(conn, run, &failed, by, locked.now)?;
+    if let Retried::Made { run: made, attempt, retry_of } = &retried {
+        let details = json!({"execution": made, "attempt": attempt, "retry_of": retry_of});
+        let (act, subject) = (AuditAct::ExecutionRetried, run.id.to_string());
+        audit::append(conn, &Entry { scope: Some(&run.scope), actor: by, end_user, act, subject, details })?;
+    }
+    Ok(retried)
 }
 
 fn retry(
@@ -259,6 +267,7 @@ fn insert(conn: &mut Conn, wanted: &Repeat<'_>, run: &ExecutionKey, lines: &[Lin
     conn.rows(info, &[id, first, attempt, by, now, tenant, project, failed])?;
     conn.rows(labels, &[id, now, tenant, project, failed])?;
     conn.rows(extras, &[id, tenant, project, failed])?;
+    files::refer_again(conn, wanted.failed, run)?;
     let last_event = lines.iter().filter_map(|line| line.event).max().unwrap_or_default();
     let [due_at, seq, event] = binds![wanted.due_at, lines.len() as i64, last_event];
     let made = conn.rows(

@@ -15,6 +15,7 @@ use holdpoint_engine::effect::{Act, Effect, Input};
 use holdpoint_engine::entropy::Entropy;
 use holdpoint_engine::entry::{ApprovalClosed, ApprovalRequested, Entry};
 use holdpoint_engine::outside;
+use holdpoint_engine::policy::BY_TIMEOUT;
 use holdpoint_engine::run::{Run, Step};
 use holdpoint_engine::status::{DefinitionKind, Reason, Status};
 use holdpoint_engine::team::Team;
@@ -135,6 +136,7 @@ fn pinned(claimed: &Claimed) -> Pinned {
         definition: Arc::new(Definition::Noop { steps: 0 }),
         messages: messages(claimed),
         input: input(claimed),
+        end_user: claimed.end_user.clone(),
         files: extras
             .map(|extras| extras.files.iter().map(ToString::to_string).collect())
             .unwrap_or_default(),
@@ -238,8 +240,7 @@ impl Drive<'_> {
         };
         let (pinned, run) = (&self.pinned, &mut self.run);
         // Evaluating expressions blocks; other tasks of this thread go on elsewhere.
-        let blocks = matches!(pinned.definition.as_ref(), Definition::Workflow(_))
-            && Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
+        let blocks = pinned.evaluates() && Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
         if blocks {
             return tokio::task::block_in_place(|| advance(pinned, run, inputs, context));
         }
@@ -563,6 +564,15 @@ fn approval_change(entry: &Entry) -> Option<ApprovalChange> {
         Entry::ApprovalRequested(body) => Some(ApprovalChange::Open(Box::new(body.clone()))),
         Entry::ApprovalClosed(body) => {
             Some(ApprovalChange::Close { call_id: body.tool_call_id.clone(), status: body.status })
+        }
+        Entry::ApprovalEscalated(body) => Some(ApprovalChange::Escalate {
+            call_id: body.tool_call_id.clone(),
+            at: body.escalated_at,
+            expires_at: body.expires_at,
+        }),
+        // What a person decided is written by whoever took it.
+        Entry::ApprovalDecided(body) if body.decided_by == BY_TIMEOUT && body.delegated_by.is_none() => {
+            Some(ApprovalChange::Deny { call_id: body.tool_call_id.clone(), at: body.decided_at })
         }
         _ => None,
     }

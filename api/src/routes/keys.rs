@@ -3,6 +3,7 @@
 use axum::extract::State;
 use axum::response::Response;
 use holdpoint_engine::ids::KeyId;
+use holdpoint_engine::policy::check_groups;
 use holdpoint_engine::time::{Span, Timestamp};
 use http::StatusCode;
 use schemars::JsonSchema;
@@ -28,6 +29,9 @@ struct KeyBody {
     role: String,
     name: Option<String>,
     end_user: Option<String>,
+    /// Names by which approval policies find the key.
+    #[serde(default)]
+    groups: Vec<String>,
     expires_at: Option<Timestamp>,
     expires_after: Option<Span>,
 }
@@ -51,7 +55,7 @@ struct List {
 pub async fn create(State(app): Shared, caller: Caller, body: RawBody) -> Answer {
     let new = new_key(&caller, &body.read()?)?;
     let row = new.row.clone();
-    app.write(move |store| store.key_create(&row)).await??;
+    app.write(move |store| store.key_create(&row, &caller.key)).await??;
     Ok(view::json(StatusCode::CREATED, &Created { key: new.text, row: new.row.into() }))
 }
 
@@ -68,6 +72,7 @@ fn new_key(caller: &Caller, body: &KeyBody) -> Answer<NewKey> {
     if name.len() > NAME_BYTES || !end_user.is_none_or(plain) {
         return Err(invalid("`name` may have 255 bytes, `end_user` 1 to 255 visible ASCII characters"));
     }
+    check_groups(&body.groups).map_err(|message| invalid(&format!("`groups`: {message}")))?;
     let now = clock::now();
     let expires_at = match (body.expires_at, body.expires_after) {
         (Some(_), Some(_)) => {
@@ -75,10 +80,12 @@ fn new_key(caller: &Caller, body: &KeyBody) -> Answer<NewKey> {
         }
         (at, after) => at.or_else(|| after.map(|after| now.plus(after.0))),
     };
-    keys::create(&caller.scope, role, name, end_user, expires_at, now).map_err(|error| {
+    let mut key = keys::create(&caller.scope, role, name, end_user, expires_at, now).map_err(|error| {
         tracing::error!(%error, "no randomness for a key");
         Problem::internal()
-    })
+    })?;
+    key.row.groups.clone_from(&body.groups);
+    Ok(key)
 }
 
 /// `GET /v1/keys`.
@@ -93,7 +100,7 @@ pub async fn revoke(State(app): Shared, caller: Caller, Segments(id): Segments<S
     let missing = || Problem::not_found("key", &id);
     let key: KeyId = id.parse().map_err(|_| missing())?;
     let scope = caller.scope;
-    if !app.write(move |store| store.key_revoke(Some(&scope), key)).await?? {
+    if !app.write(move |store| store.key_revoke(Some(&scope), key, &caller.key)).await?? {
         return Err(missing());
     }
     app.keys.forget(key);

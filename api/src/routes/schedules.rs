@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use axum::extract::State;
 use axum::response::Response;
 use holdpoint_db::{
-    MAX_SCHEDULES, PutSchedule, ScheduleChange, ScheduleDocument, SchedulePut, ScheduleRemoved,
+    MAX_SCHEDULES, PutSchedule, ScheduleChange, ScheduleDocument, SchedulePut, ScheduleRemoved, Store,
     TimingDocument,
 };
 use holdpoint_engine::definition::builtin;
@@ -14,14 +14,14 @@ use holdpoint_engine::entry::Json;
 use holdpoint_engine::ids::ScheduleId;
 use holdpoint_engine::schedule::{CatchUp, CronTiming, check_interval};
 use holdpoint_engine::scope::check_name;
-use holdpoint_engine::status::Overlap;
+use holdpoint_engine::status::{DefinitionKind, Overlap};
 use holdpoint_engine::time::Span;
 use http::{HeaderValue, StatusCode, header};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Shared;
 use super::start_body::StartBody;
+use super::{Shared, starting};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body::{NoMembers, RawBody};
@@ -150,10 +150,29 @@ async fn check_target(app: &App, caller: &Caller, document: &ScheduleDocument) -
         }
     };
     if known {
-        return Ok(());
+        return check_input(app, caller, document).await;
     }
     let version = version.map_or(String::new(), |version| format!(" with version {version}"));
     Err(Problem::new(Code::UnknownDefinition, format!("there is no {kind} `{target}`{version}")))
+}
+
+/// A workflow that would refuse the input at each tick is not scheduled with it.
+async fn check_input(app: &App, caller: &Caller, document: &ScheduleDocument) -> Answer<()> {
+    let ScheduleDocument { kind, target, version, input, .. } = document;
+    if *kind != DefinitionKind::Workflow {
+        return Ok(());
+    }
+    // The schedule is for versions to come as well: the one in use now is looked up.
+    let (scope, name) = (caller.scope.clone(), target.clone());
+    let find = move |store: &dyn holdpoint_db::Store| {
+        store.definition_get(&scope, DefinitionKind::Workflow, &name, None)
+    };
+    let latest = app.read(find).await?.map(|row| row.version);
+    let check = starting::judge(app, &caller.scope, target, version.or(latest), input.as_deref()).await?;
+    match check.and_then(|check| check.misfit) {
+        Some(misfit) => Err(starting::misfit(&misfit)),
+        None => Ok(()),
+    }
 }
 
 /// `PUT /v1/schedules/{name}`: 201 for a new one, 200 for one that was there.
@@ -201,9 +220,7 @@ pub async fn list(State(app): Shared, caller: Caller, mut params: Params) -> Ans
         let name = after.strip_prefix("workflow:").unwrap_or(after);
         check_name(name).map_err(|message| params::bad("cursor", message))?;
     }
-    let find = move |store: &dyn holdpoint_db::Store| {
-        store.schedule_list(&caller.scope, after.as_deref(), limit + 1)
-    };
+    let find = move |store: &dyn Store| store.schedule_list(&caller.scope, after.as_deref(), limit + 1);
     let mut rows = app.read(find).await?;
     let more = rows.len() > limit;
     rows.truncate(limit);
@@ -215,7 +232,7 @@ pub async fn list(State(app): Shared, caller: Caller, mut params: Params) -> Ans
 /// `DELETE /v1/schedules/{name}`: its runs go on.
 pub async fn delete(State(app): Shared, caller: Caller, Segments(name): Segments<String>) -> Answer {
     let wanted = name.clone();
-    match app.write(move |store| store.schedule_delete(&caller.scope, &wanted)).await?? {
+    match app.write(move |store| store.schedule_delete(&caller.scope, &wanted, &caller.key)).await?? {
         ScheduleRemoved::Done => {
             let mut response = Response::default();
             *response.status_mut() = StatusCode::NO_CONTENT;
@@ -232,7 +249,8 @@ pub async fn delete(State(app): Shared, caller: Caller, Segments(name): Segments
 async fn change(app: &App, caller: Caller, name: String, body: RawBody, change: ScheduleChange) -> Answer {
     body.read_or_empty::<NoMembers>()?;
     let wanted = name.clone();
-    let row = app.write(move |store| store.schedule_change(&caller.scope, &wanted, change)).await??;
+    let change = move |store: &dyn Store| store.schedule_change(&caller.scope, &wanted, change, &caller.key);
+    let row = app.write(change).await??;
     Ok(view::ok(&Shown::of(row.ok_or_else(|| missing(&name))?)?))
 }
 
@@ -267,6 +285,7 @@ pub fn put_doc() -> Operation {
     .with_header("location")
     .answer::<Shown>(200, "As it stands now.")
     .with_header("location")
+    .problem(Code::InvalidInput)
     .problem(Code::UnknownDefinition)
     .problem(Code::Limit)
 }

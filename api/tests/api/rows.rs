@@ -54,7 +54,7 @@ impl Rows {
     }
 }
 
-fn now() -> Timestamp {
+pub fn now() -> Timestamp {
     Timestamp::from_micros(1_800_000_000_000_000)
 }
 
@@ -129,7 +129,7 @@ impl State {
                 approval.status = decision;
                 approval.reason.clone_from(&request.reason);
                 approval.edited_arguments.clone_from(&request.arguments);
-                approval.decided_by = Some(request.by.clone());
+                approval.decided_by = Some(request.by.key.clone());
                 approval.decided_at = Some(now());
                 let acted = Acted {
                     status: Status::Suspended,
@@ -359,16 +359,6 @@ impl Store for Rows {
         Ok(rows)
     }
 
-    fn execution_standing(&self, scope: &Scope, id: ExecutionId) -> StoreResult<Option<Standing>> {
-        let state = self.here()?;
-        let found = state.executions.iter().find(|one| one.row.key.scope == *scope && one.row.key.id == id);
-        Ok(found.map(|one| {
-            let (row, lines) = (one.row.clone(), one.lines.clone());
-            let ready_at = (row.status == Status::Queued).then_some(row.created_at);
-            Standing { row, now: now(), ready_at, lost: 0, lease: None, lines }
-        }))
-    }
-
     fn journal_read(&self, scope: &Scope, id: ExecutionId) -> StoreResult<Option<Vec<Line>>> {
         Ok(self.here()?.execution(scope, id).map(|execution| execution.lines.clone()))
     }
@@ -450,14 +440,14 @@ impl Store for Rows {
         Ok(self.here()?.definition(scope, name, None).into_iter().collect())
     }
 
-    fn definition_delete(&self, scope: &Scope, _: DefinitionKind, name: &str) -> StoreResult<bool> {
+    fn definition_delete(&self, scope: &Scope, _: DefinitionKind, name: &str, _: &str) -> StoreResult<bool> {
         let mut state = self.here()?;
         let before = state.definitions.len();
         state.definitions.retain(|row| row.name != format!("{scope}/{name}"));
         Ok(state.definitions.len() < before)
     }
 
-    fn key_create(&self, key: &KeyRow) -> StoreResult<()> {
+    fn key_create(&self, key: &KeyRow, _: &str) -> StoreResult<()> {
         self.here()?.keys.push(key.clone());
         Ok(())
     }
@@ -473,7 +463,7 @@ impl Store for Rows {
         Ok(state.keys.iter().filter(|key| scope.is_none_or(|scope| key.scope == *scope)).cloned().collect())
     }
 
-    fn key_revoke(&self, scope: Option<&Scope>, id: KeyId) -> StoreResult<bool> {
+    fn key_revoke(&self, scope: Option<&Scope>, id: KeyId, _: &str) -> StoreResult<bool> {
         let mut state = self.here()?;
         let mine = |key: &&mut KeyRow| key.id == id && scope.is_none_or(|scope| key.scope == *scope);
         let key = state.keys.iter_mut().find(mine);
@@ -497,7 +487,7 @@ impl Store for Rows {
         Ok(true)
     }
 
-    fn sweep_close(&self, _: SweepId, _: &SweepReport, _: bool) -> StoreResult<()> {
+    fn sweep_close(&self, _: &SweepStart, _: &SweepReport, _: bool) -> StoreResult<()> {
         Ok(())
     }
 
@@ -548,7 +538,7 @@ impl Store for Rows {
         Ok(self.here()?.parked.iter().find(of).cloned())
     }
 
-    fn parked_remove(&self, scope: Option<&Scope>, id: ParkedId) -> StoreResult<bool> {
+    fn parked_remove(&self, scope: Option<&Scope>, id: ParkedId, _: Unparked, _: &str) -> StoreResult<bool> {
         let mut state = self.here()?;
         let before = state.parked.len();
         state.parked.retain(|row| row.id != id || (scope.is_some() && row.scope.as_ref() != scope));

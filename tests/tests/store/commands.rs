@@ -60,7 +60,7 @@ fn a_repeat_is_known_when_its_definition_is_gone(bed: &Bed) {
     let agent = || NewExecution { kind: DefinitionKind::Agent, name: "clerk".to_owned(), ..commanded("m1") };
     bed.store.definition_put(&scope(), DefinitionKind::Agent, "clerk", "{}", "key_1").unwrap();
     let first = create(bed.store.as_ref(), agent());
-    bed.store.definition_delete(&scope(), DefinitionKind::Agent, "clerk").unwrap();
+    bed.store.definition_delete(&scope(), DefinitionKind::Agent, "clerk", "key_admin").unwrap();
     assert_is(one(bed, agent()), &first);
 }
 

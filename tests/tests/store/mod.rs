@@ -2,6 +2,7 @@
 
 mod acts;
 mod approvals;
+mod audit;
 mod children;
 mod commands;
 mod commits;
@@ -12,7 +13,9 @@ mod gates;
 mod kit;
 mod leases;
 mod outgoing;
+mod policies;
 mod reads;
+mod retention;
 mod schedules;
 mod signals;
 mod stale;
