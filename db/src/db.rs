@@ -42,8 +42,11 @@ struct Waiting<T, A> {
     answer: oneshot::Sender<StoreResult<A>>,
 }
 
+/// What a thread of the store does for somebody.
+type Work = Box<dyn FnOnce(&dyn Store) + Send>;
+
 struct Job {
-    work: Box<dyn FnOnce(&dyn Store) + Send>,
+    work: Work,
     since: Instant,
 }
 
@@ -168,7 +171,7 @@ async fn run<R: Send + 'static>(
     work: impl FnOnce(&dyn Store) -> R + Send + 'static,
 ) -> StoreResult<R> {
     let (answer, answered) = oneshot::channel();
-    let work: Box<dyn FnOnce(&dyn Store) + Send> = Box::new(move |store| {
+    let work: Work = Box::new(move |store| {
         let done = catch_unwind(AssertUnwindSafe(|| work(store))).map_err(|_| panicked());
         let _ = answer.send(done);
     });

@@ -9,7 +9,7 @@ use crate::pool::Pool;
 use crate::sql::{Bind, binds};
 use crate::{
     Settings, approvals, children, commands, execution_claim, execution_commit, executions, journal,
-    messages, postgres, schedules, session,
+    messages, past_calls, postgres, schedules, session,
 };
 
 /// The hot pool on a schema of its own; the schema's name.
@@ -96,6 +96,9 @@ fn hot_statements_reach_their_rows_by_their_keys() {
         assert_by_key(&link, "executions_pkey");
         let news = [key.as_slice(), &binds![0_i64, 10_i64]].concat();
         assert_by_key(&explain(conn, children::NEWS, &[], &news), "journal_pkey");
+        let looked = explain(conn, past_calls::LOOKED_AT, &[], &binds![text, 1_i64, id, 0_i64, 10_i64]);
+        assert!(looked.contains("using execution_info_newest ") && !looked.contains("Sort"), "{looked}");
+        assert_by_key(&explain(conn, past_calls::CALL_LINES, &keys, &[]), "journal_pkey");
         let below = explain(conn, children::OF_PARENT, &[], &binds![text, id]);
         assert!(below.contains("using children_parent ") && !below.contains("Seq Scan"), "{below}");
         let parents = explain(conn, children::PARENTS_IN, &[], &binds![text, text, text]);
