@@ -65,6 +65,8 @@ codes! {
     NotAnApprover = "not_an_approver", FORBIDDEN, "The policy names other approvers";
     /// Whoever started the execution.
     SelfApproval = "self_approval", FORBIDDEN, "Nobody decides about what they asked for";
+    /// The policy, or where the call stands, leaves no room for a grant.
+    GrantNotPossible = "grant_not_possible", CONFLICT, "There can be no such grant";
     /// No such row in this scope.
     NotFound = "not_found", NOT_FOUND, "There is no such thing";
     /// The definition or version that a start names.

@@ -21,6 +21,7 @@ use holdpoint_engine::wire::{ExecutionKey, SweepKind};
 use holdpoint_engine::workflow::Misfit;
 
 use crate::event_types::Backlog;
+use crate::grant_types::{GrantOffer, NewGrant};
 
 /// Why the store did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -417,6 +418,8 @@ pub struct Transition {
     pub gates: Vec<Gate>,
     /// Approvals opened and closed.
     pub approvals: Vec<ApprovalChange>,
+    /// Standing grants that would answer what is opened.
+    pub grants: Vec<GrantOffer>,
     /// Inbox rows that these lines journal.
     pub acts_taken: Vec<i64>,
     /// Usage so far, written at suspension and end.
@@ -587,6 +590,8 @@ pub struct DecideRequest {
     pub by: Decider,
     /// Only for executions of this end user.
     pub end_user: Option<String>,
+    /// A standing grant that is made if this decision is taken.
+    pub grant: Option<Box<NewGrant>>,
 }
 
 /// What one person said about a question that asks for several.
@@ -682,6 +687,8 @@ pub struct ApprovalRow {
     pub decided_by: Option<String>,
     /// When.
     pub decided_at: Option<Timestamp>,
+    /// The key that made the grant that decided, where one did.
+    pub granted_by: Option<String>,
     /// When the call's intent was committed.
     pub used_at: Option<Timestamp>,
     /// The execution's conversation.

@@ -34,6 +34,10 @@ pub struct Limits {
     pub history_messages: usize,
     /// The same in bytes of JSON, all together.
     pub history_bytes: usize,
+    /// For how many days a standing grant may be made.
+    pub grant_days: u32,
+    /// How often a standing grant may be used.
+    pub grant_uses: i32,
 }
 
 impl Default for Limits {
@@ -53,6 +57,8 @@ impl Default for Limits {
             forwarded_header_bytes: 8 * 1024,
             history_messages: 200,
             history_bytes: 256 * 1024,
+            grant_days: 30,
+            grant_uses: 10_000,
         }
     }
 }

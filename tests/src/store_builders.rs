@@ -228,6 +228,7 @@ impl Held {
             last_event: self.run.event,
             gates: Vec::new(),
             approvals,
+            grants: Vec::new(),
             acts_taken: Vec::new(),
             usage: Usage { input_tokens: 1, output_tokens: 2, cost_micros: 3 },
             definition: ("clerk".to_owned(), 1),

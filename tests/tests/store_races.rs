@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdpoint_db::*;
-use holdpoint_engine::ids::SweepId;
+use holdpoint_engine::ids::{GrantId, SweepId};
 use holdpoint_engine::policy::{ApproverRole, Approvers, Escalation, OnTimeout, Policy, Then};
 use holdpoint_engine::scope::Scope;
 use holdpoint_engine::status::{ApprovalStatus, AuditAct, Reason, Status};
@@ -63,6 +63,8 @@ on_both_stores! {
     twenty_sweeps_count_each_row_once;
     twenty_writers_make_one_chain;
     decisions_and_cancels_of_many_projects_make_whole_chains;
+    a_grant_is_never_used_more_often_than_it_says;
+    a_grant_that_is_taken_back_answers_nothing_more;
 }
 
 /// A store with enough connections for all parties.
@@ -131,6 +133,7 @@ impl Ground {
             arguments: None,
             digest: None,
             by: decider("key_person"),
+            grant: None,
             end_user: None,
         }
     }
@@ -614,4 +617,82 @@ fn decisions_and_cancels_of_many_projects_make_whole_chains(ground: &Ground) {
     let decided = store.audit_list(&scope(), &of(AuditAct::ApprovalDecided)).unwrap();
     let subjects: std::collections::HashSet<_> = decided.iter().map(|row| &row.subject).collect();
     assert_eq!(subjects.len(), decided.len(), "one row for each decision");
+}
+
+fn grant_of(store: &dyn Store, max_uses: i32) -> GrantId {
+    let new = NewGrant {
+        id: GrantId(Uuid::now_v7()),
+        on: GrantFor::Agent("clerk".to_owned()),
+        tool: "refund".to_owned(),
+        when: None,
+        reason: None,
+        end_user: None,
+        max_uses,
+        expires_at: Asked::open("a").expires_at,
+        by: decider("key_maker"),
+    };
+    store.grant_create(&scope(), &new).unwrap().new.id
+}
+
+/// For each round and party a commit that asks about two calls, with these grants offered.
+fn asking(ground: &Ground, parties: usize, grants: &[[GrantId; 2]]) -> Vec<Vec<Transition>> {
+    let mut held = ground.held(parties * grants.len()).into_iter();
+    let of_round = |grants: &[GrantId; 2]| {
+        let ask = |(party, mut held): (usize, Held)| {
+            let mut transition = held.ask(&[Asked::open("a"), Asked::open("b")]);
+            // In another order for every other party: nobody waits in a circle.
+            let [first, second] = if party % 2 == 0 { *grants } else { [grants[1], grants[0]] };
+            transition.grants = vec![
+                GrantOffer { tool_call_id: "a".to_owned(), grants: vec![first, second] },
+                GrantOffer { tool_call_id: "b".to_owned(), grants: vec![second, first] },
+            ];
+            transition
+        };
+        held.by_ref().take(parties).enumerate().map(ask).collect()
+    };
+    grants.iter().map(of_round).collect()
+}
+
+fn approved_by(ground: &Ground, asked: &[Transition], grant: GrantId) -> usize {
+    let of = |one: &Transition| {
+        let filter = ApprovalFilter { execution: Some(one.key.id), limit: 10, ..ApprovalFilter::default() };
+        let rows = ground.store.approval_list(&one.key.scope, &filter).unwrap();
+        rows.iter().filter(|row| row.decided_by == Some(grant.to_string())).count()
+    };
+    asked.iter().map(of).sum()
+}
+
+fn a_grant_is_never_used_more_often_than_it_says(ground: &Ground) {
+    let (parties, rounds, store) = (6, 40, ground.store.as_ref());
+    let grants: Vec<_> = (0..rounds).map(|_| [grant_of(store, 3), grant_of(store, 4)]).collect();
+    let asked = asking(ground, parties, &grants);
+    race(parties, rounds, |party, round| {
+        let answer = store.execution_commit(std::slice::from_ref(&asked[round][party])).unwrap();
+        assert!(matches!(answer[..], [Committed::Done { .. }]), "{answer:?}");
+    });
+    for (round, both) in grants.iter().enumerate() {
+        // Twelve questions, seven uses: none is lost, none is made twice.
+        for (grant, most) in both.iter().zip([3, 4]) {
+            assert_eq!(approved_by(ground, &asked[round], *grant), most);
+            assert_eq!(store.grant_get(&scope(), *grant).unwrap().unwrap().uses, most as i32);
+        }
+    }
+    whole(store, &scope());
+}
+
+fn a_grant_that_is_taken_back_answers_nothing_more(ground: &Ground) {
+    let (parties, rounds, store) = (4, 40, ground.store.as_ref());
+    let grants: Vec<_> = (0..rounds).map(|_| grant_of(store, 100)).map(|one| [one, one]).collect();
+    let asked = asking(ground, parties, &grants);
+    race(parties, rounds, |party, round| match party {
+        0 => drop(store.grant_revoke(&scope(), grants[round][0], "key_other", None).unwrap()),
+        _ => drop(store.execution_commit(std::slice::from_ref(&asked[round][party])).unwrap()),
+    });
+    for (round, [grant, _]) in grants.iter().enumerate() {
+        let uses = approved_by(ground, &asked[round], *grant);
+        assert_eq!(store.grant_get(&scope(), *grant).unwrap().unwrap().uses, uses as i32);
+        // Whoever comes now finds it gone.
+        store.execution_commit(std::slice::from_ref(&asked[round][0])).unwrap();
+        assert_eq!(approved_by(ground, &asked[round], *grant), uses);
+    }
 }

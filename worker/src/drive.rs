@@ -29,6 +29,7 @@ use tracing::Instrument;
 
 use crate::Worker;
 use crate::definitions::Missing;
+use crate::grants;
 use crate::session::{Held, Session};
 
 /// Takes an execution as far as it goes.
@@ -251,7 +252,8 @@ impl Drive<'_> {
         if decided.entries.is_empty() {
             return Ok(Outcome::Done { released: false });
         }
-        let transition = self.transition(decided);
+        let mut transition = self.transition(decided);
+        transition.grants = grants::offers(self.worker, &self.key, &self.pinned, &decided.entries).await;
         self.count(&decided.entries);
         match self.land(transition).await? {
             Committed::Done { wake, released } => {
@@ -316,6 +318,7 @@ impl Drive<'_> {
             last_event: self.run.event,
             gates: decided.gates.clone(),
             approvals: decided.entries.iter().filter_map(approval_change).collect(),
+            grants: Vec::new(),
             acts_taken: std::mem::take(&mut self.acts_taken),
             usage: self.run.usage,
             definition: (self.pinned.name.clone(), self.pinned.version),
@@ -538,6 +541,7 @@ async fn fail(drive: &Drive<'_>, run: Option<Run>, row: &Claimed, message: Strin
         last_event: run.event,
         gates: Vec::new(),
         approvals: entries.iter().filter_map(approval_change).collect(),
+        grants: Vec::new(),
         acts_taken: Vec::new(),
         usage: run.usage,
         definition: (row.name.clone(), row.version),

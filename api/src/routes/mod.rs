@@ -29,6 +29,7 @@ mod event_settings;
 mod events;
 mod files;
 mod get;
+pub(crate) mod grants;
 mod health;
 mod keys;
 mod list;
@@ -126,6 +127,10 @@ pub fn table() -> Vec<Route> {
         Route::get("/v1/approvals", Read, approvals::inbox, approvals::inbox_doc),
         Route::post("/v1/approvals/decisions", Decide, approvals_decide::many, approvals_decide::many_doc),
         Route::post("/v1/policies/test", Define, policies::test, policies::test_doc),
+        Route::get("/v1/grants", Read, grants::list, grants::list_doc),
+        Route::post("/v1/grants", Decide, grants::create, grants::create_doc),
+        Route::get("/v1/grants/{id}", Read, grants::get, grants::get_doc),
+        Route::delete("/v1/grants/{id}", Decide, grants::revoke, grants::revoke_doc),
         Route::get("/v1/agents", Read, agents::list, agents::list_doc),
         Route::get("/v1/agents/{name}", Read, agents::get, agents::get_doc),
         Route::put("/v1/agents/{name}", Define, agents::put, agents::put_doc),

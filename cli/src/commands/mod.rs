@@ -11,6 +11,7 @@ mod doctor;
 mod events;
 mod executions;
 mod files;
+mod grants;
 mod healthcheck;
 mod keys;
 mod migrate;
@@ -84,6 +85,8 @@ pub enum Command {
     Executions(executions::Arguments),
     /// List and decide approvals
     Approvals(approvals::Arguments),
+    /// Make, list and take back standing grants
+    Grants(grants::Arguments),
     /// List and acknowledge workflows that need a person
     Attention(attention::Arguments),
     /// List, export and verify the audit: who decided, granted and changed what
@@ -132,6 +135,7 @@ pub async fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Start(arguments) => start::run(arguments, output).await,
         Command::Executions(arguments) => executions::run(arguments, output).await,
         Command::Approvals(arguments) => approvals::run(arguments, output).await,
+        Command::Grants(arguments) => grants::run(arguments, output).await,
         Command::Attention(arguments) => attention::run(arguments, output).await,
         Command::Audit(arguments) => audit::run(arguments, &line.sources, output).await,
         Command::Agents(arguments) => agents::run(arguments, output).await,
@@ -225,6 +229,10 @@ mod tests {
             "parked discard prk_1 --all",
             "audit list --act key.created --actor key_1 --subject exe_1 --limit 5 --json",
             "audit export --all",
+            "grants create pay --agent a --when .arguments.n<5 --expires-after 8h --max-uses 3 --reason x",
+            "grants create pay --conversation c --expires-after 8h --max-uses 3 --json",
+            "grants list --status active --agent a --conversation c --limit 5",
+            "grants revoke grt_1",
             "audit verify --all --head abc",
             "audit verify --file audit.jsonl",
             "events show",
@@ -258,6 +266,7 @@ mod tests {
             "start a --workflow b",
             "approvals approve exe_1",
             "executions resolve exe_1 x happened",
+            "grants create pay --expires-after 8h --max-uses 3",
             "keys create --role boss",
         ] {
             let arguments = std::iter::once("holdpoint").chain(line.split_whitespace());

@@ -10,6 +10,7 @@ mod conversations;
 mod definitions;
 mod desk;
 mod gates;
+mod grants;
 mod kit;
 mod leases;
 mod outgoing;
