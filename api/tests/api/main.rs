@@ -7,6 +7,7 @@
 mod approvals;
 mod auth;
 mod bodies;
+mod console;
 mod description;
 mod executions;
 mod http;
