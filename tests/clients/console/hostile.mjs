@@ -8,7 +8,7 @@ const call = encodeURIComponent("c/1?x=<b>#%2f&");
 const MARKS = ["RLO U+202E", "<script>"];
 const PAGES = [
   ["#/inbox", "Inbox", ["<img"]],
-  [`#/inbox/${waits}/${call}`, "pay", ["RLO U+202E", "ZWSP U+200B", "10,001 lines", ...MARKS]],
+  [`#/inbox/${waits}/${call}`, "pay", ["RLO U+202E", "ZWSP U+200B", "DEL U+007F", ...MARKS]],
   [`#/inbox/${asks}/${encodeURIComponent(given.question)}`, /./, MARKS],
   [`#/executions/${waits}`, /./, MARKS],
   [`#/executions/${denied}`, /./, MARKS],
@@ -40,7 +40,8 @@ await story("hostile", async (desk) => {
     await desk.visit(place, heading);
     for (const text of seen) await page.getByRole("main").getByText(text, { exact: false }).first().waitFor();
     // What is folded is opened: steps, approvals, evidence.
-    for (const summary of await page.getByRole("main").locator("details:not([open]) > summary").all()) await summary.click();
+    const folded = page.getByRole("main").locator("details:not([open]) > summary");
+    for (let most = 50; most > 0 && (await folded.count()) > 0; most -= 1) await folded.first().click();
     await desk.holds(place);
     await desk.picture(`hostile-${number}`);
   }
