@@ -234,7 +234,10 @@ impl Cluster {
     /// there.
     pub async fn start(database: Option<&str>, broker: &PrivateBroker) -> Self {
         let setup = Setup::services().roles(2, 0, 0).broker(&broker.url());
-        let setup = setup.set("worker.lease_ms", "3000").set("outbound.seal_keys", SEAL_KEY);
+        let setup = setup
+            .set("worker.lease_ms", "3000")
+            .set("scheduler.limit", "20")
+            .set("outbound.seal_keys", SEAL_KEY);
         let setup = match database {
             Some(url) => setup.database(url),
             None => setup,
@@ -276,6 +279,13 @@ impl Cluster {
         let settings = client.builder(Method::PUT, "/v1/event-settings").json(&json!({"exchange": true}));
         client.send(settings).await.expect(200);
         client.post("/v1/webhooks", &json!({"url": system.tools.url("/hook")})).await.expect(201);
+    }
+
+    /// Registers an agent whose tool `pay` waits for a decision this long.
+    pub async fn put_gated(&self, name: &str, expires_after: &str) {
+        let approval = json!({"approval": {"expires_after": expires_after}});
+        let agent = Agent::new(&self.system.model).tool(&self.system.tools, "pay", approval);
+        self.client.put_agent(name, agent.document()).await;
     }
 
     /// Registers a workflow of these tasks.
