@@ -9,8 +9,6 @@ use std::time::Duration;
 use diesel::connection::SimpleConnection;
 use holdpoint_tests::agents::Agent;
 use holdpoint_tests::client::{From, go};
-use holdpoint_tests::gate::Gate;
-use holdpoint_tests::model::Turn;
 use holdpoint_tests::poll::{SOON, until, until_true};
 use holdpoint_tests::private_broker::PrivateBroker;
 use holdpoint_tests::private_postgres::PrivatePostgres;
@@ -296,18 +294,16 @@ async fn unreadable_messages(cluster: &Cluster) {
 
 /// The next commit of the worker that holds it is refused.
 async fn another_takes_what_a_worker_holds(cluster: &Cluster) {
-    let gate = Gate::closed();
     let held = Agent::new(&cluster.system.model);
     cluster.client.put_agent("held", held.document()).await;
-    cluster.system.model.script([Turn::say("held").after(&gate)]);
-    cluster.client.start_with(json!({"agent": "held", "input": "look"})).await;
-    gate.wait_arrived(1).await;
+    cluster.client.start_with(json!({"agent": "held", "input": "hold"})).await;
+    cluster.gate.wait_arrived(1).await;
     let taken = cluster.system.schema().execute(
         "UPDATE executions SET epoch = epoch + 1
          WHERE owner IS NOT NULL AND id = (SELECT id FROM execution_info WHERE name = 'held')",
     );
     assert_eq!(taken, 1);
-    gate.open();
+    cluster.gate.open();
 }
 
 /// Longer than its lease; what it finds then is that others took it for dead.
@@ -339,15 +335,13 @@ async fn what_goes_away_fires_its_alerts() {
     a_long_lock(&cluster, &prometheus).await;
 
     // A worker that dies, with an execution that it holds.
-    let gate = Gate::closed();
     cluster.system.workers[1].stop();
-    cluster.system.model.script([Turn::say("held").after(&gate)]);
-    cluster.client.start_with(json!({"agent": "clerk", "input": "look"})).await;
-    gate.wait_arrived(1).await;
+    cluster.client.start_with(json!({"agent": "clerk", "input": "hold"})).await;
+    cluster.gate.wait_arrived(1).await;
     cluster.system.workers[1].cont();
     cluster.system.workers[0].kill9();
     prometheus.wait_fired(&["HoldpointTargetDown", "HoldpointLeasesLost"]).await;
-    gate.open();
+    cluster.gate.open();
 
     cluster.system.schedulers.clear();
     prometheus.wait_fired(&["HoldpointSweepsOverdue"]).await;

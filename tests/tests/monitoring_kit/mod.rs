@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use holdpoint_tests::agents::{Agent, clerk};
 use holdpoint_tests::client::Client;
+use holdpoint_tests::gate::Gate;
 use holdpoint_tests::model::{Request, Turn};
 use holdpoint_tests::poll::until;
 use holdpoint_tests::ports::free_port;
@@ -226,6 +227,8 @@ pub fn words(expression: &str) -> Vec<String> {
 pub struct Cluster {
     pub system: System,
     pub client: Client,
+    /// The model's answers to `hold` wait for it.
+    pub gate: Gate,
     pub targets: Vec<(&'static str, String)>,
 }
 
@@ -257,7 +260,7 @@ impl Cluster {
             targets.push((job, listen));
         }
         let client = system.client();
-        let cluster = Self { system, client, targets };
+        let cluster = Self { system, client, gate: Gate::closed(), targets };
         cluster.define().await;
         cluster
     }
@@ -270,7 +273,8 @@ impl Cluster {
 
     async fn define(&self) {
         let Self { system, client, .. } = self;
-        system.model.answer_by(answer);
+        let gate = self.gate.clone();
+        system.model.answer_by(move |request| answer(request, &gate));
         let agent: Agent = clerk(&system.model, &system.tools);
         client.put_agent("clerk", agent.document()).await;
         let url = system.tools.url("/price");
@@ -354,12 +358,13 @@ impl Cluster {
     }
 }
 
-/// The model does what it is told: `look`, `pay`, `act`, or `fail`.
-fn answer(request: &Request) -> Turn {
+/// The model does what it is told: `look`, `pay`, `act`, `hold` or `fail`.
+fn answer(request: &Request, gate: &Gate) -> Turn {
     let user = request.messages().iter().find(|message| message["role"] == "user");
     let told = user.and_then(|message| message["content"].as_str()).unwrap_or_default();
     match (told, request.turns()) {
         ("fail", _) => Turn::status(401),
+        ("hold", _) => Turn::say("held").after(gate),
         ("look" | "pay" | "act", 0) => Turn::call(&[("c1", told, json!({"n": 1}))]),
         _ => Turn::say("done"),
     }
