@@ -11,6 +11,7 @@ use holdpoint_engine::wire::{ExecutionKey, SweepKind};
 
 use crate::audit_store::AuditStore;
 use crate::event_store::EventStore;
+use crate::limit_store::LimitStore;
 use crate::retention_store::RetentionStore;
 use crate::schedule_store::ScheduleStore;
 use crate::standing_store::StandingStore;
@@ -24,7 +25,14 @@ pub type StoreResult<T> = Result<T, StoreError>;
 /// Whole transactions. Every change of an execution locks its row first, or is one guarded
 /// statement on it. Batches answer item by item, in the order given.
 pub trait Store:
-    AuditStore + EventStore + RetentionStore + ScheduleStore + StandingStore + TrialStore + WorkflowStore
+    AuditStore
+    + EventStore
+    + LimitStore
+    + RetentionStore
+    + ScheduleStore
+    + StandingStore
+    + TrialStore
+    + WorkflowStore
 {
     /// The database's time; also the check that it answers.
     fn now(&self) -> StoreResult<Timestamp>;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use holdpoint_db::{ExecutionRow, Standing};
+use holdpoint_db::{ExecutionRow, LimitStanding, Standing};
 use holdpoint_engine::definition::{Definition, builtin};
 use holdpoint_engine::ids::ExecutionId;
 use holdpoint_engine::scope::Scope;
@@ -53,11 +53,21 @@ async fn tell(app: &App, standing: &Standing, children: Vec<(ExecutionId, Diagno
         Some(Definition::Noop { .. }) | None => (BTreeSet::new(), None),
     };
     let broker_up = *app.queue.link().borrow() == Link::Up;
-    let beside = Beside { broker_up, secrets, workflow, children };
+    let limits = limits(app, standing).await?;
+    let beside = Beside { broker_up, secrets, workflow, limits, children };
     diagnose(standing, beside).map_err(|error| {
         tracing::error!(id = %standing.row.key.id, %error, "a journal cannot be read");
         Problem::internal()
     })
+}
+
+/// The limits that it falls under, while it is ready and nobody has it.
+async fn limits(app: &App, standing: &Standing) -> Answer<Vec<LimitStanding>> {
+    if standing.lease.is_some() || standing.ready_at.is_none_or(|at| at > standing.now) {
+        return Ok(Vec::new());
+    }
+    let (key, tenant) = (standing.row.key.clone(), app.limits.tenant_slots());
+    app.read(move |store| store.limits_standing(&key, tenant)).await
 }
 
 /// The version that it is pinned to; nothing for what is built in.

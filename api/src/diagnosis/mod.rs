@@ -4,6 +4,7 @@
 mod ended;
 mod evidence;
 mod held;
+mod limited;
 mod look;
 mod ready;
 mod scene;

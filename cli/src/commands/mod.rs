@@ -12,6 +12,7 @@ mod executions;
 mod files;
 mod healthcheck;
 mod keys;
+mod limits;
 mod migrate;
 mod parked;
 mod retention;
@@ -92,6 +93,8 @@ pub enum Command {
     Files(files::Arguments),
     /// Make, list and steer schedules
     Schedules(schedules::Arguments),
+    /// Set, list and remove limits on what runs at a time and how often
+    Limits(limits::Arguments),
     /// List, show, take in again and discard messages that could not be carried out
     Parked(parked::Arguments),
     /// Run and list sweeps
@@ -134,6 +137,7 @@ pub async fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Parked(arguments) => parked::run(arguments, &line.sources, output).await,
         Command::Sweeps(arguments) => sweeps::run(arguments, output).await,
         Command::Retention(arguments) => retention::run(arguments, output).await,
+        Command::Limits(arguments) => limits::run(arguments, output).await,
         Command::Events(arguments) => events::run(arguments, output).await,
         Command::Webhooks(arguments) => webhooks::run(arguments, output).await,
         Command::Bench(arguments) => bench::run(arguments, output).await,
