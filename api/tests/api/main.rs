@@ -14,6 +14,7 @@ mod rows;
 mod rows_audit;
 mod rows_events;
 mod rows_limits;
+mod rows_policies;
 mod rows_retention;
 mod rows_schedules;
 mod rows_standing;

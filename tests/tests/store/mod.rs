@@ -2,6 +2,7 @@
 
 mod acts;
 mod approvals;
+mod audit;
 mod children;
 mod commands;
 mod commits;
@@ -13,6 +14,7 @@ mod kit;
 mod leases;
 mod limits;
 mod outgoing;
+mod policies;
 mod reads;
 mod retention;
 mod schedules;
