@@ -108,6 +108,7 @@ async fn one_that_waits_for_a_person_takes_no_place(system: System) {
     put(&client, "tenant/default", json!({"concurrency": 1})).await;
     client.put_agent("clerk", clerk(&system.model, &system.tools).document()).await;
     system.model.script([Turn::call(&[("c1", "pay", json!({"n": 1}))])]);
+    system.model.answer_by(|_| Turn::say("Done."));
     let waits = client.start("clerk").await;
     client.wait_suspended(&waits, "approval").await;
     let other = client.start_with(json!({"workflow": "holdpoint.noop"})).await;
