@@ -40,8 +40,12 @@ pub(crate) fn limits_standing(
         return Ok(Vec::new());
     }
     let belongs = in_force.place(&key.scope, (kind, &name), place.priority, epoch > 0);
-    let place = if belongs.is_plain() { place } else { belongs };
-    let before = count_before(conn, &Lane { scope: key.scope.clone(), place }, ready_at)?;
+    // What no claim has met yet still lies where it was put.
+    let also = (!belongs.is_plain() && belongs != place).then_some(belongs);
+    let mut before = 0;
+    for place in [Some(place), also].into_iter().flatten() {
+        before += count_before(conn, &Lane { scope: key.scope.clone(), place }, ready_at)?;
+    }
     let held = held(conn)?;
     let mut standings = Vec::with_capacity(subjects.len());
     for subject in subjects {
