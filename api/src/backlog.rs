@@ -19,6 +19,8 @@ const AGE: Duration = Duration::from_secs(1);
 const AGAIN: Duration = Duration::from_millis(100);
 /// Counting takes at most this share of the time.
 const SHARE: u32 = 20;
+/// The same where starts were admitted since.
+const GUESSED: u32 = 4;
 /// More tenants than this are not remembered: the oldest counts go.
 const TENANTS: usize = 10_000;
 
@@ -64,7 +66,9 @@ impl Backlogs {
         let bound = known.bound.unwrap_or(default);
         let waiting = known.waiting + known.admitted;
         if waiting + more > bound {
-            let again = known.is_older_than(AGAIN);
+            // An estimate refuses nobody, as long as counting anew costs little.
+            let guessed = known.admitted > 0 && known.counted_at.elapsed() >= known.took * GUESSED;
+            let again = guessed || known.is_older_than(AGAIN);
             return if again { Verdict::CountFirst } else { Verdict::Refuse { waiting, bound } };
         }
         known.admitted += more;
@@ -169,6 +173,10 @@ mod tests {
 
     #[test]
     fn what_was_admitted_counts_until_it_is_counted() {
+        // Counting takes long here: nothing is counted anew within the test.
+        let counted = |backlogs: &Backlogs, count, bound| {
+            backlogs.counted(&tenant(), Waiting { count, bound }, 0, Duration::from_secs(60));
+        };
         let backlogs = Backlogs::default();
         assert_eq!(backlogs.judge(&tenant(), 1, 100), Verdict::CountFirst, "nothing is known");
         counted(&backlogs, 90, None);
@@ -176,9 +184,17 @@ mod tests {
         assert_eq!(backlogs.judge(&tenant(), 1, 100), Verdict::Refuse { waiting: 100, bound: 100 });
         let before = backlogs.admitted(&tenant());
         assert_eq!(before, 10);
-        backlogs.counted(&tenant(), Waiting { count: 40, bound: None }, before, Duration::ZERO);
+        backlogs.counted(&tenant(), Waiting { count: 40, bound: None }, before, Duration::from_secs(60));
         assert_eq!(backlogs.judge(&tenant(), 60, 100), Verdict::Admit);
         assert_eq!(backlogs.judge(&tenant(), 1, 100), Verdict::Refuse { waiting: 100, bound: 100 });
+    }
+
+    #[test]
+    fn an_estimate_is_counted_before_anybody_is_refused() {
+        let backlogs = Backlogs::default();
+        counted(&backlogs, 90, None);
+        assert_eq!(backlogs.judge(&tenant(), 10, 100), Verdict::Admit);
+        assert_eq!(backlogs.judge(&tenant(), 1, 100), Verdict::CountFirst);
     }
 
     #[test]
