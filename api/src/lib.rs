@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 mod app;
 mod asyncapi;
 mod auth;
+mod backlog;
 mod body;
 mod chat;
 mod classic;

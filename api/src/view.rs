@@ -75,6 +75,8 @@ pub struct Summary {
     parent: Option<ExecutionId>,
     /// The files that it was started with.
     files: Vec<FileId>,
+    /// Of those of its project that wait, higher ones are taken first.
+    priority: i32,
     error: Option<Failure>,
     usage: Usage,
     metadata: Json,
@@ -102,6 +104,7 @@ impl From<ExecutionRow> for Summary {
             attempt: row.attempt,
             parent: row.parent,
             files: row.files,
+            priority: row.priority,
             error: row.error,
             usage: row.usage,
             metadata: raw(row.metadata),

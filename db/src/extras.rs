@@ -114,7 +114,7 @@ fn read_row(mut row: Row) -> StoreResult<(ExecutionKey, Extras)> {
     let parent = parent.map(|parent| Parent { depth: depth.unwrap_or(1), ..parent });
     let pins = pins.map(|pins| serde_json::from_str(&pins)).transpose();
     let pins = pins.map_err(|error| StoreError::Corrupt(format!("pins of {}: {error}", key.id)))?;
-    let (message_ids, scheduled) = (Vec::new(), false);
+    let (message_ids, scheduled, priority) = (Vec::new(), false, 0);
     Ok((
         key,
         Extras {
@@ -129,6 +129,7 @@ fn read_row(mut row: Row) -> StoreResult<(ExecutionKey, Extras)> {
             scheduled,
             files,
             input_check: None,
+            priority,
         },
     ))
 }

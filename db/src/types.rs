@@ -106,6 +106,8 @@ pub struct Extras {
     /// What its input was held against before: a start of another version, or with an input
     /// that does not fit, leaves no row. Not read back.
     pub input_check: Option<InputCheck>,
+    /// Higher ones of its project are taken first. Not read back.
+    pub priority: i32,
 }
 
 /// A workflow's input, held against the `input.schema` of a version.
@@ -275,6 +277,8 @@ pub struct ClaimRequest {
     pub any: bool,
     /// How much of what was said before comes with each.
     pub history: HistoryLimits,
+    /// At most so many executions at a time of each tenant that has no limit of its own.
+    pub tenant_concurrency: Option<i64>,
 }
 
 /// How much of a conversation an execution is given: the newest messages, whole ones, as far
@@ -783,6 +787,8 @@ pub struct ExecutionRow {
     pub parent: Option<ExecutionId>,
     /// The files that it was started with.
     pub files: Vec<FileId>,
+    /// Higher ones of its project are taken first.
+    pub priority: i32,
 }
 
 /// One conversation as it stands.

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::cloned_ref_to_slice_refs)]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
 use std::time::Duration;
 
 use holdpoint_db::*;
@@ -56,6 +57,9 @@ on_both_stores! {
     approve_while_the_worker_suspends;
     two_workers_claim_one_hint;
     claims_of_whatever_is_ready_share_nothing;
+    a_limit_is_never_passed;
+    a_rate_is_never_passed;
+    a_tools_limit_is_never_passed;
     two_commits_of_one_epoch_and_seq;
     a_late_commit_and_its_successor;
     one_suspect_at_a_time;
@@ -108,7 +112,14 @@ impl Ground {
         let keys = self.queued(count);
         let mine = session(self.store.as_ref());
         let hinted = keys.clone();
-        let request = ClaimRequest { session: mine, hinted, limit: count, any: false, history: history() };
+        let request = ClaimRequest {
+            session: mine,
+            hinted,
+            limit: count,
+            any: false,
+            history: history(),
+            tenant_concurrency: None,
+        };
         let mut claimed = self.store.execution_claim(&request).unwrap();
         assert_eq!(claimed.len(), count);
         claimed.sort_by_key(|one| keys.iter().position(|key| *key == one.key));
@@ -457,6 +468,78 @@ fn claims_of_whatever_is_ready_share_nothing(ground: &Ground) {
     claimed.sort();
     claimed.dedup();
     assert_eq!((count, claimed.len()), (keys.len(), keys.len()));
+}
+
+fn limit(ground: &Ground, kind: LimitKind, name: &str, limit: Limit) {
+    ground.store.limit_put(&scope(), kind, name, &limit, "key_1").unwrap();
+}
+
+/// Everybody claims as much as there is, and lets it go in another way each time.
+fn a_limit_is_never_passed(ground: &Ground) {
+    const MOST: i64 = 3;
+    let keys = ground.queued(200);
+    limit(
+        ground,
+        LimitKind::Workflow,
+        "holdpoint.noop",
+        Limit { concurrency: Some(MOST), ..Limit::default() },
+    );
+    let sessions: Vec<_> = (0..4).map(|_| session(ground.store.as_ref())).collect();
+    let (held, most_held) = (AtomicI64::new(0), AtomicI64::new(0));
+    let ended = race(4, ROUNDS, |party, round| {
+        let claimed = claim_any(ground.store.as_ref(), sessions[party], 5);
+        let count = claimed.len() as i64;
+        most_held.fetch_max(held.fetch_add(count, SeqCst) + count, SeqCst);
+        let mut ended = Vec::new();
+        for one in claimed {
+            // Before it is let go: nobody can have its place yet.
+            held.fetch_sub(1, SeqCst);
+            let (key, mut one) = (one.key.clone(), Held::of(one, sessions[party]));
+            if round % 3 == 0 {
+                ground.store.execution_release(sessions[party], &[key]).unwrap();
+            } else {
+                let done = ground.store.execution_commit(&[one.complete()]).unwrap();
+                assert_eq!(done, [Committed::Done { wake: 0, released: true }]);
+                ended.push(key);
+            }
+        }
+        ended
+    });
+    let most_held = most_held.load(SeqCst);
+    assert!(most_held > 1 && most_held <= MOST, "{most_held} were held");
+    let mut ended: Vec<_> = ended.into_iter().flatten().flatten().collect();
+    let count = ended.len();
+    ended.sort();
+    ended.dedup();
+    assert_eq!(ended.len(), count, "each once");
+    assert!(count > 100, "only {count} of {} came to their end", keys.len());
+}
+
+fn a_rate_is_never_passed(ground: &Ground) {
+    ground.queued(100);
+    let hourly = Rate { count: 7, per: Duration::from_secs(3_600) };
+    limit(ground, LimitKind::Tenant, TENANT_LIMIT, Limit { rate: Some(hourly), ..Limit::default() });
+    let sessions: Vec<_> = (0..4).map(|_| session(ground.store.as_ref())).collect();
+    let begun = race(4, 30, |party, _| claim_any(ground.store.as_ref(), sessions[party], 5).len());
+    assert_eq!(begun.into_iter().flatten().sum::<usize>(), 7);
+}
+
+fn a_tools_limit_is_never_passed(ground: &Ground) {
+    const MOST: i64 = 2;
+    let held = ground.held(4);
+    limit(ground, LimitKind::Tool, "pay", Limit { concurrency: Some(MOST), ..Limit::default() });
+    let (under_way, most) = (AtomicI64::new(0), AtomicI64::new(0));
+    race(4, 40, |party, round| {
+        let (key, session) = (held[party].key().clone(), held[party].session);
+        let call = ToolCall { key, step: round as i32, tool: "pay".to_owned(), session };
+        until_blocking("the call has its turn", SOON, || {
+            (ground.store.tool_call_ask(&call).unwrap() == ToolTurn::Begun).then_some(())
+        });
+        most.fetch_max(under_way.fetch_add(1, SeqCst) + 1, SeqCst);
+        under_way.fetch_sub(1, SeqCst);
+        ground.store.tool_call_done(&call.key, call.step).unwrap();
+    });
+    assert!(most.load(SeqCst) <= MOST, "{most:?} were under way");
 }
 
 fn two_commits_of_one_epoch_and_seq(ground: &Ground) {

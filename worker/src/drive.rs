@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use holdpoint_db::{
@@ -403,14 +404,23 @@ impl Drive<'_> {
             let extras = self.extras.clone().unwrap_or_default();
             let span = tracing::info_span!("effect", step = effect.step());
             let (step, breaks) = (effect.step(), may_break_off(&effect));
+            let tool = self.limited_tool(&effect);
             let call = self.calls.spawn(
-                async move { crate::perform::perform(&worker, session, effect, extras, origin).await }
+                async move { crate::perform::perform(&worker, session, effect, tool, extras, origin).await }
                     .instrument(span),
             );
             if breaks {
                 self.requests.insert(step, call);
             }
         }
+    }
+
+    /// The tool that it calls, where there are limits; a question about a call is none.
+    fn limited_tool(&self, effect: &Effect) -> Option<String> {
+        if !self.worker.limited.load(Ordering::Relaxed) || matches!(effect, Effect::Reconcile(_)) {
+            return None;
+        }
+        Some(self.run.steps.get(&effect.step())?.tool()?.tool.clone())
     }
 
     /// Waits for whatever comes first: results, an act, the time, the end of the lease.

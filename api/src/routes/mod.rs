@@ -32,6 +32,7 @@ mod get;
 pub(crate) mod grants;
 mod health;
 mod keys;
+mod limits;
 mod list;
 mod me;
 mod parked;
@@ -188,6 +189,10 @@ pub fn table() -> Vec<Route> {
         Route::post("/v1/webhooks/{id}/enable", Admin, webhooks::enable, webhooks::enable_doc),
         Route::post("/v1/webhooks/{id}/test", Admin, webhooks::test, webhooks::test_doc),
         Route::get("/v1/webhooks/{id}/deliveries", Admin, webhooks::deliveries, webhooks::deliveries_doc),
+        Route::get("/v1/limits", Read, limits::list, limits::list_doc),
+        Route::get("/v1/limits/{kind}/{name}", Read, limits::get, limits::get_doc),
+        Route::put("/v1/limits/{kind}/{name}", Admin, limits::put, limits::put_doc),
+        Route::delete("/v1/limits/{kind}/{name}", Admin, limits::delete, limits::delete_doc),
         Route::get("/v1/parked-messages", Admin, parked::list, parked::list_doc),
         Route::get("/v1/parked-messages/{id}", Admin, parked::get, parked::get_doc),
         Route::delete("/v1/parked-messages/{id}", Admin, parked::discard, parked::discard_doc),

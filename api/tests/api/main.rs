@@ -15,6 +15,7 @@ mod rows;
 mod rows_audit;
 mod rows_events;
 mod rows_grants;
+mod rows_limits;
 mod rows_policies;
 mod rows_retention;
 mod rows_schedules;

@@ -14,6 +14,7 @@ mod files;
 mod grants;
 mod healthcheck;
 mod keys;
+mod limits;
 mod migrate;
 mod parked;
 mod policies;
@@ -99,6 +100,8 @@ pub enum Command {
     Files(files::Arguments),
     /// Make, list and steer schedules
     Schedules(schedules::Arguments),
+    /// Set, list and remove limits on what runs at a time and how often
+    Limits(limits::Arguments),
     /// List, show, take in again and discard messages that could not be carried out
     Parked(parked::Arguments),
     /// Try approval policies on past calls
@@ -146,6 +149,7 @@ pub async fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Policies(arguments) => policies::run(arguments, output).await,
         Command::Sweeps(arguments) => sweeps::run(arguments, output).await,
         Command::Retention(arguments) => retention::run(arguments, output).await,
+        Command::Limits(arguments) => limits::run(arguments, output).await,
         Command::Events(arguments) => events::run(arguments, output).await,
         Command::Webhooks(arguments) => webhooks::run(arguments, output).await,
         Command::Bench(arguments) => bench::run(arguments, output).await,

@@ -107,6 +107,7 @@ fn check_numbers(configuration: &Configuration) -> Result<(), Usage> {
         ("limits.value_bytes", limits.value_bytes as u64),
         ("limits.journal_bytes", limits.journal_bytes as u64),
         ("limits.calls_per_turn", limits.calls_per_turn as u64),
+        ("limits.tenant_backlog", u64::from(limits.tenant_backlog)),
     ];
     match at_least_one.iter().find(|(_, value)| *value == 0) {
         Some((key, value)) => Err(wrong(key, value, "1 or more")),
