@@ -62,6 +62,9 @@ pub(crate) struct Conn {
     pub(crate) outcomes: Arc<Outcomes>,
     /// What the transaction that is open has to tell the audit; `None` outside of one.
     pub(crate) notes: Option<Notes>,
+    /// What statements touch, while somebody wants to know.
+    #[cfg(test)]
+    pub(crate) explained: Option<crate::explained::Touched>,
 }
 
 /// No rows for a batch.
@@ -79,6 +82,8 @@ impl Conn {
             noted: Noted::default(),
             outcomes: Arc::default(),
             notes: None,
+            #[cfg(test)]
+            explained: None,
         }
     }
 
@@ -130,7 +135,9 @@ impl Conn {
         Ok(answer)
     }
 
-    fn send(&mut self, statement: Statement<'_>) -> StoreResult<Vec<Row>> {
+    pub(crate) fn send(&mut self, statement: Statement<'_>) -> StoreResult<Vec<Row>> {
+        #[cfg(test)]
+        crate::explained::before(self, &statement);
         let result = on_each!(&mut self.link, conn => statement.load::<Row>(conn));
         result.map_err(|error| self.failed(error))
     }

@@ -10,6 +10,7 @@ mod dev;
 mod doctor;
 mod events;
 mod executions;
+mod export;
 mod files;
 mod healthcheck;
 mod keys;
@@ -102,6 +103,8 @@ pub enum Command {
     Policies(policies::Arguments),
     /// Run and list sweeps
     Sweeps(sweeps::Arguments),
+    /// Write finished executions as lines of JSON
+    Export(export::Arguments),
     /// Say how long finished executions are kept
     Retention(retention::Arguments),
     /// Send lifecycle events to the broker's exchange, or stop that
@@ -141,6 +144,7 @@ pub async fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Parked(arguments) => parked::run(arguments, &line.sources, output).await,
         Command::Policies(arguments) => policies::run(arguments, output).await,
         Command::Sweeps(arguments) => sweeps::run(arguments, output).await,
+        Command::Export(arguments) => export::run(arguments).await,
         Command::Retention(arguments) => retention::run(arguments, output).await,
         Command::Events(arguments) => events::run(arguments, output).await,
         Command::Webhooks(arguments) => webhooks::run(arguments, output).await,
@@ -218,6 +222,8 @@ mod tests {
             "retention show --json",
             "retention set 30d --require-export",
             "retention set never",
+            "export --finished-before 2026-11-01T00:00:00Z --to x.ndjson --mark",
+            "export --cursor x",
             "parked list --code poison --limit 5 --json",
             "parked list --all",
             "parked show prk_1",
@@ -259,6 +265,7 @@ mod tests {
             "approvals approve exe_1",
             "executions resolve exe_1 x happened",
             "keys create --role boss",
+            "export --mark",
         ] {
             let arguments = std::iter::once("holdpoint").chain(line.split_whitespace());
             let error = CommandLine::try_parse_from(arguments).expect_err(line);

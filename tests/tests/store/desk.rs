@@ -255,7 +255,7 @@ fn counted_as(bed: &Bed, name: &str, labels: &[(&str, &str)]) -> f64 {
         metric.get_label().iter().any(|label| label.name() == *name && label.value() == *value)
     };
     let matching = family.get_metric().iter().filter(|metric| labels.iter().all(|label| has(metric, label)));
-    matching.map(|metric| metric.get_counter().value()).sum()
+    matching.map(|metric| metric.get_counter().get_value()).sum()
 }
 
 fn what_was_committed_is_counted_once(bed: &Bed) {
