@@ -95,7 +95,7 @@ pub use audit_store::{AuditFilter, AuditStore, verify_chain};
 pub use db::{Db, Hooks};
 pub use event_store::{EventStore, SUBSCRIPTIONS_AGE};
 pub use event_types::*;
-pub use examine::{AgentDocument, Connections, Examination, examine};
+pub use examine::{Connections, DefinitionDocument, Examination, examine};
 pub use policy_store::*;
 pub use retention_store::RetentionStore;
 pub use retention_types::*;

@@ -73,7 +73,7 @@ pub(crate) fn workflow_state_in_txn(
         "UPDATE workflows AS e SET state = ?, changed_at = (SELECT hp_now()), changed_by = ?,
            schedule_stopped = CASE WHEN ? THEN false ELSE schedule_stopped END
          WHERE e.tenant = ? AND e.project = ? AND e.name = ? AND {IN_USE} AND (e.state <> ? OR (? AND schedule_stopped))
-         RETURNING e.name"
+         RETURNING name"
     );
     let changed =
         conn.rows(&text, &binds![state.as_str(), by, active, tenant, project, name, state.as_str(), active])?;

@@ -164,7 +164,7 @@ async fn check_input(app: &App, caller: &Caller, document: &ScheduleDocument) ->
     }
     // The schedule is for versions to come as well: the one in use now is looked up.
     let (scope, name) = (caller.scope.clone(), target.clone());
-    let find = move |store: &dyn holdpoint_db::Store| {
+    let find = move |store: &dyn Store| {
         store.definition_get(&scope, DefinitionKind::Workflow, &name, None)
     };
     let latest = app.read(find).await?.map(|row| row.version);

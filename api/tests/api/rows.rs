@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use holdpoint_db::*;
 use holdpoint_engine::entry::Line;
-use holdpoint_engine::ids::{ApprovalId, ExecutionId, KeyId, ParkedId, SessionId, SweepId};
+use holdpoint_engine::ids::{ApprovalId, ExecutionId, KeyId, ParkedId, SessionId};
 use holdpoint_engine::outside::Refusal;
 use holdpoint_engine::scope::Scope;
 use holdpoint_engine::status::{ApprovalStatus, DefinitionKind, RunType, Status};

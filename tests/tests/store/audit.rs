@@ -213,7 +213,7 @@ fn the_installation_has_a_chain_of_its_own(bed: &Bed) {
     assert!(told(bed).iter().all(|row| row.actor == "key_admin"), "a chain has its own rows only");
     let migrations = list(bed, &installation(), AuditFilter::default());
     assert_eq!((migrations.len(), migrations[0].act.as_str()), (1, "migration.run"));
-    assert!(migrations[0].details.contains("audit"), "{}", migrations[0].details);
+    assert!(migrations[0].details.contains("20261121000014"), "{}", migrations[0].details);
     for chain in chains {
         verify_chain(bed.store.as_ref(), &chain, None).unwrap().unwrap();
     }

@@ -17,7 +17,7 @@ let skew = 0;
 export const currentKey = () => key;
 
 /** Sends this key from now on; none where it is null. Kept until the tab is closed. */
-export function useKey(text) {
+export function keepKey(text) {
   key = text;
   if (text) sessionStorage.setItem(KEY, text);
   else sessionStorage.removeItem(KEY);

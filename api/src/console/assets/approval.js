@@ -173,12 +173,14 @@ function textProblem(text) {
   }
 }
 
+/** The edited arguments that others voted for. Votes count for the same bytes only: whoever comes later begins with them. */
+export const editedBefore = (approval) => approval.votes?.find((vote) => vote.approved)?.arguments_text ?? null;
+
 /** Approve, deny, or approve with edited arguments. */
 function DecisionForm({ approval, verdict, problem, setProblem, onDecided, onStale }) {
   const [reason, setReason] = useState("");
   const [isEditing, setEditing] = useState(false);
-  // Votes count for the same bytes only: whoever comes later begins with those voted for.
-  const votedFor = approval.votes?.find((vote) => vote.approved)?.arguments_text ?? null;
+  const votedFor = editedBefore(approval);
   const begin = votedFor ?? approval.arguments_text;
   const [edited, setEdited] = useState(null);
   const me = useMe();

@@ -134,8 +134,8 @@ export function Digest({ value, whole = false }) {
     return () => clearTimeout(timer);
   }, [copied]);
   const shown = whole ? value : `${textOf(value).slice(0, 12)}…`;
-  return html`<button class="digest" title=${`${value} (copy)`} aria-label=${`digest ${value}, copy`} onClick=${copy}>
-    ${copied ? "copied" : html`<${Text} value=${shown} />`}
+  return html`<button class="digest" title=${`${value} (copy)`} onClick=${copy}>
+    ${copied ? "copied" : html`<${Text} value=${shown} /><span class="hidden"> copy the digest</span>`}
   </button>`;
 }
 

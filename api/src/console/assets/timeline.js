@@ -15,11 +15,9 @@ export const KEPT = ["arguments", "output", "fault"];
 
 const startOf = (step) => Date.parse(step.started_at ?? step.approval?.requested_at ?? "");
 
-/** Where a step lies in the whole, in hundredths. */
-function place(step, from, to) {
-  const start = startOf(step);
+/** Where a span lies in the whole, in hundredths. */
+function place(start, end, from, to) {
   if (Number.isNaN(start) || to <= from) return null;
-  const end = step.finished_at ? Date.parse(step.finished_at) : to;
   const part = (at) => Math.min(100, Math.max(0, ((at - from) / (to - from)) * 100));
   return { left: `${part(start)}%`, width: `${Math.max(0.6, part(end) - part(start))}%` };
 }
@@ -61,7 +59,6 @@ function Step({ step, from, to, extra }) {
   const now = useNow();
   const start = startOf(step);
   const took = Number.isNaN(start) ? "" : span((step.finished_at ? Date.parse(step.finished_at) : now) - start);
-  const bar = place(step, from, to);
   const needsLook = step.status === "unknown" || step.approval?.status === "pending";
   const [isOpen, setOpen] = useState(needsLook);
   return html`<li><details class="step" open=${isOpen} onToggle=${(event) => setOpen(event.currentTarget.open)}>
@@ -69,12 +66,23 @@ function Step({ step, from, to, extra }) {
       <span class="step-number">${step.step}</span>
       <span class="step-name"><strong><${Text} value=${step.name ?? KINDS[step.kind] ?? step.kind} most=${80} /></strong>
         <span class="muted"> ${step.name ? (KINDS[step.kind] ?? step.kind) : ""}${step.attempts > 1 ? ` · ${step.attempts} attempts` : ""}</span></span>
-      <span class="step-bar" aria-hidden="true">${bar && html`<span class=${cls("bar", step.status)} style=${bar}></span>`}</span>
+      <${Bars} step=${step} from=${from} to=${to} />
       <span class="step-took">${took}</span>
       <${Status} value=${step.status} />
     </summary>
     ${isOpen && html`<${Inside} step=${step}>${extra(step)}<//>`}
   </details></li>`;
+}
+
+/** The step's bar, and before it a thinner one for the time in which a person was asked. */
+function Bars({ step, from, to }) {
+  const start = startOf(step);
+  const own = place(start, step.finished_at ? Date.parse(step.finished_at) : to, from, to);
+  const asked = Date.parse(step.approval?.requested_at ?? "");
+  const wait = asked < start && place(asked, Math.min(Date.parse(step.approval.decided_at ?? "") || start, start), from, to);
+  return html`<span class="step-bar" aria-hidden="true">
+    ${wait && html`<span class="bar asked" style=${wait}></span>`}${own && html`<span class=${cls("bar", step.status)} style=${own}></span>`}
+  </span>`;
 }
 
 /** `extra(step)` is what a page adds to an opened step. */

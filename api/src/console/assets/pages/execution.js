@@ -49,10 +49,16 @@ const short = (id) => html`<code>…${id.slice(-8)}</code>`;
 /** In the unit of the agent's prices. */
 const money = (micros) => (Number(micros) / 1e6).toFixed(6).replace(/0{1,4}$/, "");
 
+/** Its name, as a link to the agent's or workflow's page; what is built in has none. */
+const Definition = ({ of: { kind, definition } }) => {
+  const name = html`<${Text} value=${definition.name} most=${100} />`;
+  return definition.name.startsWith("holdpoint.") ? name : html`<${Link} class="plain" to=${[`${kind}s`, definition.name]}>${name}<//>`;
+};
+
 function Head({ execution: one, onDone }) {
   const { usage } = one;
   return html`<div>
-    <${PageHead} title=${html`<${Text} value=${one.definition.name} most=${100} />`} actions=${html`<${Acts} execution=${one} onDone=${onDone} />`}>
+    <${PageHead} title=${html`<${Definition} of=${one} />`} actions=${html`<${Acts} execution=${one} onDone=${onDone} />`}>
       ${one.kind} v${one.definition.version} · <${Id} value=${one.id} />
     <//>
     <div class="section"><${Facts} of=${[

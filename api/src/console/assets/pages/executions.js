@@ -6,6 +6,7 @@ import { useShortcut } from "../keys.js";
 import { usePolling, useSettled } from "../live.js";
 import { Empty, Field, Labels, Loading, PageHead, ProblemBox, Status } from "../parts.js";
 import { at, go, Link } from "../router.js";
+import { can } from "../session.js";
 import { Table } from "../table.js";
 import { Text } from "../text.js";
 import { Time, span, useNow } from "../time.js";
@@ -81,7 +82,9 @@ export function Executions({ query }) {
   useShortcut("r", "Load again", reload);
   const open = (row) => go(at("executions", row.id));
   return html`<div>
-    <${PageHead} title="Executions" actions=${html`<button onClick=${reload}>Load again</button>`}>
+    <${PageHead} title="Executions" actions=${html`
+      ${can("submit") && html`<span class="muted">Start:</span> <a class="button" href=${at("agents")}>an agent</a> <a class="button" href=${at("workflows")}>a workflow</a>`}
+      <button onClick=${reload}>Load again</button>`}>
       Newest first; ${cursor ? "an older page." : "live."}
     <//>
     <${Filters} query=${query} />

@@ -64,7 +64,9 @@ function Detail({ entry, params, onChanged }) {
     return () => cancelAnimationFrame(frame);
   }, [place]);
   const fresh = own.place === place ? own : { approval: null, problem: null };
-  const approval = entry?.waits && fresh.approval?.status !== "approved" && fresh.approval?.status !== "denied" ? entry.one : (fresh.approval ?? entry?.one);
+  // A call may be asked about anew under its own name: then what is known of the question before is old.
+  const isOver = fresh.approval && fresh.approval.status !== "pending" && fresh.approval.id === entry?.one.id;
+  const approval = entry?.waits && !isOver ? entry.one : (fresh.approval ?? entry?.one);
   const changed = () => {
     load().then(() => box.current?.focus());
     onChanged();
@@ -82,16 +84,18 @@ function useInbox(filters) {
   const [known, setKnown] = useState([]);
   const name = JSON.stringify(filters);
   const limit = Math.min(MOST, PAGE * pages);
-  const { data, problem, loading, reload } = usePolling((signal) => get("/v1/approvals", { ...filters, limit }, { signal }), [name, limit]);
+  // An answer names the filters that it is for: one for others is no news of these.
+  const load = async (signal) => ({ name, page: await get("/v1/approvals", { ...filters, limit }, { signal }) });
+  const { data, problem, loading, reload } = usePolling(load, [name, limit]);
   const before = useRef(name);
   useEffect(() => {
     const isOther = before.current !== name;
     before.current = name;
     if (isOther) setKnown([]);
-    if (data) setKnown((known) => merged(isOther ? [] : known, data.approvals));
+    if (data?.name === name) setKnown((known) => merged(isOther ? [] : known, data.page.approvals));
   }, [data, name]);
   const tidy = () => setKnown((known) => known.filter((entry) => entry.waits));
-  return { known, problem, loading, reload, tidy, more: data?.next_cursor && limit < MOST ? () => setPages(pages + 1) : null };
+  return { known, problem, loading, reload, tidy, more: data?.page.next_cursor && limit < MOST ? () => setPages(pages + 1) : null };
 }
 
 function useMoves(list) {
