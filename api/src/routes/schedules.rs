@@ -164,9 +164,7 @@ async fn check_input(app: &App, caller: &Caller, document: &ScheduleDocument) ->
     }
     // The schedule is for versions to come as well: the one in use now is looked up.
     let (scope, name) = (caller.scope.clone(), target.clone());
-    let find = move |store: &dyn Store| {
-        store.definition_get(&scope, DefinitionKind::Workflow, &name, None)
-    };
+    let find = move |store: &dyn Store| store.definition_get(&scope, DefinitionKind::Workflow, &name, None);
     let latest = app.read(find).await?.map(|row| row.version);
     let check = starting::judge(app, &caller.scope, target, version.or(latest), input.as_deref()).await?;
     match check.and_then(|check| check.misfit) {

@@ -23,7 +23,7 @@ pub async fn examine(configuration: &Configuration) -> Vec<Finding> {
             return vec![Finding::fail("broker", error, advice)];
         }
     };
-    let mut findings = vec![version(seen.version), topology(&seen.missing)];
+    let mut findings = vec![version(seen.version.clone()), topology(&seen.missing)];
     findings.extend(seen.queues.iter().map(|(name, messages, consumers)| queue(name, *messages, *consumers)));
     findings.extend([alarms(seen.blocked), bindings(&seen)]);
     findings.push(broker_tool::consumer_timeout(&host(&settings.url)).await);

@@ -294,7 +294,9 @@ fn what_was_tampered_with_is_found(bed: &Bed) {
     }
     let broken = |sql: &[&str], at| {
         execute(bed, &format!("CREATE TABLE kept_{at} AS SELECT * FROM audit WHERE {ours}"));
-        sql.iter().for_each(|sql| drop(execute(bed, sql)));
+        for sql in sql {
+            execute(bed, sql);
+        }
         let broken = verify(bed, None).unwrap_err();
         restore(bed, at);
         broken
