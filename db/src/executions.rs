@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use holdpoint_engine::entry::Usage;
 use holdpoint_engine::ids::ExecutionId;
 use holdpoint_engine::scope::Scope;
-use holdpoint_engine::status::{ErrorType, Failure};
+use holdpoint_engine::status::{ErrorType, Failure, Status};
 use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::wire::ExecutionKey;
 
@@ -46,6 +46,8 @@ pub(crate) enum Lead {
     Project,
     /// Newest first in a conversation, by its index.
     Conversation,
+    /// All that are suspended in a project, by their index: for those that are few.
+    Suspended,
     /// One label, newest first, by the index over its whole expression. A key or value with a
     /// slash could be read in two ways, so that the key is compared as well, and the owner in a
     /// form that no index offers. A label's time is its execution's.
@@ -62,6 +64,12 @@ impl Lead {
             }
             Lead::Conversation => format!(
                 "SELECT k.* FROM execution_info k WHERE k.conversation_id = ? AND k.tenant = ? AND k.project = ?{end}"
+            ),
+            Lead::Suspended => format!(
+                "SELECT k.* FROM (SELECT e.tenant, e.project, e.id FROM executions e
+                   WHERE e.tenant || '/' || e.project = ? AND e.status = 'suspended') s
+                 JOIN execution_info k ON k.tenant = s.tenant AND k.project = s.project AND k.id = s.id
+                 WHERE true{end}"
             ),
             Lead::Label => format!(
                 "SELECT k.tenant, k.project, k.id, k.created_at FROM execution_labels k
@@ -214,6 +222,22 @@ impl<'a> Query<'a> {
     }
 }
 
+const SUSPENDED: &str = "
+    SELECT count(*) FROM (SELECT 1 FROM executions e
+      WHERE e.tenant || '/' || e.project = ? AND e.status = 'suspended' LIMIT ?) s";
+
+/// Whether a list of those that wait is led by them: where they are many, the newest lead sooner.
+fn few_are_suspended(conn: &mut Conn, owner: &str, filter: &ExecutionFilter) -> StoreResult<bool> {
+    if filter.status != Some(Status::Suspended)
+        || filter.conversation_id.is_some()
+        || !filter.labels.is_empty()
+    {
+        return Ok(false);
+    }
+    let counted = conn.row(SUSPENDED, &binds![owner, LOOKED_AT as i64 + 1])?;
+    counted.map_or(Ok(true), |mut row| Ok(row.big()? <= LOOKED_AT as i64))
+}
+
 /// A page, newest first.
 pub(crate) fn execution_page(
     conn: &mut Conn,
@@ -223,7 +247,10 @@ pub(crate) fn execution_page(
     let owner = scope.to_string();
     let label = filter.labels.first_key_value();
     let label = label.map_or_else(String::new, |(key, value)| format!("{owner}/{key}/{value}"));
-    let query = Query::new(scope, filter, &owner, &label);
+    let mut query = Query::new(scope, filter, &owner, &label);
+    if few_are_suspended(conn, &owner, filter)? {
+        query.lead = Lead::Suspended;
+    }
     let text = query.lead.page(&query.range.text, &query.filters.text);
     let looked_at = LOOKED_AT.max(filter.limit + 1) as i64;
     let owner_turned = format!("{}/{}", scope.project, scope.tenant);

@@ -67,6 +67,10 @@ fn hot_statements_reach_their_rows_by_their_keys() {
         let many = binds![text, text, text, 10_i64, text, text, text, 10_i64];
         let listed = explain(conn, &by_conversation, &[], &many);
         assert!(listed.contains("using execution_info_conversation "), "{listed}");
+        let waiting = executions::Lead::Suspended.page("", &conditions);
+        let listed = explain(conn, &waiting, &[], &binds![text, 10_i64, text, text, text, 10_i64]);
+        assert!(listed.contains("using executions_waiting "), "{listed}");
+        assert_by_key(&listed, "execution_info_pkey");
         let by_label = executions::Lead::Label.page("", &conditions);
         let many = binds![text, text, 10_i64, text, text, text, text, 10_i64];
         let listed = explain(conn, &by_label, &[], &many);

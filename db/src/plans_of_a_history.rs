@@ -377,6 +377,7 @@ fn what_statements_touch_does_not_grow_with_what_is_over() {
             let one = |(name, work): (&'static str, Work)| Ok((name, touched(conn, work)?));
             by_size.push(all.map(one).collect::<StoreResult<_>>()?);
         }
+        pages_lead_to_all_that_fit(conn)?;
         conn.batch(&format!("DROP SCHEMA {schema} CASCADE"))?;
         Ok(by_size)
     });
@@ -407,6 +408,35 @@ fn what_statements_touch_does_not_grow_with_what_is_over() {
             large.plans
         );
     }
+}
+
+/// A page that looked at many and found few says where to go on, until all were looked at.
+fn pages_lead_to_all_that_fit(conn: &mut Conn) -> StoreResult<()> {
+    let total = "SELECT count(*) FROM execution_info i JOIN executions e
+        ON e.tenant = i.tenant AND e.project = i.project AND e.id = i.id
+        WHERE i.tenant || '/' || i.project = 't0/shop'";
+    for (what, wanted) in [
+        ("e.status = 'failed'", ExecutionFilter { status: Some(Status::Failed), ..filter() }),
+        ("e.status = 'suspended'", ExecutionFilter { status: Some(Status::Suspended), limit: 7, ..filter() }),
+        ("i.name = 'rare'", named(DefinitionKind::Agent, "rare")),
+    ] {
+        let count = conn.row(&format!("{total} AND {what}"), &[])?.unwrap().big()? as usize;
+        let (mut found, mut after, mut pages) = (Vec::new(), None, 0);
+        loop {
+            let page = executions::execution_page(conn, &scope(), &ExecutionFilter { after, ..wanted.clone() })?;
+            assert!(page.rows.len() <= wanted.limit);
+            found.extend(page.rows.iter().map(|row| (row.created_at, row.key.id)));
+            pages += 1;
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert!(count > 0 && pages > 1, "{what}: {count} in {pages} pages");
+        assert_eq!(found.len(), count, "{what}: in {pages} pages");
+        assert!(found.is_sorted_by(|one, next| one > next), "{what}: newest first, each once");
+    }
+    Ok(())
 }
 
 /// A table of all of them, and the plans over the longest history.

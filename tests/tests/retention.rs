@@ -154,13 +154,14 @@ fn command(system: &System, arguments: &[&str]) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_scheduler_s_passes_remove_what_was_kept_long_enough() {
-    let mut system = quiet().start().await;
+    // The worker that closes a tick says when the next one is due.
+    let mut system = quiet().set("scheduler.retention_period_ms", "200").start().await;
     let client = system.client();
     let ids = finished(&client, 3).await;
     keep(&client, json!({"finished_after": "1h"})).await;
     let url = system.schema().url_with(&[LATER]);
     system.start_worker(&[("database.url", &url)]);
-    system.start_scheduler(&[("scheduler.enabled", "true"), ("scheduler.retention_period_ms", "200")]);
+    system.start_scheduler(&[("scheduler.enabled", "true")]);
     until("they are gone", SOON, || async { (!is_there(&client, &ids[2]).await).then_some(()) }).await;
     let past = client.get("/v1/sweeps").await.expect(200).body;
     let removed = past["sweeps"].as_array().unwrap().iter().filter(|row| row["kind"] == "retention");
