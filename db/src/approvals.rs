@@ -118,15 +118,8 @@ pub(crate) fn approval_get(
     one(conn, scope, row)
 }
 
-/// The inbox, oldest first. What is asked for one execution or conversation has the
-/// approvals of its children too.
-pub(crate) fn approval_list(
-    conn: &mut Conn,
-    scope: &Scope,
-    filter: &ApprovalFilter,
-) -> StoreResult<Vec<ApprovalRow>> {
-    let mut text = APPROVAL.to_owned();
-    let mut values: Vec<Bind<'_>> = binds![&*scope.tenant, &*scope.project].to_vec();
+/// What each approval is looked at for.
+pub(crate) fn push_filters<'a>(filter: &'a ApprovalFilter, text: &mut String, values: &mut Vec<Bind<'a>>) {
     match filter.status {
         Some(ApprovalStatus::Pending) => {
             text.push_str(
@@ -154,6 +147,18 @@ pub(crate) fn approval_list(
             values.push(wanted.into());
         }
     }
+}
+
+/// The inbox, oldest first. What is asked for one execution or conversation has the
+/// approvals of its children too.
+pub(crate) fn approval_list(
+    conn: &mut Conn,
+    scope: &Scope,
+    filter: &ApprovalFilter,
+) -> StoreResult<Vec<ApprovalRow>> {
+    let mut text = APPROVAL.to_owned();
+    let mut values: Vec<Bind<'_>> = binds![&*scope.tenant, &*scope.project].to_vec();
+    push_filters(filter, &mut text, &mut values);
     if let Some(execution) = filter.execution {
         text.push_str(" AND a.execution = ?");
         values.push(execution.0.into());

@@ -65,6 +65,9 @@ pub(crate) struct Conn {
     pub(crate) notes: Option<Notes>,
     /// Where claims stand; shared in the same way.
     pub(crate) turns: Arc<Turns>,
+    /// What statements touch, while somebody wants to know.
+    #[cfg(test)]
+    pub(crate) explained: Option<crate::explained::Touched>,
 }
 
 /// No rows for a batch.
@@ -83,6 +86,8 @@ impl Conn {
             outcomes: Arc::default(),
             notes: None,
             turns: Arc::default(),
+            #[cfg(test)]
+            explained: None,
         }
     }
 
@@ -134,7 +139,9 @@ impl Conn {
         Ok(answer)
     }
 
-    fn send(&mut self, statement: Statement<'_>) -> StoreResult<Vec<Row>> {
+    pub(crate) fn send(&mut self, statement: Statement<'_>) -> StoreResult<Vec<Row>> {
+        #[cfg(test)]
+        crate::explained::before(self, &statement);
         let result = on_each!(&mut self.link, conn => statement.load::<Row>(conn));
         result.map_err(|error| self.failed(error))
     }

@@ -6,6 +6,7 @@
 //! crate. Every change of an execution locks its row first, or is one guarded statement.
 
 mod approval_decide;
+mod approval_page;
 mod approvals;
 mod audit;
 pub mod audit_store;
@@ -26,6 +27,8 @@ mod execution_commit;
 mod execution_create;
 mod execution_standing;
 mod executions;
+#[cfg(test)]
+mod explained;
 mod extras;
 pub mod failpoint;
 mod fair_queue;
@@ -55,6 +58,8 @@ mod past_calls;
 mod pin;
 #[cfg(test)]
 mod plans;
+#[cfg(test)]
+mod plans_of_a_history;
 pub mod policy_store;
 mod pool;
 mod postgres;

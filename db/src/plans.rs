@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The hot pool on a schema of its own; the schema's name.
-fn hot_pool() -> (Pool, String) {
+pub(crate) fn hot_pool() -> (Pool, String) {
     let server = std::env::var("DATABASE_URL").expect("DATABASE_URL names a Postgres");
     let schema = format!("p_{}", Uuid::now_v7().simple());
     let mut settings = Settings { url: server.clone(), ..Settings::default() };
@@ -55,14 +55,25 @@ fn hot_statements_reach_their_rows_by_their_keys() {
         assert!(!claim.contains("executions_ready"), "{claim}");
 
         let conditions = format!(" AND {} AND {}", executions::HAS_STATUS, executions::HAS_LABEL);
-        let list = executions::list_text(false, &conditions);
-        let listed = explain(conn, &list, &[], &binds![text, text, text, text, 10_i64]);
+        let lead = executions::Lead::Project;
+        let list = lead.page("", &conditions);
+        let many = binds![text, 10_i64, text, text, text, 10_i64];
+        let listed = explain(conn, &list, &[], &many);
         for index in ["execution_labels_pkey", "executions_pkey", "approvals_pkey"] {
             assert_by_key(&listed, index);
         }
         assert!(listed.contains("using execution_info_newest "), "{listed}");
-        let by_label = executions::list_text(true, &conditions);
-        let listed = explain(conn, &by_label, &[], &binds![text, text, text, text, text, text, 10_i64]);
+        let by_conversation = executions::Lead::Conversation.page("", &conditions);
+        let many = binds![text, text, text, 10_i64, text, text, text, 10_i64];
+        let listed = explain(conn, &by_conversation, &[], &many);
+        assert!(listed.contains("using execution_info_conversation "), "{listed}");
+        let waiting = executions::Lead::Suspended.page("", &conditions);
+        let listed = explain(conn, &waiting, &[], &binds![text, 10_i64, text, text, text, 10_i64]);
+        assert!(listed.contains("using executions_waiting "), "{listed}");
+        assert_by_key(&listed, "execution_info_pkey");
+        let by_label = executions::Lead::Label.page("", &conditions);
+        let many = binds![text, text, 10_i64, text, text, text, text, 10_i64];
+        let listed = explain(conn, &by_label, &[], &many);
         assert!(listed.contains("using execution_labels_newest "), "{listed}");
         for index in ["execution_labels_pkey", "executions_pkey", "execution_info_pkey", "approvals_pkey"] {
             assert_by_key(&listed, index);

@@ -85,7 +85,7 @@ bind_from! {
 }
 
 /// One value, or a column of them for `unnest`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Param<'a> {
     One(Bind<'a>),
     Texts(Vec<Option<&'a str>>),
@@ -127,7 +127,7 @@ pub(crate) enum Dialect {
 }
 
 /// A statement ready to be sent: pieces of text with a parameter between each two.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Statement<'a> {
     pieces: Vec<String>,
     params: Vec<Param<'a>>,
@@ -165,6 +165,14 @@ impl<'a> Statement<'a> {
             rest = &mark[word..];
         }
         made.push(rest);
+        made
+    }
+
+    /// The same behind these words.
+    #[cfg(test)]
+    pub(crate) fn after(&self, words: &str) -> Self {
+        let mut made = self.clone();
+        made.pieces[0].insert_str(0, words);
         made
     }
 

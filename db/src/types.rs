@@ -883,6 +883,25 @@ pub struct ExecutionFilter {
     pub limit: usize,
 }
 
+/// A page of a list, newest first.
+#[derive(Debug, Clone, Default)]
+pub struct ExecutionPage {
+    /// At most as many as asked for; fewer, or none, also where many were looked at and passed no
+    /// filter.
+    pub rows: Vec<ExecutionRow>,
+    /// Where to go on, where there may be more.
+    pub next: Option<(Timestamp, ExecutionId)>,
+}
+
+/// A page of approvals, oldest first.
+#[derive(Debug, Clone, Default)]
+pub struct ApprovalPage {
+    /// As in [`ExecutionPage`].
+    pub rows: Vec<ApprovalRow>,
+    /// Where to go on, where there may be more.
+    pub next: Option<(Timestamp, ApprovalId)>,
+}
+
 /// What the inbox of approvals is asked for, oldest first.
 #[derive(Debug, Clone, Default)]
 #[allow(missing_docs)]

@@ -27,6 +27,7 @@ mod cron;
 mod diagnosis;
 mod event_settings;
 mod events;
+mod export;
 mod files;
 mod get;
 pub(crate) mod grants;
@@ -202,6 +203,7 @@ pub fn table() -> Vec<Route> {
         Route::get("/internal/cron/cleanup-stale-workflows", None, cron::handle, cron::get_doc),
         Route::post("/internal/cron/cleanup-stale-workflows", None, cron::handle, cron::post_doc),
         Route::post("/v1/sweeps/retention", Admin, sweeps::retention, sweeps::retention_doc),
+        Route::get("/v1/export/executions", Admin, export::handle, export::doc),
         Route::get("/v1/retention", Admin, retention::get, retention::get_doc),
         Route::put("/v1/retention", Admin, retention::put, retention::put_doc),
         Route::post("/v1/retention/exported", Admin, retention::exported, retention::exported_doc),

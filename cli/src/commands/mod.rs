@@ -10,6 +10,7 @@ mod dev;
 mod doctor;
 mod events;
 mod executions;
+mod export;
 mod files;
 mod grants;
 mod healthcheck;
@@ -108,6 +109,8 @@ pub enum Command {
     Policies(policies::Arguments),
     /// Run and list sweeps
     Sweeps(sweeps::Arguments),
+    /// Write finished executions as lines of JSON
+    Export(export::Arguments),
     /// Say how long finished executions are kept
     Retention(retention::Arguments),
     /// Send lifecycle events to the broker's exchange, or stop that
@@ -148,6 +151,7 @@ pub async fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Parked(arguments) => parked::run(arguments, &line.sources, output).await,
         Command::Policies(arguments) => policies::run(arguments, output).await,
         Command::Sweeps(arguments) => sweeps::run(arguments, output).await,
+        Command::Export(arguments) => export::run(arguments).await,
         Command::Retention(arguments) => retention::run(arguments, output).await,
         Command::Limits(arguments) => limits::run(arguments, output).await,
         Command::Events(arguments) => events::run(arguments, output).await,
@@ -226,6 +230,8 @@ mod tests {
             "retention show --json",
             "retention set 30d --require-export",
             "retention set never",
+            "export --finished-before 2026-11-01T00:00:00Z --to x.ndjson --mark",
+            "export --cursor x",
             "parked list --code poison --limit 5 --json",
             "parked list --all",
             "parked show prk_1",
@@ -272,6 +278,7 @@ mod tests {
             "executions resolve exe_1 x happened",
             "grants create pay --expires-after 8h --max-uses 3",
             "keys create --role boss",
+            "export --mark",
         ] {
             let arguments = std::iter::once("holdpoint").chain(line.split_whitespace());
             let error = CommandLine::try_parse_from(arguments).expect_err(line);
