@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use holdpoint_db::KeyRow;
 use holdpoint_engine::ids::KeyId;
 use holdpoint_engine::scope::Scope;
+use holdpoint_engine::trace::Traceparent;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, header};
 
@@ -21,6 +22,7 @@ use crate::app::App;
 use crate::clock;
 use crate::keys::{Role, SentKey};
 use crate::problem::{Answer, Code, Problem};
+use crate::spans::Begun;
 
 /// The header that names the end user, where the key does not.
 pub const END_USER: &str = "x-holdpoint-end-user";
@@ -67,6 +69,8 @@ pub struct Caller {
     pub end_user: Option<String>,
     /// What the key is good for, for routes of which only some requests need a right.
     pub role: Role,
+    /// The trace that the caller began.
+    pub trace: Option<Traceparent>,
 }
 
 impl Caller {
@@ -97,7 +101,8 @@ pub async fn require(
     next: Next,
 ) -> Response {
     match admit(&app, right, request.headers()).await {
-        Ok(caller) => {
+        Ok(mut caller) => {
+            caller.trace = request.extensions().get::<Begun>().map(|begun| begun.0);
             let span = tracing::Span::current();
             span.record("tenant", &*caller.scope.tenant);
             span.record("project", &*caller.scope.project);
@@ -132,7 +137,8 @@ pub async fn in_force(app: &App, id: KeyId) -> Answer<Arc<KeyRow>> {
 pub fn allow(row: &KeyRow, right: Right, named: Option<&[u8]>) -> Answer<Caller> {
     let role = Role::parse(&row.role).filter(|role| right.of(*role));
     let role = role.ok_or_else(|| forbidden(&row.role))?;
-    Ok(Caller { scope: row.scope.clone(), key: row.id.to_string(), end_user: end_user(row, named)?, role })
+    let (scope, key, end_user) = (row.scope.clone(), row.id.to_string(), end_user(row, named)?);
+    Ok(Caller { scope, key, end_user, role, trace: None })
 }
 
 fn forbidden(role: &str) -> Problem {

@@ -36,6 +36,7 @@ mod routes;
 mod schedule_view;
 mod schemas;
 mod server;
+mod spans;
 mod steps;
 mod streams;
 mod view;

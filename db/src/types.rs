@@ -16,6 +16,7 @@ use holdpoint_engine::status::{
 };
 use holdpoint_engine::team::Pins;
 use holdpoint_engine::time::Timestamp;
+use holdpoint_engine::trace::Traceparent;
 use holdpoint_engine::wire::{ExecutionKey, SweepKind};
 
 use crate::event_types::Backlog;
@@ -100,6 +101,8 @@ pub struct Extras {
     pub scheduled: bool,
     /// The files that it was started with, as the caller named them.
     pub files: Vec<FileId>,
+    /// The trace of whoever started it, where they told one.
+    pub traceparent: Option<Traceparent>,
 }
 
 /// When and where the user is, as their client says.

@@ -16,6 +16,7 @@ mod perform;
 mod publish;
 mod session;
 mod settings;
+mod spans;
 
 use std::sync::Arc;
 use std::time::Duration;

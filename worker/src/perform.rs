@@ -6,11 +6,13 @@ use std::time::Instant;
 use holdpoint_db::{Extras, failpoint};
 use holdpoint_engine::effect::{Effect, Input};
 use holdpoint_perform::Origin;
+use holdpoint_perform::spans::within;
 
 use crate::Worker;
 use crate::delegate::{child, delegate};
 use crate::publish::publish;
 use crate::session::Session;
+use crate::spans::StepSpan;
 
 /// Performs one attempt and sends what came of it.
 pub(crate) async fn perform(
@@ -19,6 +21,7 @@ pub(crate) async fn perform(
     effect: Effect,
     extras: Extras,
     origin: Origin,
+    span: Option<StepSpan>,
 ) {
     let kind = holdpoint_perform::kind(&effect);
     if !session.is_sure().await {
@@ -26,11 +29,15 @@ pub(crate) async fn perform(
     }
     failpoint::hit("worker.effect.before");
     let began = Instant::now();
+    let extras = Extras { traceparent: span.as_ref().map(StepSpan::traceparent), ..extras };
     let input = match effect {
-        Effect::Publish(effect) => publish(worker, &origin.key, &effect).await,
+        Effect::Publish(effect) => publish(worker, &origin.key, &effect, extras.traceparent).await,
         Effect::Delegate(effect) => delegate(worker, &origin.key, extras, effect).await,
         Effect::Child(effect) => child(worker, &origin.key, extras, *effect).await,
-        other => holdpoint_perform::perform(&worker.performer, other, &origin).await,
+        other => {
+            let call = holdpoint_perform::perform(&worker.performer, other, &origin);
+            within(extras.traceparent, call).await
+        }
     };
     failpoint::hit("worker.effect.after");
     let outcome = match &input {
@@ -38,6 +45,9 @@ pub(crate) async fn perform(
         _ => "ok",
     };
     worker.metrics.step_seconds.with_label_values(&[kind]).observe(began.elapsed().as_secs_f64());
+    if let Some(span) = span {
+        span.end(&input);
+    }
     worker.metrics.effects.with_label_values(&[kind, outcome]).inc();
     // Nobody listens any more where the execution ended or the lease was lost.
     let _ = origin.events.send(input).await;

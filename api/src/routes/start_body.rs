@@ -156,7 +156,12 @@ impl StartBody {
             labels,
             end_user: caller.end_user.clone(),
             created_by: caller.key.clone(),
-            extras: Extras { sealed_headers, files: self.files.unwrap_or_default(), ..Extras::default() },
+            extras: Extras {
+                sealed_headers,
+                files: self.files.unwrap_or_default(),
+                traceparent: caller.trace,
+                ..Extras::default()
+            },
         })
     }
 
