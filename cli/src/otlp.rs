@@ -15,11 +15,15 @@ use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_http::{HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::{BatchSpanProcessor, SpanData, SpanEvents, SpanLinks, SpanProcessor};
+use opentelemetry_sdk::trace::{
+    BatchConfigBuilder, BatchSpanProcessor, SpanData, SpanEvents, SpanLinks, SpanProcessor,
+};
 use tokio::runtime::Handle;
 
 use crate::configuration::Trace;
 
+/// How long a span waits for others.
+const SEND_EVERY: Duration = Duration::from_secs(1);
 /// How long one batch may take.
 const SEND_LIMIT: Duration = Duration::from_secs(10);
 /// How long a process that ends waits for its last spans to be taken.
@@ -48,7 +52,8 @@ impl Otlp {
             .with_timeout(SEND_LIMIT)
             .build()
             .context("trace.otlp_endpoint")?;
-        let mut processor = BatchSpanProcessor::builder(exporter).build();
+        let batches = BatchConfigBuilder::default().with_scheduled_delay(SEND_EVERY).build();
+        let mut processor = BatchSpanProcessor::builder(exporter).with_batch_config(batches).build();
         let resource = Resource::builder_empty().with_attributes([
             KeyValue::new("service.name", trace.service_name.clone()),
             KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),

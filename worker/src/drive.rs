@@ -424,7 +424,8 @@ impl Drive<'_> {
             let (worker, session) = (Arc::clone(self.worker), Arc::clone(self.session));
             let extras = self.extras.clone().unwrap_or_default();
             let span = tracing::info_span!("effect", step = effect.step());
-            let traced = self.spans.as_ref().map(|spans| spans.step(&effect));
+            let traced =
+                self.spans.as_ref().map(|spans| spans.step(&effect, self.run.steps.get(&effect.step())));
             let (step, breaks) = (effect.step(), may_break_off(&effect));
             let call = self.calls.spawn(
                 async move { crate::perform::perform(&worker, session, effect, extras, origin, traced).await }

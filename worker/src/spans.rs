@@ -8,6 +8,7 @@ use holdpoint_db::Claimed;
 use holdpoint_engine::digest::hex;
 use holdpoint_engine::effect::{Effect, Input};
 use holdpoint_engine::entry::{Entry, Line};
+use holdpoint_engine::run::{Step, Work};
 use holdpoint_engine::status::{DefinitionKind, Status};
 use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::trace::{ExecutionTrace, Traceparent};
@@ -70,7 +71,7 @@ impl Spans {
     }
 
     /// The span of an attempt that begins now.
-    pub fn step(&self, effect: &Effect) -> StepSpan {
+    pub fn step(&self, effect: &Effect, step: Option<&Step>) -> StepSpan {
         let mut about = self.about.clone();
         about.push(("holdpoint.step", i64::from(effect.step()).into()));
         about.push(("holdpoint.attempt", i64::from(effect.attempt()).into()));
@@ -82,7 +83,7 @@ impl Spans {
         StepSpan {
             is: self.trace.step(effect.step(), effect.attempt()),
             parent: self.trace.run(self.epoch).span,
-            name: name(effect),
+            name: name(effect, step),
             kind,
             began: process_now(),
             about,
@@ -201,14 +202,13 @@ impl StepSpan {
 }
 
 /// Few names: what is called by definitions, never what callers send.
-fn name(effect: &Effect) -> String {
+fn name(effect: &Effect, step: Option<&Step>) -> String {
     let kind = holdpoint_perform::kind(effect);
-    match effect {
-        Effect::Mcp(effect) => format!("{kind} {}", effect.name),
-        Effect::Delegate(effect) => format!("{kind} {}", effect.to.agent),
-        Effect::Child(effect) => format!("{kind} {}", effect.name),
-        Effect::OpenApi(effect) => format!("{kind} {}", effect.operation),
-        Effect::Publish(effect) => format!("{kind} {}", effect.queue),
+    match (effect, step.map(|step| &step.work)) {
+        (Effect::Child(effect), _) => format!("{kind} {}", effect.name),
+        (Effect::OpenApi(effect), _) => format!("{kind} {}", effect.operation),
+        (Effect::Publish(effect), _) => format!("{kind} {}", effect.queue),
+        (_, Some(Work::Tool(work))) => format!("{kind} {}", work.tool),
         _ => kind.to_owned(),
     }
 }
