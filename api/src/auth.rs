@@ -13,6 +13,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use holdpoint_db::KeyRow;
 use holdpoint_engine::ids::KeyId;
+use holdpoint_engine::policy::Decider;
 use holdpoint_engine::scope::Scope;
 use holdpoint_engine::trace::Traceparent;
 use http::request::Parts;
@@ -46,6 +47,21 @@ pub enum Right {
 }
 
 impl Right {
+    /// All of them.
+    pub const ALL: &'static [Right] =
+        &[Right::Read, Right::Submit, Right::Decide, Right::Define, Right::Admin];
+
+    /// The word in `GET /v1/me`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Right::Read => "read",
+            Right::Submit => "submit",
+            Right::Decide => "decide",
+            Right::Define => "define",
+            Right::Admin => "admin",
+        }
+    }
+
     /// Whether that role has it.
     pub const fn of(self, role: Role) -> bool {
         match self {
@@ -67,6 +83,10 @@ pub struct Caller {
     pub key: String,
     /// The end user: the key's, else the header's.
     pub end_user: Option<String>,
+    /// The key's own end user, which a header cannot take the place of.
+    pub own_end_user: Option<String>,
+    /// The key's groups, by which approval policies find it.
+    pub groups: Vec<String>,
     /// What the key is good for, for routes of which only some requests need a right.
     pub role: Role,
     /// The trace that the caller began.
@@ -77,6 +97,16 @@ impl Caller {
     /// 403 where the key's role does not have that right.
     pub fn may(&self, right: Right) -> Answer<()> {
         if right.of(self.role) { Ok(()) } else { Err(forbidden(self.role.as_str())) }
+    }
+
+    /// Who they are where a decision is judged.
+    pub fn decider(&self) -> Decider {
+        Decider {
+            key: self.key.clone(),
+            role: self.role.as_str().to_owned(),
+            groups: self.groups.clone(),
+            end_user: self.own_end_user.clone(),
+        }
     }
 
     /// Whether a row of that end user is theirs to see.
@@ -137,8 +167,15 @@ pub async fn in_force(app: &App, id: KeyId) -> Answer<Arc<KeyRow>> {
 pub fn allow(row: &KeyRow, right: Right, named: Option<&[u8]>) -> Answer<Caller> {
     let role = Role::parse(&row.role).filter(|role| right.of(*role));
     let role = role.ok_or_else(|| forbidden(&row.role))?;
-    let (scope, key, end_user) = (row.scope.clone(), row.id.to_string(), end_user(row, named)?);
-    Ok(Caller { scope, key, end_user, role, trace: None })
+    Ok(Caller {
+        scope: row.scope.clone(),
+        key: row.id.to_string(),
+        end_user: end_user(row, named)?,
+        own_end_user: row.end_user.clone(),
+        groups: row.groups.clone(),
+        role,
+        trace: None,
+    })
 }
 
 fn forbidden(role: &str) -> Problem {

@@ -80,6 +80,7 @@ pub fn create(
         role: role.as_str().to_owned(),
         name: name.to_owned(),
         end_user: end_user.map(str::to_owned),
+        groups: Vec::new(),
         secret_hash: sha256_hex(secret.as_bytes()),
         created_at: now,
         expires_at,

@@ -23,6 +23,7 @@ mod chat;
 mod classic;
 mod client_time;
 mod clock;
+mod console;
 mod diagnosis;
 mod forwarded;
 pub mod keys;

@@ -39,6 +39,8 @@ codes! {
     InvalidBody = "invalid_body", BAD_REQUEST, "The body is not what this call takes";
     /// A query parameter or a header.
     InvalidParameter = "invalid_parameter", BAD_REQUEST, "A parameter is not what this call takes";
+    /// A workflow's `input` that its `input.schema` refuses; `pointer` says where.
+    InvalidInput = "invalid_input", BAD_REQUEST, "The workflow does not take this input";
     /// The place in a stream to begin at.
     InvalidIndex = "invalid_index", BAD_REQUEST, "The stream has no such place";
     /// An agent's document.
@@ -59,6 +61,10 @@ codes! {
     Unauthorized = "unauthorized", UNAUTHORIZED, "A valid API key is needed";
     /// The key's role may not.
     Forbidden = "forbidden", FORBIDDEN, "The key's role may not do this";
+    /// The key has the right to decide, but not about this.
+    NotAnApprover = "not_an_approver", FORBIDDEN, "The policy names other approvers";
+    /// Whoever started the execution.
+    SelfApproval = "self_approval", FORBIDDEN, "Nobody decides about what they asked for";
     /// No such row in this scope.
     NotFound = "not_found", NOT_FOUND, "There is no such thing";
     /// The definition or version that a start names.
@@ -95,6 +101,8 @@ codes! {
     DigestMismatch = "digest_mismatch", CONFLICT, "The stored arguments have another digest";
     /// Nothing to resolve.
     OutcomeNotUnknown = "outcome_not_unknown", CONFLICT, "The step has no unknown outcome";
+    /// Something before it was not exported.
+    ExportGap = "export_gap", CONFLICT, "The export does not begin where the last one ended";
     /// A workflow brings the schedule.
     ScheduleOwned = "schedule_owned", CONFLICT, "The schedule belongs to a workflow";
     /// The call may still be under way.

@@ -64,6 +64,26 @@ pub struct Asked {
     reason: Option<String>,
 }
 
+/// Whether somebody was asked.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(rename = "StepApproval")]
+pub enum Approval {
+    /// The question.
+    Asked(Box<Asked>),
+    /// The policy lets the call go without one.
+    Word(Word),
+}
+
+/// The word for a call that nobody was asked about.
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "ApprovalWord")]
+pub enum Word {
+    /// Its `when` said no.
+    NotNeeded,
+}
+
 /// One step.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Step")]
@@ -89,7 +109,7 @@ pub struct StepView {
     #[serde(skip_serializing_if = "Option::is_none")]
     usage: Option<Usage>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    approval: Option<Asked>,
+    approval: Option<Approval>,
     /// What an MCP server listed: as it was asked to, or in place of carrying out this call.
     #[serde(skip_serializing_if = "Option::is_none")]
     listed: Option<Listed>,
@@ -291,7 +311,13 @@ impl StepView {
                 self.error = Some(body.error);
             }
             Entry::OutcomeResolved(_) => self.status = StepStatus::Waiting,
+            Entry::ApprovalNotNeeded(_) => self.approval = Some(Approval::Word(Word::NotNeeded)),
             Entry::ApprovalRequested(body) => self.asked(body),
+            Entry::ApprovalEscalated(body) => {
+                if let Some(asked) = self.question() {
+                    asked.expires_at = body.expires_at;
+                }
+            }
             Entry::ApprovalDecided(body) => self.decided(body),
             Entry::ApprovalClosed(body) => self.closed(body.status, at),
             Entry::ToolsListed(body) => {
@@ -309,7 +335,7 @@ impl StepView {
         self.status = StepStatus::Waiting;
         self.finished_at = None;
         self.arguments = Some(body.arguments);
-        self.approval = Some(Asked {
+        self.approval = Some(Approval::Asked(Box::new(Asked {
             id: body.approval_id,
             status: ApprovalStatus::Pending,
             digest: body.digest,
@@ -318,7 +344,14 @@ impl StepView {
             decided_by: None,
             decided_at: None,
             reason: None,
-        });
+        })));
+    }
+
+    fn question(&mut self) -> Option<&mut Asked> {
+        match &mut self.approval {
+            Some(Approval::Asked(asked)) => Some(asked),
+            _ => None,
+        }
     }
 
     fn decided(&mut self, body: ApprovalDecided) {
@@ -326,7 +359,7 @@ impl StepView {
         if let Some(edited) = &body.arguments_text {
             self.arguments = Some(json_or_text(edited));
         }
-        if let Some(asked) = &mut self.approval {
+        if let Some(asked) = self.question() {
             asked.status = ApprovalStatus::of_decision(body.approved);
             asked.decided_by = Some(body.decided_by);
             asked.decided_at = Some(body.decided_at);
@@ -337,7 +370,7 @@ impl StepView {
     fn closed(&mut self, status: ApprovalStatus, at: Timestamp) {
         let end = if status == ApprovalStatus::Expired { StepStatus::Failed } else { StepStatus::Cancelled };
         self.finish(end, at);
-        if let Some(asked) = &mut self.approval {
+        if let Some(asked) = self.question() {
             asked.status = status;
         }
     }

@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use holdpoint_db::{ApprovalRow, DefinitionRow, ExecutionRow, KeyRow, ParkedMessage, SweepReport, SweepRow};
 use holdpoint_engine::entry::{DelegatedBy, Json, Usage};
 use holdpoint_engine::ids::{ApprovalId, ExecutionId, FileId, KeyId, ParkedId, SweepId};
+use holdpoint_engine::policy::Policy;
 use holdpoint_engine::status::{ApprovalStatus, DefinitionKind, Failure, Reason, RunType, Status};
 use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::wire::SweepKind;
@@ -154,6 +155,14 @@ pub struct Approval {
     decided_by: Option<String>,
     decided_at: Option<Timestamp>,
     used_at: Option<Timestamp>,
+    /// What a decision is judged by, as it was when this was asked.
+    policy: Policy,
+    /// What was said so far, where it takes several people.
+    votes: Vec<Vote>,
+    /// How many more people must approve; 0 once it is decided or closed.
+    votes_needed: u32,
+    /// When its first approvers' time was over, and further ones were asked.
+    escalated_at: Option<Timestamp>,
     /// The child's call, where this shows through its parent.
     #[serde(skip_serializing_if = "Option::is_none")]
     delegated_by: Option<DelegatedBy>,
@@ -162,6 +171,10 @@ pub struct Approval {
 impl From<ApprovalRow> for Approval {
     fn from(row: ApprovalRow) -> Self {
         Self {
+            votes_needed: row.votes_needed(),
+            votes: row.votes.into_iter().map(Into::into).collect(),
+            policy: row.policy,
+            escalated_at: row.escalated_at,
             id: row.id,
             execution_id: row.key.id,
             execution_status: row.execution_status,
@@ -185,6 +198,34 @@ impl From<ApprovalRow> for Approval {
             decided_at: row.decided_at,
             used_at: row.used_at,
             delegated_by: row.delegated_by,
+        }
+    }
+}
+
+/// What one person said about a call that takes several.
+#[derive(Serialize, JsonSchema)]
+pub struct Vote {
+    /// The key.
+    by: String,
+    at: Timestamp,
+    approved: bool,
+    reason: Option<String>,
+    /// Edited arguments, as text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    arguments_text: Option<String>,
+    /// Of the arguments that it is for.
+    arguments_digest: String,
+}
+
+impl From<holdpoint_db::Vote> for Vote {
+    fn from(vote: holdpoint_db::Vote) -> Self {
+        Self {
+            by: vote.by,
+            at: vote.at,
+            approved: vote.approved,
+            reason: vote.reason,
+            arguments_text: vote.arguments,
+            arguments_digest: vote.digest,
         }
     }
 }
@@ -229,6 +270,8 @@ pub struct Key {
     role: String,
     name: String,
     end_user: Option<String>,
+    /// Names by which approval policies find it.
+    groups: Vec<String>,
     created_at: Timestamp,
     expires_at: Option<Timestamp>,
     revoked_at: Option<Timestamp>,
@@ -241,6 +284,7 @@ impl From<KeyRow> for Key {
             role: row.role,
             name: row.name,
             end_user: row.end_user,
+            groups: row.groups,
             created_at: row.created_at,
             expires_at: row.expires_at,
             revoked_at: row.revoked_at,

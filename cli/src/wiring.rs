@@ -65,7 +65,7 @@ impl Foundation {
     /// Opens store and queue. Neither a database nor a broker that is away is an error here:
     /// both are reached, and reached again, in the background.
     pub fn build(mut configuration: Configuration) -> anyhow::Result<Self> {
-        let registry = Registry::new();
+        let registry = metrics::registry()?;
         let otlp = Otlp::start(&configuration.trace)?;
         let store = open(&configuration, &registry)?;
         if let Some(folder) = configuration.database.url.strip_prefix("sqlite:")
@@ -75,6 +75,7 @@ impl Foundation {
         }
         let queue = holdpoint_queue::open(&configuration.queue, &registry).map_err(anyhow::Error::msg)?;
         let db = Db::start(store, &configuration.database, hooks(&queue));
+        db.register(&registry)?;
         let settings = configuration.scheduler.clone();
         let sweeper = Sweeper::new(db.clone(), Arc::clone(&queue), settings, &registry);
         let performer = Performer::new(&configuration.outbound, configuration.limits.value_bytes);

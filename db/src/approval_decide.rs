@@ -1,5 +1,6 @@
 //! A decision, judged in the contract's order under the lock of the execution's row: is it
-//! there, is it decided, is it closed, does the digest match.
+//! there, is it decided, is it closed, does the digest match, may they decide. Then it is
+//! counted, and taken once enough people said the same.
 
 use holdpoint_engine::effect::Act;
 use holdpoint_engine::entry::ApprovalDecided;
@@ -7,7 +8,7 @@ use holdpoint_engine::scope::Scope;
 use holdpoint_engine::status::ApprovalStatus;
 use holdpoint_engine::wire::ExecutionKey;
 
-use crate::approvals::{APPROVAL, read_approval};
+use crate::approvals::of_call;
 use crate::children;
 use crate::conn::Conn;
 use crate::execution_claim::key_row;
@@ -15,6 +16,7 @@ use crate::outside::{self, Locked, Opened};
 use crate::sql::binds;
 use crate::store::StoreResult;
 use crate::types::{Acted, ApprovalRow, DecideRequest, Decided, StoreError};
+use crate::votes;
 
 /// One transaction's work. A decision through a parent is one on the child's own approval,
 /// and is told as the parent shows it.
@@ -31,10 +33,14 @@ pub(crate) fn approval_decide_in_txn(
     let shown = |row| children::shown_as(row, request.execution, request.tool_call_id.clone());
     Ok(match decided {
         Decided::Taken { approval, acted } => Decided::Taken { approval: shown(approval), acted },
+        Decided::Counted(row) => Decided::Counted(shown(row)),
         Decided::Already(row) => Decided::Already(shown(row)),
         Decided::Conflict(row) => Decided::Conflict(shown(row)),
         Decided::Closed(row) => Decided::Closed(shown(row)),
         Decided::DigestMismatch(row) => Decided::DigestMismatch(shown(row)),
+        Decided::VotesDiffer(row) => Decided::VotesDiffer(shown(row)),
+        Decided::Barred { approval, why } => Decided::Barred { approval: shown(approval), why },
+        Decided::NoEdit(row) => Decided::NoEdit(shown(row)),
         Decided::NotFound => Decided::NotFound,
     })
 }
@@ -45,7 +51,7 @@ fn decide(conn: &mut Conn, scope: &Scope, request: &DecideRequest) -> StoreResul
     if request.end_user.is_some() && request.end_user != locked.end_user {
         return Ok(Decided::NotFound);
     }
-    let Some(approval) = find(conn, &key, &request.tool_call_id)? else { return Ok(Decided::NotFound) };
+    let Some(approval) = of_call(conn, &key, &request.tool_call_id)? else { return Ok(Decided::NotFound) };
     if approval.status.is_decided() {
         return Ok(if is_same(&approval, request) {
             Decided::Already(approval)
@@ -61,11 +67,52 @@ fn decide(conn: &mut Conn, scope: &Scope, request: &DecideRequest) -> StoreResul
     if request.digest.as_ref().is_some_and(|seen| *seen != approval.digest || *seen != digest) {
         return Ok(Decided::DigestMismatch(approval));
     }
+    if let Err(why) = approval.judge(&request.by, request.end_user.as_deref()) {
+        return Ok(Decided::Barred { approval, why });
+    }
+    if request.arguments.is_some() && !approval.policy.allow_edit {
+        return Ok(Decided::NoEdit(approval));
+    }
+    if approval.policy.quorum > 1
+        && let Some(decided) = vote(conn, &locked, &approval, request)?
+    {
+        return Ok(decided);
+    }
     let mut acted = take(conn, locked, &approval, request)?;
-    let approval = find(conn, &key, &request.tool_call_id)?
-        .ok_or_else(|| StoreError::Corrupt("an approval is gone under its lock".to_owned()))?;
+    let approval = again(conn, &key, &request.tool_call_id)?;
     acted.status = approval.execution_status;
     Ok(Decided::Taken { approval, acted })
+}
+
+/// Counts one person. `None` where that decides: one denial does, and the last approval that
+/// it takes.
+fn vote(
+    conn: &mut Conn,
+    locked: &Locked,
+    approval: &ApprovalRow,
+    request: &DecideRequest,
+) -> StoreResult<Option<Decided>> {
+    let edited = request.arguments.as_ref().filter(|_| request.approved);
+    let digest = edited.map_or_else(|| approval.digest.clone(), |bytes| approval.digest_of(bytes));
+    if request.approved {
+        if approval.votes.iter().any(|vote| vote.digest != digest) {
+            return Ok(Some(Decided::VotesDiffer(approval.clone())));
+        }
+        let person = request.by.person();
+        if approval.votes.iter().any(|vote| vote.person == person) {
+            return Ok(Some(Decided::Already(approval.clone())));
+        }
+    }
+    votes::insert(conn, approval, request, &digest, locked.now)?;
+    if !request.approved || approval.votes_needed() <= 1 {
+        return Ok(None);
+    }
+    Ok(Some(Decided::Counted(again(conn, &locked.key, &request.tool_call_id)?)))
+}
+
+fn again(conn: &mut Conn, key: &ExecutionKey, call_id: &str) -> StoreResult<ApprovalRow> {
+    let gone = || StoreError::Corrupt("an approval is gone under its lock".to_owned());
+    of_call(conn, key, call_id)?.ok_or_else(gone)
 }
 
 /// A decision is for bytes: an approval of other arguments is another decision.
@@ -73,12 +120,6 @@ fn is_same(approval: &ApprovalRow, request: &DecideRequest) -> bool {
     let arguments = request.arguments.as_ref().filter(|_| request.approved);
     approval.status == ApprovalStatus::of_decision(request.approved)
         && approval.edited_arguments.as_ref() == arguments
-}
-
-fn find(conn: &mut Conn, key: &ExecutionKey, call_id: &str) -> StoreResult<Option<ApprovalRow>> {
-    let [tenant, project, id] = key_row(key);
-    let text = format!("{APPROVAL} AND a.execution = ? AND a.call_id = ?");
-    conn.row(&text, &[tenant, project, id, call_id.into()])?.map(read_approval).transpose()
 }
 
 /// Writes the decision, and tells the holder, or makes the execution ready.
@@ -94,7 +135,7 @@ fn take(
     let [status, reason, by, at, arguments, digest, call] = binds![
         ApprovalStatus::of_decision(request.approved).as_str(),
         request.reason.as_deref(),
-        &request.by,
+        &request.by.key,
         locked.now,
         edited.map(String::as_str),
         edited_digest.as_deref(),
@@ -118,7 +159,7 @@ fn take(
         reason: request.reason.clone(),
         arguments_text: edited.cloned(),
         digest: edited_digest.unwrap_or_else(|| approval.digest.clone()),
-        decided_by: request.by.clone(),
+        decided_by: request.by.key.clone(),
         decided_at: locked.now,
         delegated_by: None,
     });

@@ -1,15 +1,19 @@
 //! Approvals as they stand: one, and the inbox.
 
 use holdpoint_engine::ids::ApprovalId;
+use holdpoint_engine::policy::{Policy, Requester, Standing};
 use holdpoint_engine::scope::Scope;
 use holdpoint_engine::status::ApprovalStatus;
+use holdpoint_engine::time::Timestamp;
+use holdpoint_engine::wire::ExecutionKey;
 
-use crate::children;
 use crate::conn::Conn;
+use crate::execution_claim::key_row;
 use crate::row::Row;
 use crate::sql::{Bind, binds};
 use crate::store::StoreResult;
 use crate::types::{ApprovalFilter, ApprovalRow};
+use crate::{children, votes};
 
 /// What [`read_approval`] reads; conditions on `a` follow. The execution's status is asked row
 /// by row (see `executions::PAGE`).
@@ -19,10 +23,12 @@ pub(crate) const APPROVAL: &str = "
       a.step, a.call_id, a.agent, a.version, a.tool,
       a.arguments, a.digest, a.requested_at, a.expires_at, a.status, a.reason, a.edited_arguments,
       a.edited_digest, a.decided_by, a.decided_at, a.used_at, a.conversation_id, a.list_digest,
+      a.policy, a.escalated_at, a.end_user,
+      (SELECT i.created_by FROM execution_info i WHERE i.tenant = a.tenant AND i.project = a.project AND i.id = a.execution),
       (SELECT hp_now())
     FROM approvals a WHERE a.tenant = ? AND a.project = ?";
 
-/// A pending one whose time is over reads `expired`.
+/// A pending one whose time is over reads `expired`. Votes are still to be read.
 pub(crate) fn read_approval(mut row: Row) -> StoreResult<ApprovalRow> {
     let mut approval = ApprovalRow {
         id: ApprovalId(row.id()?),
@@ -47,11 +53,56 @@ pub(crate) fn read_approval(mut row: Row) -> StoreResult<ApprovalRow> {
         conversation_id: row.opt_text()?,
         list_digest: row.opt_text()?,
         delegated_by: None,
+        policy: Policy::default(),
+        escalated_at: None,
+        requester: Requester::default(),
+        votes: Vec::new(),
     };
-    if approval.status == ApprovalStatus::Pending && approval.expires_at <= row.time()? {
-        approval.status = ApprovalStatus::Expired;
+    approval.policy = votes::read_policy(row.opt_text()?.as_deref(), approval.id)?;
+    approval.escalated_at = row.opt_time()?;
+    approval.requester = Requester { end_user: row.opt_text()?, key: row.opt_text()?.unwrap_or_default() };
+    let now = row.time()?;
+    if approval.status == ApprovalStatus::Pending {
+        stand(&mut approval, now);
     }
     Ok(approval)
+}
+
+/// What the passing of its time has made of an undecided one, whether that is written or not.
+fn stand(approval: &mut ApprovalRow, now: Timestamp) {
+    let noted = Standing { expires_at: approval.expires_at, escalated_at: approval.escalated_at };
+    let standing = approval.policy.standing(noted, now);
+    (approval.expires_at, approval.escalated_at) = (standing.expires_at, standing.escalated_at);
+    if standing.expires_at <= now {
+        approval.status = ApprovalStatus::Expired;
+    }
+}
+
+/// The rest of what belongs to approvals that were read.
+pub(crate) fn complete(conn: &mut Conn, scope: &Scope, rows: &mut [ApprovalRow]) -> StoreResult<()> {
+    for row in rows.iter_mut() {
+        votes::resolve_requester(conn, scope, row)?;
+    }
+    votes::load(conn, rows)
+}
+
+fn one(conn: &mut Conn, scope: &Scope, row: Option<Row>) -> StoreResult<Option<ApprovalRow>> {
+    let Some(row) = row else { return Ok(None) };
+    let mut found = read_approval(row)?;
+    complete(conn, scope, std::slice::from_mut(&mut found))?;
+    Ok(Some(found))
+}
+
+/// One approval by its call.
+pub(crate) fn of_call(
+    conn: &mut Conn,
+    key: &ExecutionKey,
+    call_id: &str,
+) -> StoreResult<Option<ApprovalRow>> {
+    let [tenant, project, id] = key_row(key);
+    let text = format!("{APPROVAL} AND a.execution = ? AND a.call_id = ?");
+    let row = conn.row(&text, &[tenant, project, id, call_id.into()])?;
+    one(conn, &key.scope, row)
 }
 
 /// One approval by its own id.
@@ -62,7 +113,7 @@ pub(crate) fn approval_get(
 ) -> StoreResult<Option<ApprovalRow>> {
     let row =
         conn.row(&format!("{APPROVAL} AND a.id = ?"), &binds![&*scope.tenant, &*scope.project, id.0])?;
-    row.map(read_approval).transpose()
+    one(conn, scope, row)
 }
 
 /// The inbox, oldest first. What is asked for one execution or conversation has the
@@ -76,10 +127,13 @@ pub(crate) fn approval_list(
     let mut values: Vec<Bind<'_>> = binds![&*scope.tenant, &*scope.project].to_vec();
     match filter.status {
         Some(ApprovalStatus::Pending) => {
-            text.push_str(" AND a.status = 'pending' AND a.expires_at > (SELECT hp_now())");
+            text.push_str(
+                " AND a.status = 'pending' AND coalesce(a.closes_at, a.expires_at) > (SELECT hp_now())",
+            );
         }
         Some(ApprovalStatus::Expired) => text.push_str(
-            " AND (a.status = 'expired' OR (a.status = 'pending' AND a.expires_at <= (SELECT hp_now())))",
+            " AND (a.status = 'expired' OR (a.status = 'pending'
+               AND coalesce(a.closes_at, a.expires_at) <= (SELECT hp_now())))",
         ),
         Some(status) => {
             text.push_str(" AND a.status = ?");
@@ -110,6 +164,7 @@ pub(crate) fn approval_list(
     values.push((filter.limit as i64).into());
     let mut found =
         conn.rows(&text, &values)?.into_iter().map(read_approval).collect::<StoreResult<Vec<_>>>()?;
+    complete(conn, scope, &mut found)?;
     let below = children::approvals_below(conn, scope, filter)?;
     if !below.is_empty() {
         found.extend(below);

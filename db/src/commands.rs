@@ -192,7 +192,7 @@ pub(crate) fn command_decide_in_txn(
         return Ok(Commanded::Before(execution));
     }
     let decided = approval_decide_in_txn(conn, scope, request)?;
-    if !matches!(decided, Decided::Taken { .. } | Decided::Already(_)) {
+    if !matches!(decided, Decided::Taken { .. } | Decided::Counted(_) | Decided::Already(_)) {
         forget(conn, scope, command)?;
     }
     Ok(Commanded::Now(decided))

@@ -5,7 +5,10 @@ use std::collections::HashMap;
 
 use holdpoint_engine::advance::Gate;
 use holdpoint_engine::digest::call_digest;
+use holdpoint_engine::entry::ApprovalRequested;
+use holdpoint_engine::policy::{BY_TIMEOUT, NOBODY_DECIDED, Policy};
 use holdpoint_engine::status::ApprovalStatus;
+use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::wire::ExecutionKey;
 
 use crate::conn::Conn;
@@ -75,15 +78,18 @@ pub(crate) fn check_gates<'a>(
     Ok(refused)
 }
 
-/// A question that a transition closes as expired must be undecided: a decision that was taken
-/// in time stays valid, although it is not read yet.
+/// A question that a transition closes as expired, denies or hands on, because nobody decided
+/// in time, must be undecided: a decision that was taken stays valid, although it is not read
+/// yet.
 fn decided_in_time(
     conn: &mut Conn,
     transitions: &[(usize, &Transition)],
 ) -> StoreResult<HashMap<usize, String>> {
     let expired = |change: &'_ ApprovalChange| match change {
-        ApprovalChange::Close { call_id, status: ApprovalStatus::Expired } => Some(call_id.clone()),
-        _ => None,
+        ApprovalChange::Close { call_id, status: ApprovalStatus::Expired }
+        | ApprovalChange::Escalate { call_id, .. }
+        | ApprovalChange::Deny { call_id, .. } => Some(call_id.clone()),
+        ApprovalChange::Close { .. } | ApprovalChange::Open(_) => None,
     };
     let mut refused = HashMap::new();
     for (at, one) in transitions {
@@ -117,8 +123,14 @@ pub(crate) fn use_gates(conn: &mut Conn, transitions: &[&Transition]) -> StoreRe
     conn.each(mark, &rows, &[]).map(drop)
 }
 
-/// Rows to close, then rows to open.
-type Stretch<'a> = (Vec<[Bind<'a>; 5]>, Vec<[Bind<'a>; 16]>);
+/// Changes that may be made at once, in this order.
+#[derive(Default)]
+struct Stretch<'a> {
+    closed: Vec<[Bind<'a>; 5]>,
+    escalated: Vec<[Bind<'a>; 6]>,
+    denied: Vec<[Bind<'a>; 7]>,
+    opened: Vec<(&'a Transition, &'a ApprovalRequested)>,
+}
 
 /// Carries out the changes in their order: one statement for each stretch of the same kind,
 /// over all transitions.
@@ -134,19 +146,26 @@ pub(crate) fn write_changes(conn: &mut Conn, transitions: &[&Transition]) -> Sto
             }
             opened = opens;
             if stretches.len() <= at {
-                stretches.push((Vec::new(), Vec::new()));
+                stretches.push(Stretch::default());
             }
+            let stretch = &mut stretches[at];
             match change {
                 ApprovalChange::Close { call_id, status } => {
-                    stretches[at].0.push(close_row(&one.key, call_id, *status));
+                    stretch.closed.push(close_row(&one.key, call_id, *status));
                 }
-                ApprovalChange::Open(asked) => stretches[at].1.push(open_row(one, asked)),
+                ApprovalChange::Escalate { call_id, at, expires_at } => {
+                    stretch.escalated.push(escalate_row(&one.key, call_id, *at, *expires_at));
+                }
+                ApprovalChange::Deny { call_id, at } => stretch.denied.push(deny_row(&one.key, call_id, *at)),
+                ApprovalChange::Open(asked) => stretch.opened.push((one, asked)),
             }
         }
     }
-    for (closed, opened) in stretches {
-        close(conn, &closed)?;
-        conn.each(OPEN, &opened, &[])?;
+    for stretch in stretches {
+        close(conn, &stretch.closed)?;
+        escalate(conn, &stretch.escalated)?;
+        deny(conn, &stretch.denied)?;
+        open(conn, &stretch.opened)?;
     }
     Ok(())
 }
@@ -170,28 +189,78 @@ pub(crate) fn close(conn: &mut Conn, rows: &[[Bind<'_>; 5]]) -> StoreResult<()> 
     conn.each(close, rows, &[]).map(drop)
 }
 
+/// One approval that further approvers are asked about.
+pub(crate) fn escalate_row<'a>(
+    key: &'a ExecutionKey,
+    call_id: &'a str,
+    at: Timestamp,
+    expires_at: Timestamp,
+) -> [Bind<'a>; 6] {
+    binds![&*key.scope.tenant, &*key.scope.project, key.id.0, call_id, at, expires_at]
+}
+
+/// Hands undecided ones on; their expiry is one that the policy names.
+pub(crate) fn escalate(conn: &mut Conn, rows: &[[Bind<'_>; 6]]) -> StoreResult<()> {
+    let escalate = "WITH u(t, p, x, c, at, exp) AS (@u)
+        UPDATE approvals AS a SET escalated_at = u.at, expires_at = u.exp, closes_at = u.exp, expiry_named = true
+        FROM u WHERE a.tenant = u.t AND a.project = u.p AND a.execution = u.x AND a.call_id = u.c
+          AND a.status = 'pending' AND a.escalated_at IS NULL";
+    conn.each(escalate, rows, &[]).map(drop)
+}
+
+/// One approval that is denied because nobody decided.
+pub(crate) fn deny_row<'a>(key: &'a ExecutionKey, call_id: &'a str, at: Timestamp) -> [Bind<'a>; 7] {
+    let [tenant, project, id] = binds![&*key.scope.tenant, &*key.scope.project, key.id.0];
+    [tenant, project, id, call_id.into(), at.into(), BY_TIMEOUT.into(), NOBODY_DECIDED.into()]
+}
+
+/// Denies undecided ones.
+pub(crate) fn deny(conn: &mut Conn, rows: &[[Bind<'_>; 7]]) -> StoreResult<()> {
+    let deny = "WITH u(t, p, x, c, at, who, why) AS (@u)
+        UPDATE approvals AS a SET status = 'denied', reason = u.why, decided_by = u.who, decided_at = u.at
+        FROM u WHERE a.tenant = u.t AND a.project = u.p AND a.execution = u.x AND a.call_id = u.c
+          AND a.status = 'pending'";
+    conn.each(deny, rows, &[]).map(drop)
+}
+
 const OPEN: &str = "
-    WITH u(t, p, x, c, apr, step, ag, ve, tool, args, dig, req, exp, named, st, li) AS (@u)
+    WITH u(t, p, x, c, apr, step, ag, ve, tool, args, dig, req, exp, named, st, li, po, cl) AS (@u)
     INSERT INTO approvals (tenant, project, execution, call_id, id, step, agent, version, tool, arguments, digest,
-      requested_at, expires_at, expiry_named, status, list_digest, conversation_id, end_user)
+      requested_at, expires_at, expiry_named, status, list_digest, policy, closes_at,
+      conversation_id, end_user)
     SELECT u.t, u.p, u.x, u.c, u.apr, u.step, u.ag, u.ve, u.tool, u.args, u.dig, u.req, u.exp, u.named, u.st, u.li,
-      i.conversation_id, i.end_user
+      u.po, u.cl,      i.conversation_id, i.end_user
     FROM u JOIN execution_info i ON i.tenant = u.t AND i.project = u.p AND i.id = u.x WHERE true
     ON CONFLICT (tenant, project, execution, call_id) DO UPDATE SET id = excluded.id, step = excluded.step,
       agent = excluded.agent, version = excluded.version, tool = excluded.tool, arguments = excluded.arguments,
       digest = excluded.digest, requested_at = excluded.requested_at, expires_at = excluded.expires_at,
       expiry_named = excluded.expiry_named, status = excluded.status,
-      list_digest = excluded.list_digest, reason = NULL, edited_arguments = NULL,
+      list_digest = excluded.list_digest, policy = excluded.policy, closes_at = excluded.closes_at,
+      escalated_at = NULL, reason = NULL, edited_arguments = NULL,
       edited_digest = NULL, decided_by = NULL, decided_at = NULL, used_at = NULL";
+
+/// A policy is written once for its row.
+fn open(conn: &mut Conn, asked: &[(&Transition, &ApprovalRequested)]) -> StoreResult<()> {
+    let text = |policy: &Policy| holdpoint_engine::json(policy).get().to_owned();
+    let policies: Vec<Option<String>> =
+        asked.iter().map(|(_, asked)| asked.policy.as_deref().map(text)).collect();
+    let rows =
+        asked.iter().zip(&policies).map(|((one, asked), policy)| open_row(one, asked, policy.as_deref()));
+    let rows: Vec<[Bind<'_>; 18]> = rows.collect();
+    conn.each(OPEN, &rows, &[]).map(drop)
+}
 
 fn open_row<'a>(
     transition: &'a Transition,
-    asked: &'a holdpoint_engine::entry::ApprovalRequested,
-) -> [Bind<'a>; 16] {
+    asked: &'a ApprovalRequested,
+    policy: Option<&'a str>,
+) -> [Bind<'a>; 18] {
     let (agent, version) = match &asked.asked_by {
         Some(member) => (&member.agent, &member.version),
         None => (&transition.definition.0, &transition.definition.1),
     };
+    let grace = asked.policy.as_ref().map(|policy| policy.grace()).filter(|grace| !grace.is_zero());
+    let closes_at = grace.map(|grace| asked.expires_at.plus(grace));
     binds![
         &*transition.key.scope.tenant,
         &*transition.key.scope.project,
@@ -209,5 +278,7 @@ fn open_row<'a>(
         asked.expiry_named,
         ApprovalStatus::Pending.as_str(),
         asked.list_digest.as_deref(),
+        policy,
+        closes_at,
     ]
 }

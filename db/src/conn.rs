@@ -10,6 +10,8 @@ use diesel::pg::PgConnection;
 use diesel::result::{DatabaseErrorKind, Error};
 use diesel::sqlite::SqliteConnection;
 
+use crate::audit::{self, Notes};
+use crate::outcomes::{Noted, Outcomes};
 use crate::outgoing::Subscribed;
 use crate::row::Row;
 use crate::sql::{Bind, Dialect, Statement};
@@ -54,6 +56,12 @@ pub(crate) struct Conn {
     pub(crate) commit_sent: bool,
     /// Who wants events; shared by the connections of a pool.
     pub(crate) subscribed: Arc<Subscribed>,
+    /// What the open transaction did.
+    pub(crate) noted: Noted,
+    /// Where it is counted; shared by the connections of a pool.
+    pub(crate) outcomes: Arc<Outcomes>,
+    /// What the transaction that is open has to tell the audit; `None` outside of one.
+    pub(crate) notes: Option<Notes>,
 }
 
 /// No rows for a batch.
@@ -61,8 +69,17 @@ pub(crate) const NO_ROWS: &[[Bind<'static>; 0]] = &[];
 
 impl Conn {
     pub(crate) fn new(link: Link, born: u64) -> Self {
-        let subscribed = Arc::default();
-        Self { link, born, broken: false, fault: None, commit_sent: false, subscribed }
+        Self {
+            link,
+            born,
+            broken: false,
+            fault: None,
+            commit_sent: false,
+            subscribed: Arc::default(),
+            noted: Noted::default(),
+            outcomes: Arc::default(),
+            notes: None,
+        }
     }
 
     pub(crate) fn dialect(&self) -> Dialect {
@@ -125,12 +142,21 @@ impl Conn {
     }
 
     /// One transaction: all of the work, or nothing. SQLite's takes the write lock at once.
+    /// What the work notes for the audit is written last.
     pub(crate) fn transaction<T, E: From<StoreError>>(
         &mut self,
         work: impl FnOnce(&mut Conn) -> Result<T, E>,
     ) -> Result<T, E> {
         let begin = if self.is_postgres() { "BEGIN" } else { "BEGIN IMMEDIATE" };
-        self.between(begin, work)
+        self.notes = Some(Notes::new());
+        let done = self.between(begin, |conn| {
+            let done = work(conn)?;
+            let notes = conn.notes.take().unwrap_or_default();
+            audit::write(conn, notes)?;
+            Ok(done)
+        });
+        self.notes = None;
+        done
     }
 
     /// Several reads of one moment: what is committed meanwhile is not seen by any of them.
@@ -146,6 +172,7 @@ impl Conn {
     ) -> Result<T, E> {
         self.commit_sent = false;
         self.fault = None;
+        self.noted = Noted::default();
         self.batch(begin)?;
         match work(self) {
             Ok(done) => {
@@ -154,6 +181,7 @@ impl Conn {
                     self.roll_back();
                     return Err(error.into());
                 }
+                self.outcomes.count(&self.noted);
                 Ok(done)
             }
             Err(error) => {

@@ -8,8 +8,10 @@
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use prometheus::{Histogram, HistogramOpts, HistogramVec, Registry};
 use tokio::sync::oneshot;
 
 use crate::store::{Store, StoreResult};
@@ -36,10 +38,14 @@ impl Hooks {
 /// Something to commit, and who waits for the answer.
 struct Waiting<T, A> {
     item: T,
+    since: Instant,
     answer: oneshot::Sender<StoreResult<A>>,
 }
 
-type Job = Box<dyn FnOnce(&dyn Store) + Send>;
+struct Job {
+    work: Box<dyn FnOnce(&dyn Store) + Send>,
+    since: Instant,
+}
 
 /// The store for async callers. Cheap to clone; its threads end with the last clone.
 #[derive(Clone)]
@@ -48,33 +54,57 @@ pub struct Db {
     commits: Sender<Waiting<Transition, Committed>>,
     hot: Sender<Job>,
     read: Sender<Job>,
+    waits: HistogramVec,
+}
+
+/// From the handing over of work to its begin.
+fn wait_histogram() -> HistogramVec {
+    let help = "How long work waited for a thread of the database, by what it waited for";
+    let times = vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+    let options = HistogramOpts::new("holdpoint_db_wait_seconds", help).buckets(times);
+    HistogramVec::new(options, &["queue"]).expect("constant names are valid")
 }
 
 impl Db {
     /// Starts the threads.
     pub fn start(store: Arc<dyn Store>, settings: &crate::Settings, hooks: Hooks) -> Self {
         let most = settings.batch.max(1);
-        let hooks = Arc::new(hooks);
+        let (hooks, waits) = (Arc::new(hooks), wait_histogram());
         let (creates, created) = unbounded();
         let (commits, committed) = unbounded();
         spawn("hp-db-create", {
             let (store, hooks) = (Arc::clone(&store), Arc::clone(&hooks));
-            move || create_thread(store.as_ref(), &created, most, &hooks)
+            let waited = waits.with_label_values(&["create"]);
+            move || create_thread(store.as_ref(), &created, most, &hooks, &waited)
         });
         let (late, came_late) = unbounded();
         spawn("hp-db-commit", {
             let (store, hooks) = (Arc::clone(&store), Arc::clone(&hooks));
+            let waited = waits.with_label_values(&["commit"]);
             move || {
-                commit_thread(&committed, most, |batch| commit_unlocked(store.as_ref(), batch, &hooks, &late))
+                let commit = |batch| commit_unlocked(store.as_ref(), batch, &hooks, &late);
+                commit_thread(&committed, most, &waited, commit);
             }
         });
         spawn("hp-db-late", {
             let (store, hooks) = (Arc::clone(&store), Arc::clone(&hooks));
-            move || commit_thread(&came_late, most, |batch| commit_waiting(store.as_ref(), batch, &hooks))
+            let waited = waits.with_label_values(&["late"]);
+            move || {
+                commit_thread(&came_late, most, &waited, |batch| {
+                    commit_waiting(store.as_ref(), batch, &hooks)
+                })
+            }
         });
-        let hot = job_threads("hp-db-hot", settings.hot_connections, &store);
-        let read = job_threads("hp-db-read", settings.read_connections, &store);
-        Self { creates, commits, hot, read }
+        let hot =
+            job_threads("hp-db-hot", settings.hot_connections, &store, waits.with_label_values(&["hot"]));
+        let read =
+            job_threads("hp-db-read", settings.read_connections, &store, waits.with_label_values(&["read"]));
+        Self { creates, commits, hot, read, waits }
+    }
+
+    /// Shows how long work waits for the threads. An error if the registry has that already.
+    pub fn register(&self, registry: &Registry) -> Result<(), prometheus::Error> {
+        registry.register(Box::new(self.waits.clone()))
     }
 
     /// Commits a start, together with all that wait at the same moment.
@@ -125,7 +155,7 @@ fn panicked() -> StoreError {
 fn send<T, A>(to: &Sender<Waiting<T, A>>, item: T) -> oneshot::Receiver<StoreResult<A>> {
     let (answer, answered) = oneshot::channel();
     // Without a thread the sender is dropped, and the receiver says so.
-    let _ = to.send(Waiting { item, answer });
+    let _ = to.send(Waiting { item, since: Instant::now(), answer });
     answered
 }
 
@@ -138,11 +168,11 @@ async fn run<R: Send + 'static>(
     work: impl FnOnce(&dyn Store) -> R + Send + 'static,
 ) -> StoreResult<R> {
     let (answer, answered) = oneshot::channel();
-    let job: Job = Box::new(move |store| {
+    let work: Box<dyn FnOnce(&dyn Store) + Send> = Box::new(move |store| {
         let done = catch_unwind(AssertUnwindSafe(|| work(store))).map_err(|_| panicked());
         let _ = answer.send(done);
     });
-    to.send(job).map_err(|_| gone())?;
+    to.send(Job { work, since: Instant::now() }).map_err(|_| gone())?;
     answered.await.unwrap_or_else(|_| Err(gone()))
 }
 
@@ -154,13 +184,14 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) {
     }
 }
 
-fn job_threads(name: &str, count: u32, store: &Arc<dyn Store>) -> Sender<Job> {
+fn job_threads(name: &str, count: u32, store: &Arc<dyn Store>, waited: Histogram) -> Sender<Job> {
     let (sender, jobs) = unbounded::<Job>();
     for _ in 0..count.max(1) {
-        let (jobs, store) = (jobs.clone(), Arc::clone(store));
+        let (jobs, store, waited) = (jobs.clone(), Arc::clone(store), waited.clone());
         spawn(name, move || {
             for job in jobs {
-                job(store.as_ref());
+                waited.observe(job.since.elapsed().as_secs_f64());
+                (job.work)(store.as_ref());
             }
         });
     }
@@ -183,8 +214,10 @@ fn create_thread(
     from: &Receiver<Waiting<NewExecution, Created>>,
     most: usize,
     hooks: &Hooks,
+    waited: &Histogram,
 ) {
     while let Some(batch) = next_batch(from, &mut Vec::new(), most) {
+        observe(&batch, waited);
         let hook = |items: &[NewExecution], answers: &[Created]| (hooks.created)(items, answers);
         serve(batch, |items| store.execution_create(items), hook, give);
     }
@@ -193,7 +226,7 @@ fn create_thread(
 type Commit = Waiting<Transition, Committed>;
 
 /// At most one transition of an execution in a batch: a second one waits for the next.
-fn commit_thread(from: &Receiver<Commit>, most: usize, commit: impl Fn(Vec<Commit>)) {
+fn commit_thread(from: &Receiver<Commit>, most: usize, waited: &Histogram, commit: impl Fn(Vec<Commit>)) {
     let mut kept = Vec::new();
     while let Some(waiting) = next_batch(from, &mut kept, most) {
         let mut keys = HashSet::with_capacity(waiting.len());
@@ -201,8 +234,13 @@ fn commit_thread(from: &Receiver<Commit>, most: usize, commit: impl Fn(Vec<Commi
         for one in waiting {
             if keys.insert(one.item.key.clone()) { batch.push(one) } else { kept.push(one) }
         }
+        observe(&batch, waited);
         commit(batch);
     }
+}
+
+fn observe<T, A>(batch: &[Waiting<T, A>], waited: &Histogram) {
+    batch.iter().for_each(|one| waited.observe(one.since.elapsed().as_secs_f64()));
 }
 
 /// What somebody else has locked is handed on, so that the others have their answers.
@@ -218,7 +256,7 @@ fn commit_unlocked(store: &dyn Store, batch: Vec<Commit>, hooks: &Hooks, late: &
     };
     let give_or_hand_on = |item, answer: StoreResult<Option<Committed>>, to| match answer.transpose() {
         Some(answer) => give(item, answer, to),
-        None => drop(late.send(Waiting { item, answer: to })),
+        None => drop(late.send(Waiting { item, since: Instant::now(), answer: to })),
     };
     serve(batch, |items| store.execution_commit_unlocked(items), hook, give_or_hand_on);
 }

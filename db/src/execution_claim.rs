@@ -39,7 +39,8 @@ pub(crate) fn execution_claim_in_txn(conn: &mut Conn, request: &ClaimRequest) ->
 macro_rules! columns {
     () => {
         "SELECT e.tenant, e.project, e.id, e.epoch, e.wake, e.last_seq, e.last_event, e.ready_at, (SELECT hp_now()),
-           i.kind, i.name, i.version, i.input, i.messages, i.extras, i.retry_of"
+           i.kind, i.name, i.version, i.input, i.messages, i.extras, i.retry_of,
+           i.end_user"
     };
 }
 
@@ -154,16 +155,22 @@ fn read_claimed(mut row: Row) -> StoreResult<Claimed> {
         messages: row.opt_text()?,
         history: Vec::new(),
         extras: row.bool()?.then(Extras::default),
+        end_user: None,
         lines: Vec::new(),
         acts: Vec::new(),
     }
-    .of_first_run(row.opt_id()?.map(ExecutionId)))
+    .of_first_run(row.opt_id()?.map(ExecutionId))
+    .for_user(row.opt_text()?))
 }
 
 impl Claimed {
     fn of_first_run(mut self, retry_of: Option<ExecutionId>) -> Self {
         self.first_run = retry_of.unwrap_or(self.first_run);
         self
+    }
+
+    fn for_user(self, end_user: Option<String>) -> Self {
+        Self { end_user, ..self }
     }
 }
 

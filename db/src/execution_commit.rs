@@ -176,7 +176,7 @@ pub(crate) const WRITE_INFOS: &str = "
     UPDATE execution_info AS i SET finished_at = CASE WHEN u.fin THEN (SELECT hp_now()) END, output = u.outp,
       error_type = u.et, error_message = u.em, input_tokens = u.it, output_tokens = u.ot, cost_micros = u.cm
     FROM u WHERE i.tenant = u.t AND i.project = u.p AND i.id = u.x
-    RETURNING tenant, project, id, conversation_id, extras";
+    RETURNING tenant, project, id, conversation_id, extras, kind";
 
 fn write_infos(conn: &mut Conn, transitions: &[&Transition]) -> StoreResult<()> {
     let rows: Vec<_> = transitions.iter().filter_map(|transition| info_row(transition)).collect();
@@ -190,6 +190,7 @@ fn write_infos(conn: &mut Conn, transitions: &[&Transition]) -> StoreResult<()> 
     for mut row in conn.each(WRITE_INFOS, &rows, &[])? {
         let (key, conversation, extras) = (row.key()?, row.opt_text()?, row.bool()?);
         let Some(ending) = ending(&key) else { continue };
+        conn.noted.ended(row.word()?, ending.status, ending.reason);
         if extras {
             special.push(key.clone());
         }

@@ -29,6 +29,7 @@ pub(crate) fn execution_create_in_txn(
     let pins = pin::pins(conn, batch, &versions)?;
     let resolved = versions;
     let mut versions: Vec<Option<i32>> = resolved.iter().map(|found| Some(found.as_ref()?.version)).collect();
+    let mut unfit = unfit(batch, &mut versions);
     let commands = commands::take(conn, batch, &mut versions)?;
     let mut inserted = insert_infos(conn, batch, &versions, &pins)?;
     let mut refused = refuse(conn, batch, &mut inserted)?;
@@ -47,11 +48,28 @@ pub(crate) fn execution_create_in_txn(
                 Created::New { key: new.key.clone(), version, created_at: *created_at }
             }
             (_, Some(refused), _) => refused,
-            (_, _, version) => existing(conn, new, version, repeat)?,
+            (_, _, version) => match (existing(conn, new, version, repeat)?, unfit.remove(&at)) {
+                (Created::UnknownDefinition, Some(unfit)) => unfit,
+                (answer, _) => answer,
+            },
         });
     }
     commands::settle(conn, batch, &commands, &mut answers, repeat)?;
     Ok(answers)
+}
+
+/// Starts of workflows whose input does not fit, or was checked against another version. Their
+/// version is taken away, so that nothing is inserted for them: the same start may be there.
+fn unfit(batch: &[NewExecution], versions: &mut [Option<i32>]) -> HashMap<usize, Created> {
+    let mut unfit = HashMap::new();
+    for (at, new) in batch.iter().enumerate() {
+        let Some((check, version)) = new.extras.input_check.as_ref().zip(versions[at]) else { continue };
+        if let Some(refused) = check.refuse(version) {
+            unfit.insert(at, refused);
+            versions[at] = None;
+        }
+    }
+    unfit
 }
 
 /// Starts that name files that are not there, or test runs beside another one: what was
@@ -205,7 +223,9 @@ fn insert_executions(
             binds![&*key.scope.tenant, &*key.scope.project, key.id.0, kind.as_str(), ready_at, *now]
         })
         .collect();
-    conn.each(INSERT_EXECUTION, &rows, &[]).map(drop)
+    conn.each(INSERT_EXECUTION, &rows, &[])?;
+    inserted.keys().for_each(|at| conn.noted.started(batch[*at].kind));
+    Ok(())
 }
 
 const INSERT_LABEL: &str = "

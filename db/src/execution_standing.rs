@@ -4,11 +4,12 @@ use holdpoint_engine::ids::{ExecutionId, SessionId};
 use holdpoint_engine::scope::Scope;
 
 use crate::conn::Conn;
+use crate::execution_around::execution_around;
 use crate::executions::execution_get;
 use crate::journal::journal_read;
 use crate::sql::binds;
+use crate::standing_types::{Lease, Standing};
 use crate::store::StoreResult;
-use crate::types::{Lease, Standing};
 
 const HEAD: &str = "
     SELECT (SELECT hp_now()), e.ready_at, e.lost, e.owner, s.name, s.expires_at
@@ -31,6 +32,7 @@ pub(crate) fn execution_standing(
         let (name, expires_at) = (head.opt_text()?, head.opt_time()?);
         let lease = owner.map(|session| Lease { session, holder: name.unwrap_or_default(), expires_at });
         let lines = journal_read(conn, scope, id)?.unwrap_or_default();
-        Ok(Some(Standing { row, now, ready_at, lost, lease, lines }))
+        let around = execution_around(conn, &row, lost, ready_at)?;
+        Ok(Some(Standing { row, now, ready_at, lost, lease, lines, around }))
     })
 }

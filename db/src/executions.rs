@@ -22,7 +22,7 @@ const SELECT: &str = "
       i.error_type, i.error_message, i.input_tokens, i.output_tokens, i.cost_micros, i.metadata, i.created_at,
       e.started_at, e.updated_at, i.finished_at,
       (SELECT count(*) FROM approvals a WHERE a.tenant = e.tenant AND a.project = e.project
-         AND a.execution = e.id AND CASE WHEN a.status = 'pending' THEN a.expires_at END > (SELECT hp_now())),
+         AND a.execution = e.id AND CASE WHEN a.status = 'pending' THEN coalesce(a.closes_at, a.expires_at) END > (SELECT hp_now())),
       CASE WHEN i.extras THEN (SELECT x.parent FROM execution_extras x
          WHERE x.tenant = e.tenant AND x.project = e.project AND x.id = e.id) END,
       CASE WHEN i.extras THEN (SELECT x.files FROM execution_extras x

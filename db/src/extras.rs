@@ -144,6 +144,7 @@ fn read_row(mut row: Row) -> StoreResult<(ExecutionKey, Extras)> {
             scheduled,
             files,
             traceparent,
+            input_check: None,
         },
     ))
 }

@@ -4,14 +4,16 @@
 //! a removal takes only what is not marked. So one of the two waits for the other, and no
 //! execution has a file that is gone.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use holdpoint_engine::ids::FileId;
 use holdpoint_engine::scope::Scope;
 use holdpoint_engine::time::Timestamp;
+use holdpoint_engine::wire::ExecutionKey;
 
 use crate::conn::Conn;
+use crate::execution_claim::key_row;
 use crate::row::Row;
 use crate::session::micros;
 use crate::sql::{Bind, binds};
@@ -22,8 +24,9 @@ use crate::types::{Created, NewExecution, StoreError};
 /// Keeps a file.
 pub(crate) fn file_put(conn: &mut Conn, file: &NewFile) -> StoreResult<Timestamp> {
     let row = conn.row(
-        "INSERT INTO files (tenant, project, id, name, content_type, bytes, sha256, content, created_by, created_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, (SELECT hp_now())) RETURNING created_at",
+        "INSERT INTO files (tenant, project, id, name, content_type, bytes, sha256, content, created_by, created_at,
+           counted)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, (SELECT hp_now()), true) RETURNING created_at",
         &binds![
             &*file.key.scope.tenant,
             &*file.key.scope.project,
@@ -150,7 +153,7 @@ fn named<'a>(
     named
 }
 
-/// Marks the files of executions that stand.
+/// Marks the files of executions that stand, and notes who uses them.
 pub(crate) fn refer(
     conn: &mut Conn,
     batch: &[NewExecution],
@@ -162,6 +165,59 @@ pub(crate) fn refer(
         "WITH u(t, p, x) AS (@u) UPDATE files AS f SET referred = true
          FROM u WHERE f.tenant = u.t AND f.project = u.p AND f.id = u.x
            AND CASE WHEN f.referred THEN 1 ELSE 0 END = 0",
+        &rows,
+        &[],
+    )?;
+    let mut uses = BTreeSet::new();
+    for ((scope, id), starts) in &named {
+        uses.extend(starts.iter().map(|at| (*scope, batch[*at].key.id, *id)));
+    }
+    let uses: Vec<_> = uses
+        .into_iter()
+        .map(|(scope, execution, id)| binds![&*scope.tenant, &*scope.project, execution.0, id.0])
+        .collect();
+    conn.each(
+        "WITH u(t, p, x, f) AS (@u) INSERT INTO file_uses (tenant, project, execution, file) SELECT t, p, x, f FROM u",
+        &uses,
+        &[],
+    )
+    .map(drop)
+}
+
+/// A run that takes the place of another has that one's files.
+pub(crate) fn refer_again(conn: &mut Conn, old: &ExecutionKey, new: &ExecutionKey) -> StoreResult<()> {
+    let [tenant, project, old] = key_row(old);
+    conn.rows(
+        "INSERT INTO file_uses (tenant, project, execution, file)
+         SELECT tenant, project, ?, file FROM file_uses WHERE tenant = ? AND project = ? AND execution = ?",
+        &[new.id.0.into(), tenant, project, old],
+    )
+    .map(drop)
+}
+
+/// These executions are gone: the files that were theirs alone are unused again, and go with the
+/// next pass of `files`. The lock makes a start that names one of them wait, or this wait for it.
+pub(crate) fn release(
+    conn: &mut Conn,
+    gone: &[ExecutionKey],
+    files: &BTreeSet<(Scope, FileId)>,
+) -> StoreResult<()> {
+    if files.is_empty() {
+        return Ok(());
+    }
+    let uses: Vec<_> = gone.iter().map(key_row).collect();
+    conn.each(
+        "WITH u(t, p, x) AS (@u)
+         DELETE FROM file_uses WHERE (tenant, project, execution) IN (SELECT t, p, x FROM u)",
+        &uses,
+        &[],
+    )?;
+    let rows: Vec<_> = files.iter().map(|(scope, id)| key_of(scope, *id)).collect();
+    conn.each(&LOCK.replace("@share", "@lock"), &rows, &[])?;
+    conn.each(
+        "WITH u(t, p, x) AS (@u) UPDATE files AS f SET referred = false
+         FROM u WHERE f.tenant = u.t AND f.project = u.p AND f.id = u.x AND f.counted
+           AND NOT EXISTS (SELECT 1 FROM file_uses s WHERE s.file = f.id)",
         &rows,
         &[],
     )

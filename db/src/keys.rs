@@ -7,14 +7,14 @@ use crate::conn::Conn;
 use crate::row::Row;
 use crate::sql::binds;
 use crate::store::StoreResult;
-use crate::types::KeyRow;
+use crate::types::{KeyRow, StoreError};
 
 const KEY: &str =
-    "SELECT id, tenant, project, role, name, end_user, secret_hash, created_at, expires_at, revoked_at
+    "SELECT id, tenant, project, role, name, end_user, secret_hash, created_at, expires_at, revoked_at, groups
     FROM api_keys WHERE";
 
 fn read_key(mut row: Row) -> StoreResult<KeyRow> {
-    Ok(KeyRow {
+    let key = KeyRow {
         id: KeyId(row.id()?),
         scope: row.scope()?,
         role: row.text()?,
@@ -24,11 +24,16 @@ fn read_key(mut row: Row) -> StoreResult<KeyRow> {
         created_at: row.time()?,
         expires_at: row.opt_time()?,
         revoked_at: row.opt_time()?,
-    })
+        groups: Vec::new(),
+    };
+    let groups = row.opt_text()?.map(|text| serde_json::from_str(&text)).transpose();
+    let groups = groups.map_err(|error| StoreError::Corrupt(format!("the groups of {}: {error}", key.id)))?;
+    Ok(KeyRow { groups: groups.unwrap_or_default(), ..key })
 }
 
 /// Stores a new key.
 pub(crate) fn key_create(conn: &mut Conn, key: &KeyRow) -> StoreResult<()> {
+    let groups = serde_json::to_string(&key.groups).unwrap_or_default();
     let values = binds![
         key.id.0,
         &*key.scope.tenant,
@@ -40,10 +45,11 @@ pub(crate) fn key_create(conn: &mut Conn, key: &KeyRow) -> StoreResult<()> {
         key.created_at,
         key.expires_at,
         key.revoked_at,
+        Some(&groups).filter(|_| !key.groups.is_empty()),
     ];
     conn.rows(
         "INSERT INTO api_keys (id, tenant, project, role, name, end_user, secret_hash, created_at, expires_at,
-           revoked_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+           revoked_at, groups) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         &values,
     )
     .map(drop)

@@ -22,6 +22,7 @@ pub(crate) fn lease_reclaim_in_txn(conn: &mut Conn, key: &ExecutionKey, max_lost
     if is_alive(conn, owner)? {
         return Ok(Swept::Skipped);
     }
+    conn.noted.lease_lost();
     if locked.lost >= SUSPECT && locked.lost + 1 >= max_lost {
         return fail(conn, locked);
     }

@@ -7,6 +7,7 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntGaugeVec, Opts, Registry};
 
+use crate::outcomes::Outcomes;
 use crate::pool::Pool;
 use crate::store::StoreResult;
 use crate::types::StoreError;
@@ -25,7 +26,11 @@ fn cannot(error: prometheus::Error) -> StoreError {
 
 impl Metrics {
     /// Registers them; `pools` by name.
-    pub(crate) fn register(registry: &Registry, pools: &[(&'static str, Arc<Pool>)]) -> StoreResult<Self> {
+    pub(crate) fn register(
+        registry: &Registry,
+        pools: &[(&'static str, Arc<Pool>)],
+        outcomes: &Outcomes,
+    ) -> StoreResult<Self> {
         let sizes = vec![1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
         let batch_size = HistogramVec::new(
             HistogramOpts::new("holdpoint_db_batch_size", "Executions in one transaction, by kind")
@@ -44,6 +49,15 @@ impl Metrics {
             Opts::new("holdpoint_db_pool_connections", "Connections by pool and state"),
             &["pool", "state"],
         );
+        let most = IntGaugeVec::new(
+            Opts::new("holdpoint_db_pool_max_connections", "The most connections that a pool opens"),
+            &["pool"],
+        );
+        let most = most.map_err(cannot)?;
+        for (name, pool) in pools {
+            most.with_label_values(&[*name]).set(pool.most().into());
+        }
+        registry.register(Box::new(most)).map_err(cannot)?;
         let metrics = Self {
             batch_size: batch_size.map_err(cannot)?,
             duration: duration.map_err(cannot)?,
@@ -54,6 +68,9 @@ impl Metrics {
         registry.register(Box::new(metrics.duration.clone())).map_err(cannot)?;
         registry.register(Box::new(metrics.fenced.clone())).map_err(cannot)?;
         registry.register(Box::new(pools)).map_err(cannot)?;
+        for collector in outcomes.collectors() {
+            registry.register(collector).map_err(cannot)?;
+        }
         Ok(metrics)
     }
 

@@ -255,15 +255,3 @@ fn outgoing_row(channel: Channel, row: &OutgoingKey) -> [Bind<'_>; 5] {
     let [tenant, project, id] = key_row(&row.key);
     [channel.as_str().into(), tenant, project, id, row.seq.into()]
 }
-
-/// What waits, by channel.
-pub(crate) fn outgoing_backlog(conn: &mut Conn) -> StoreResult<Vec<Backlog>> {
-    let count = |&channel: &Channel| {
-        let row = conn
-            .row("SELECT count(*), min(at) FROM outgoing WHERE channel = ?", &binds![channel.as_str()])?
-            .ok_or_else(|| StoreError::Corrupt("a count has no row".to_owned()));
-        let mut row = row?;
-        Ok(Backlog { channel, rows: row.big()?, oldest: row.opt_time()? })
-    };
-    Channel::ALL.iter().map(count).collect()
-}

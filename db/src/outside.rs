@@ -132,6 +132,11 @@ impl Opened {
         });
     }
 
+    /// Writes a line down that changes nothing of what is to be done.
+    pub(crate) fn note(&mut self, entry: Entry) {
+        self.push(vec![entry]);
+    }
+
     /// Ends it with an error, unless it has ended.
     pub(crate) fn fail(&mut self, reason: Reason, message: &str) {
         if self.run.ended.is_none() {
@@ -187,7 +192,7 @@ impl Opened {
             remove_inboxes(conn, &[key_row(key)])?;
         }
         if status.is_terminal() {
-            self.write_end(conn)?;
+            self.write_end(conn, status)?;
         }
         let tell = if ready_at.is_some() { Tell::Workers } else { Tell::Nobody };
         Ok(Acted { status, new_event: last_event(&lines), tell, related: self.locked.extras })
@@ -261,9 +266,9 @@ impl Opened {
         Ok(())
     }
 
-    fn write_end(&self, conn: &mut Conn) -> StoreResult<()> {
+    fn write_end(&self, conn: &mut Conn, status: Status) -> StoreResult<()> {
         let [tenant, project, id] = key_row(&self.locked.key);
-        let (_, error) = self.ending();
+        let (reason, error) = self.ending();
         let [finished, output, kind, message, input, out, cost] = binds![
             true,
             None::<&str>,
@@ -277,6 +282,7 @@ impl Opened {
         let row = [tenant, project, id, finished, output, kind, message, input, out, cost];
         for mut row in conn.each(WRITE_INFOS, &[row], &[])? {
             let (key, conversation, extras) = (row.key()?, row.opt_text()?, row.bool()?);
+            conn.noted.ended(row.word()?, status, reason);
             if extras {
                 extras::end(conn, std::slice::from_ref(&key))?;
                 workflow_end::ended(conn, std::slice::from_ref(&key), self.locked.now)?;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use r2d2::{ManageConnection, NopErrorHandler, PooledConnection};
 
 use crate::conn::{Conn, Fault, Link};
+use crate::outcomes::Outcomes;
 use crate::outgoing::Subscribed;
 use crate::store::StoreResult;
 use crate::types::StoreError;
@@ -23,6 +24,7 @@ pub(crate) struct Manager {
     open: Opener,
     generation: Arc<AtomicU64>,
     subscribed: Arc<Subscribed>,
+    outcomes: Arc<Outcomes>,
 }
 
 impl ManageConnection for Manager {
@@ -31,7 +33,8 @@ impl ManageConnection for Manager {
 
     fn connect(&self) -> Result<Conn, Self::Error> {
         let born = self.generation.load(Ordering::SeqCst);
-        Ok(Conn { subscribed: Arc::clone(&self.subscribed), ..Conn::new((self.open)()?, born) })
+        let (subscribed, outcomes) = (Arc::clone(&self.subscribed), Arc::clone(&self.outcomes));
+        Ok(Conn { subscribed, outcomes, ..Conn::new((self.open)()?, born) })
     }
 
     fn is_valid(&self, _conn: &mut Conn) -> Result<(), Self::Error> {
@@ -49,6 +52,8 @@ pub(crate) struct Pool {
     generation: Arc<AtomicU64>,
     /// Who wants events, as its connections last read it.
     pub(crate) subscribed: Arc<Subscribed>,
+    /// What its transactions came to.
+    pub(crate) outcomes: Arc<Outcomes>,
 }
 
 /// How often work is done again after a conflict or a lost connection.
@@ -58,8 +63,13 @@ impl Pool {
     pub(crate) fn new(size: u32, wait: Duration, open: Opener) -> Self {
         let generation = Arc::new(AtomicU64::new(0));
         let subscribed = Arc::new(Subscribed::default());
-        let manager =
-            Manager { open, generation: Arc::clone(&generation), subscribed: Arc::clone(&subscribed) };
+        let outcomes = Arc::new(Outcomes::default());
+        let manager = Manager {
+            open,
+            generation: Arc::clone(&generation),
+            subscribed: Arc::clone(&subscribed),
+            outcomes: Arc::clone(&outcomes),
+        };
         let inner = r2d2::Pool::builder()
             .max_size(size.max(1))
             .min_idle(Some(0))
@@ -69,7 +79,12 @@ impl Pool {
             .idle_timeout(Some(Duration::from_secs(600)))
             .error_handler(Box::new(NopErrorHandler))
             .build_unchecked(manager);
-        Self { inner, generation, subscribed }
+        Self { inner, generation, subscribed, outcomes }
+    }
+
+    /// The most connections that it opens.
+    pub(crate) fn most(&self) -> u32 {
+        self.inner.max_size()
     }
 
     /// Connections that are in use, and that are idle.

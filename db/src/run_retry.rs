@@ -20,7 +20,7 @@ use crate::store::StoreResult;
 use crate::types::StoreError;
 use crate::workflow_end::read_terms;
 use crate::workflow_types::Retried;
-use crate::{conversations, journal, outside, workflow_runs};
+use crate::{conversations, files, journal, outside, workflow_runs};
 
 /// A run as it ended.
 struct Failed {
@@ -259,13 +259,18 @@ fn insert(conn: &mut Conn, wanted: &Repeat<'_>, run: &ExecutionKey, lines: &[Lin
     conn.rows(info, &[id, first, attempt, by, now, tenant, project, failed])?;
     conn.rows(labels, &[id, now, tenant, project, failed])?;
     conn.rows(extras, &[id, tenant, project, failed])?;
+    files::refer_again(conn, wanted.failed, run)?;
     let last_event = lines.iter().filter_map(|line| line.event).max().unwrap_or_default();
     let [due_at, seq, event] = binds![wanted.due_at, lines.len() as i64, last_event];
-    conn.rows(
+    let made = conn.rows(
         "INSERT INTO executions (tenant, project, id, kind, status, ready_at, last_seq, last_event, updated_at)
          SELECT tenant, project, ?, kind, 'queued', ?, ?, ?, ? FROM executions
-         WHERE tenant = ? AND project = ? AND id = ?",
+         WHERE tenant = ? AND project = ? AND id = ? RETURNING kind",
         &[id, due_at, seq, event, now, tenant, project, failed],
-    )
-    .map(drop)
+    )?;
+    for mut row in made {
+        let kind = row.word()?;
+        conn.noted.started(kind);
+    }
+    Ok(())
 }

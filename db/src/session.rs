@@ -9,6 +9,7 @@ use holdpoint_engine::wire::ExecutionKey;
 
 use crate::conn::Conn;
 use crate::sql::binds;
+use crate::standing_types::AboutWorker;
 use crate::store::StoreResult;
 use crate::types::{Beat, StoreError};
 
@@ -74,6 +75,12 @@ pub(crate) fn session_beat(
         if row.bool()? { beat.woken.push(key) } else { beat.lost.push(key) }
     }
     Ok(beat)
+}
+
+/// Keeps what a worker says of itself, where its session is still there.
+pub(crate) fn session_tell(conn: &mut Conn, id: SessionId, about: &AboutWorker) -> StoreResult<()> {
+    let about = serde_json::to_string(about).map_err(|error| StoreError::Refused(error.to_string()))?;
+    conn.rows("UPDATE sessions SET about = ? WHERE id = ?", &binds![&about, id.0]).map(drop)
 }
 
 /// Ends a session; what it held is ready.

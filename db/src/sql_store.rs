@@ -24,7 +24,7 @@ use crate::store::{Store, StoreResult};
 use crate::types::*;
 use crate::{
     Settings, approvals, children, commands, conversations, definitions, execution_commit, execution_create,
-    execution_standing, executions, journal, keys, messages, parked, postgres, session, stats, sweeps,
+    executions, journal, keys, messages, parked, postgres, session, stats, sweeps,
 };
 
 /// Where the schema is brought up to date.
@@ -62,7 +62,9 @@ impl SqlStore {
         registry: &prometheus::Registry,
     ) -> StoreResult<Self> {
         let (hot, read) = (Arc::new(hot), Arc::new(read));
-        let metrics = Metrics::register(registry, &[("hot", Arc::clone(&hot)), ("read", Arc::clone(&read))])?;
+        let pools = [("hot", Arc::clone(&hot)), ("read", Arc::clone(&read))];
+        // The other pool only reads.
+        let metrics = Metrics::register(registry, &pools, &hot.outcomes)?;
         Ok(Self { home, hot, read, metrics })
     }
 
@@ -237,10 +239,6 @@ impl Store for SqlStore {
 
     fn execution_list(&self, scope: &Scope, filter: &ExecutionFilter) -> StoreResult<Vec<ExecutionRow>> {
         self.read.with(|conn| executions::execution_list(conn, scope, filter))
-    }
-
-    fn execution_standing(&self, scope: &Scope, id: ExecutionId) -> StoreResult<Option<Standing>> {
-        self.read.with(|conn| execution_standing::execution_standing(conn, scope, id))
     }
 
     fn journal_read(&self, scope: &Scope, id: ExecutionId) -> StoreResult<Option<Vec<Line>>> {

@@ -9,8 +9,11 @@ use holdpoint_engine::status::DefinitionKind;
 use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::wire::{ExecutionKey, SweepKind};
 
+use crate::audit_store::AuditStore;
 use crate::event_store::EventStore;
+use crate::retention_store::RetentionStore;
 use crate::schedule_store::ScheduleStore;
+use crate::standing_store::StandingStore;
 use crate::trial_store::TrialStore;
 use crate::types::*;
 use crate::workflow_store::WorkflowStore;
@@ -20,7 +23,9 @@ pub type StoreResult<T> = Result<T, StoreError>;
 
 /// Whole transactions. Every change of an execution locks its row first, or is one guarded
 /// statement on it. Batches answer item by item, in the order given.
-pub trait Store: EventStore + ScheduleStore + TrialStore + WorkflowStore {
+pub trait Store:
+    AuditStore + EventStore + RetentionStore + ScheduleStore + StandingStore + TrialStore + WorkflowStore
+{
     /// The database's time; also the check that it answers.
     fn now(&self) -> StoreResult<Timestamp>;
     /// Brings the schema up to date; the names of the migrations that ran.
@@ -90,8 +95,6 @@ pub trait Store: EventStore + ScheduleStore + TrialStore + WorkflowStore {
     fn message_list(&self, scope: &Scope, filter: &MessageFilter) -> StoreResult<Vec<MessageRow>>;
     /// One execution.
     fn execution_get(&self, scope: &Scope, id: ExecutionId) -> StoreResult<Option<ExecutionRow>>;
-    /// One execution with its lease and its journal, all as of one moment.
-    fn execution_standing(&self, scope: &Scope, id: ExecutionId) -> StoreResult<Option<Standing>>;
     /// Newest first.
     fn execution_list(&self, scope: &Scope, filter: &ExecutionFilter) -> StoreResult<Vec<ExecutionRow>>;
     /// The whole journal without deltas; `None` where there is no such execution.

@@ -82,6 +82,16 @@ pub(crate) fn sweep_close(conn: &mut Conn, id: SweepId, report: &SweepReport, ke
     .map(drop)
 }
 
+/// Removes records of passes that began longer than `kept` ago; how many.
+pub(crate) fn sweeps_expire(conn: &mut Conn, kept: Duration, limit: usize) -> StoreResult<usize> {
+    let removed = conn.rows(
+        "DELETE FROM sweeps WHERE id IN (
+           SELECT id FROM sweeps WHERE started_at <= (SELECT hp_now()) - ? ORDER BY started_at LIMIT ?) RETURNING id",
+        &binds![micros(kept), limit as i64],
+    )?;
+    Ok(removed.len())
+}
+
 /// Past passes of the scope, and those over all, newest first.
 pub(crate) fn sweep_list(conn: &mut Conn, scope: &Scope, limit: usize) -> StoreResult<Vec<SweepRow>> {
     let rows = conn.rows(

@@ -10,6 +10,7 @@ use holdpoint_engine::entry::{ApprovalRequested, DelegatedBy, Line, Usage};
 use holdpoint_engine::ids::{ApprovalId, ExecutionId, FileId, KeyId, ParkedId, SessionId, SweepId};
 use holdpoint_engine::limits::Limits;
 use holdpoint_engine::outside::Refusal;
+use holdpoint_engine::policy::{Barred, Decider, Policy, Requester};
 use holdpoint_engine::scope::Scope;
 use holdpoint_engine::status::{
     ApprovalStatus, DefinitionKind, Failure, Outcome, Reason, RunType, Status, WorkflowState,
@@ -18,6 +19,7 @@ use holdpoint_engine::team::Pins;
 use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::trace::Traceparent;
 use holdpoint_engine::wire::{ExecutionKey, SweepKind};
+use holdpoint_engine::workflow::Misfit;
 
 use crate::event_types::Backlog;
 
@@ -103,6 +105,29 @@ pub struct Extras {
     pub files: Vec<FileId>,
     /// The trace of whoever started it, where they told one.
     pub traceparent: Option<Traceparent>,
+    /// What its input was held against before: a start of another version, or with an input
+    /// that does not fit, leaves no row. Not read back.
+    pub input_check: Option<InputCheck>,
+}
+
+/// A workflow's input, held against the `input.schema` of a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InputCheck {
+    /// Which version.
+    pub version: i32,
+    /// Why it does not fit.
+    pub misfit: Option<Misfit>,
+}
+
+impl InputCheck {
+    /// What such a start comes to where this version would be started; nothing if it may go on.
+    pub fn refuse(&self, version: i32) -> Option<Created> {
+        match (self.version == version, &self.misfit) {
+            (false, _) => Some(Created::OtherVersion { version }),
+            (true, Some(misfit)) => Some(Created::InputMisfit(misfit.clone())),
+            (true, None) => None,
+        }
+    }
 }
 
 /// When and where the user is, as their client says.
@@ -175,7 +200,7 @@ pub struct Idempotency {
 }
 
 /// What became of a start.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Created {
     /// A new row, status `queued`.
     New {
@@ -195,6 +220,14 @@ pub enum Created {
     },
     /// The key (or id) is used with another body.
     Mismatch,
+    /// The workflow does not take the input.
+    InputMisfit(Misfit),
+    /// The input was checked against another version than would be started: it is to be checked
+    /// again.
+    OtherVersion {
+        /// The one that would be started.
+        version: i32,
+    },
     /// No such definition or version.
     UnknownDefinition,
     /// One run of the workflow goes on at a time: this start is that of the run that waits.
@@ -292,6 +325,8 @@ pub struct Claimed {
     pub history: Vec<String>,
     /// What only some starts have.
     pub extras: Option<Extras>,
+    /// Whom it is for.
+    pub end_user: Option<String>,
     /// The first run that it repeats, or itself.
     pub first_run: ExecutionId,
     /// The journal without deltas, in order.
@@ -345,6 +380,22 @@ pub enum ApprovalChange {
         call_id: String,
         /// `expired`, `cancelled` or `digest_mismatch`.
         status: ApprovalStatus,
+    },
+    /// Asks further approvers about an undecided one.
+    Escalate {
+        /// The call.
+        call_id: String,
+        /// When the first approvers' time was over.
+        at: Timestamp,
+        /// Undecided then, it expires.
+        expires_at: Timestamp,
+    },
+    /// Denies an undecided one, because nobody decided in time.
+    Deny {
+        /// The call.
+        call_id: String,
+        /// When.
+        at: Timestamp,
     },
 }
 
@@ -535,10 +586,29 @@ pub struct DecideRequest {
     pub arguments: Option<String>,
     /// The digest that the person saw.
     pub digest: Option<String>,
-    /// The key that decides.
-    pub by: String,
+    /// Who decides.
+    pub by: Decider,
     /// Only for executions of this end user.
     pub end_user: Option<String>,
+}
+
+/// What one person said about a question that asks for several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vote {
+    /// Who: a key's own end user, else the key.
+    pub person: String,
+    /// The key.
+    pub by: String,
+    /// When.
+    pub at: Timestamp,
+    /// Approved, else denied.
+    pub approved: bool,
+    /// What they said.
+    pub reason: Option<String>,
+    /// The bytes that they put in the arguments' place.
+    pub arguments: Option<String>,
+    /// Of what would be sent.
+    pub digest: String,
 }
 
 /// What became of a decision; the row is as it stands after it.
@@ -551,7 +621,9 @@ pub enum Decided {
         /// Whom to tell.
         acted: Acted,
     },
-    /// The same decision was there.
+    /// Counted: it takes more people than have approved so far.
+    Counted(ApprovalRow),
+    /// The same decision was there; or this person's vote, while it takes more people.
     Already(ApprovalRow),
     /// Another decision was there.
     Conflict(ApprovalRow),
@@ -559,6 +631,17 @@ pub enum Decided {
     Closed(ApprovalRow),
     /// The stored arguments have another digest.
     DigestMismatch(ApprovalRow),
+    /// Those who voted before approved other arguments.
+    VotesDiffer(ApprovalRow),
+    /// Whose decision it is does not count; nothing was counted.
+    Barred {
+        /// The approval.
+        approval: ApprovalRow,
+        /// Why.
+        why: Barred,
+    },
+    /// The policy lets nobody edit the arguments.
+    NoEdit(ApprovalRow),
     /// No such call in this scope.
     NotFound,
 }
@@ -610,9 +693,31 @@ pub struct ApprovalRow {
     pub delegated_by: Option<DelegatedBy>,
     /// For a tool of an MCP server: of the list that the call was asked for under.
     pub list_digest: Option<String>,
+    /// What a decision is judged by.
+    pub policy: Policy,
+    /// When further approvers were asked.
+    pub escalated_at: Option<Timestamp>,
+    /// Who asked for it.
+    pub requester: Requester,
+    /// What was said so far, where it takes several people.
+    pub votes: Vec<Vote>,
 }
 
 impl ApprovalRow {
+    /// How many more people must approve.
+    pub fn votes_needed(&self) -> u32 {
+        if self.status != ApprovalStatus::Pending {
+            return 0;
+        }
+        let approved = self.votes.iter().filter(|vote| vote.approved).count();
+        self.policy.quorum.saturating_sub(approved as u32)
+    }
+
+    /// Whether that decision would count.
+    pub fn judge(&self, who: &Decider, named: Option<&str>) -> Result<(), Barred> {
+        self.policy.judge(who, named, &self.requester, self.escalated_at.is_some())
+    }
+
     /// The digest of these arguments, sent by this call.
     pub fn digest_of(&self, arguments: &str) -> String {
         call_digest(&self.tool, self.version, arguments, self.list_digest.as_deref())
@@ -674,34 +779,6 @@ pub struct ExecutionRow {
     pub parent: Option<ExecutionId>,
     /// The files that it was started with.
     pub files: Vec<FileId>,
-}
-
-/// Everything that says what an execution waits for, or who holds it, as of one moment.
-#[derive(Debug, Clone)]
-pub struct Standing {
-    /// The execution.
-    pub row: ExecutionRow,
-    /// The database's time of that moment.
-    pub now: Timestamp,
-    /// From when on it is to be claimed; nothing while it is held, waits for somebody, or is over.
-    pub ready_at: Option<Timestamp>,
-    /// Leases that were lost since its last commit.
-    pub lost: i32,
-    /// Who holds it.
-    pub lease: Option<Lease>,
-    /// Its journal without deltas.
-    pub lines: Vec<Line>,
-}
-
-/// The lease of a worker's session, by which an execution is held.
-#[derive(Debug, Clone)]
-pub struct Lease {
-    /// The session.
-    pub session: SessionId,
-    /// The worker's name.
-    pub holder: String,
-    /// When it runs out, by the database's clock; nothing where the session is gone.
-    pub expires_at: Option<Timestamp>,
 }
 
 /// One conversation as it stands.
@@ -876,6 +953,8 @@ pub struct KeyRow {
     pub name: String,
     /// Whom it speaks for.
     pub end_user: Option<String>,
+    /// Names by which approval policies find it.
+    pub groups: Vec<String>,
     /// SHA-256 of the secret, in hex.
     pub secret_hash: String,
     /// When it was made.
@@ -1057,8 +1136,22 @@ pub struct Stats {
     pub approvals_pending: i64,
     /// When the oldest was opened.
     pub oldest_approval: Option<Timestamp>,
+    /// Undecided approvals that expire within [`crate::EXPIRING`].
+    pub approvals_expiring: i64,
     /// Ready executions that nobody has taken.
     pub ready: i64,
+    /// Since when the oldest of them is ready.
+    pub oldest_ready: Option<Timestamp>,
+    /// Sessions of workers whose lease lasts.
+    pub sessions: i64,
+    /// Sweeps, and when each is due.
+    pub ticks: Vec<(SweepKind, Timestamp)>,
+    /// Workflows whose latest run needs a person.
+    pub attention: i64,
+    /// Events that wait for their delivery to a webhook.
+    pub deliveries: i64,
+    /// When the first of them is due.
+    pub next_delivery: Option<Timestamp>,
     /// Executions under a lease.
     pub leased: i64,
     /// Parked messages.

@@ -5,6 +5,7 @@
 //! The story of one call: take in what came, begin or resume, go on as far as possible,
 //! say what to wait for.
 
+mod ask;
 mod awaiting;
 mod mcp;
 mod reconcile;
@@ -15,7 +16,6 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::client_time::ClientTime;
-use crate::definition::APPROVAL_EXPIRY;
 use crate::definition::{
     AgentTool, CompiledAgent, CompiledTool, Definition, HttpTool, Reference, Retry, Tool, ToolKind, Transfer,
 };
@@ -25,12 +25,12 @@ use crate::effect::{
 };
 use crate::entropy::Entropy;
 use crate::entry::{
-    ApprovalClosed, ApprovalRequested, AttemptFailed, AttemptInterrupted, Delegated, Entry,
-    ExecutionCompleted, ExecutionFailed, ExecutionResumed, ExecutionStarted, ExecutionSuspended, Json,
-    MessageCompleted, MessageDelta, ModelCalled, ModelRestarted, StepCompleted, ToolCall, ToolCalled,
-    ToolCompleted, ToolDenied, ToolFailed, Usage, may_repeat,
+    AttemptFailed, AttemptInterrupted, Delegated, Entry, ExecutionCompleted, ExecutionFailed,
+    ExecutionResumed, ExecutionStarted, ExecutionSuspended, Json, MessageCompleted, MessageDelta,
+    ModelCalled, ModelRestarted, StepCompleted, ToolCall, ToolCalled, ToolCompleted, ToolDenied, ToolFailed,
+    Usage, may_repeat,
 };
-use crate::ids::{ApprovalId, ExecutionId};
+use crate::ids::ExecutionId;
 use crate::limits::{Limits, MAX_INTERRUPTIONS};
 use crate::outside;
 use crate::retry;
@@ -41,7 +41,7 @@ use crate::time::Timestamp;
 use crate::transcript;
 use crate::workflow::expression::Evaluator;
 use mcp::of_listing;
-pub use workflow::check_edited;
+pub use workflow::{check_edited, edited_schema, task_of};
 
 /// A retry that is due within this is waited for without giving the lease back.
 const HOLD_FOR_RETRY: Duration = Duration::from_secs(2);
@@ -71,6 +71,8 @@ pub struct Pinned {
     pub messages: Vec<Value>,
     /// What a workflow was started with.
     pub input: Value,
+    /// Whom it is for.
+    pub end_user: Option<String>,
     /// The ids of the files that it was started with.
     pub files: Vec<String>,
     /// The user's own time, which the model is told.
@@ -78,6 +80,16 @@ pub struct Pinned {
 }
 
 impl Pinned {
+    /// Whether deciding may evaluate expressions, which takes its time.
+    pub fn evaluates(&self) -> bool {
+        let definitions = || std::iter::once(&self.definition).chain(self.team.members.values());
+        definitions().any(|definition| match definition.as_ref() {
+            Definition::Agent(agent) => agent.agent.tools.iter().any(|tool| tool.approval.when().is_some()),
+            Definition::Noop { .. } => false,
+            Definition::Workflow(_) => true,
+        })
+    }
+
     /// Whom a list of a server's tools belongs to; the agent that the execution began with is
     /// always `None`.
     pub fn listed_for(&self, member: Option<&Member>) -> Option<Member> {
@@ -440,60 +452,14 @@ impl<'a> Turn<'a> {
                 call.arguments.len(),
                 self.limits.value_bytes
             )),
-            Some(tool) => tool
-                .check_arguments(&call.arguments)
-                .and_then(|()| self.check_listed_call(&tool.tool, call))
-                .map(|()| {
-                    let asker = self.run.speaker.as_ref();
-                    (self.must_ask(&tool.tool, asker), tool.tool.approval.named_expiry())
-                }),
+            Some(tool) => {
+                tool.check_arguments(&call.arguments).and_then(|()| self.check_listed_call(&tool.tool, call))
+            }
         };
         match checked {
             Err(message) => self.refuse_call(call, message),
-            Ok((true, expiry)) => self.ask(call.step, expiry),
-            Ok((false, _)) => {}
+            Ok(()) => drop(self.let_through(call.step)),
         }
-    }
-
-    /// The digest names the version of the agent whose call it is.
-    fn ask(&mut self, step: i32, expiry: Option<Duration>) {
-        let Some(work) = self.run.steps.get(&step).and_then(|step| step.tool()).cloned() else {
-            return;
-        };
-        let version = work.asker.as_ref().map_or(self.pinned.definition.version(), |asker| asker.version);
-        let list_digest = self.list_digest(&work);
-        let entry = Entry::ApprovalRequested(ApprovalRequested {
-            approval_id: ApprovalId::new(self.now, self.entropy),
-            step,
-            arguments: raw(&work.arguments),
-            digest: digest::call_digest(&work.tool, version, &work.arguments, list_digest.as_deref()),
-            list_digest,
-            tool_call_id: work.call_id,
-            tool: work.tool,
-            arguments_text: work.arguments,
-            requested_at: self.now,
-            expires_at: self.now.plus(expiry.unwrap_or(APPROVAL_EXPIRY.0)),
-            expiry_named: expiry.is_some(),
-            asked_by: work.asker,
-            delegated_by: None,
-        });
-        self.push(entry);
-    }
-
-    fn ask_again(&mut self, call_id: &str) {
-        let Some((step, work)) = self.run.step_of_call(call_id).map(|(step, work)| (step, work.clone()))
-        else {
-            return;
-        };
-        let expiry = self.tool_of(&work).and_then(|tool| tool.tool.approval.named_expiry());
-        self.push(Entry::ApprovalClosed(ApprovalClosed {
-            step,
-            tool_call_id: work.call_id.clone(),
-            tool: work.tool.clone(),
-            status: ApprovalStatus::DigestMismatch,
-            delegated_by: None,
-        }));
-        self.ask(step, expiry);
     }
 
     fn tool_returned(&mut self, step: i32, output: Json) {
@@ -727,13 +693,9 @@ impl<'a> Turn<'a> {
         let digest = digest::call_digest(&work.tool, agent.version, &work.arguments, list.as_deref());
         match &work.gate {
             Some(decided) if *decided != digest => return self.ask_again(&work.call_id),
-            // A run that repeats another asks for itself.
-            None if tool.tool.approval.is_needed() && attempt == 1 => {
-                return self.ask(step, tool.tool.approval.named_expiry());
-            }
-            None if tool.tool.approval.is_needed() => return self.ask_again(&work.call_id),
-            None if self.must_ask(&tool.tool, work.asker.as_ref()) => return self.ask(step, None),
-            _ => {}
+            Some(_) => {}
+            None if self.let_through(step) => {}
+            None => return,
         }
         let gated = work.gate.is_some();
         let effect = match tool.tool.kind() {
@@ -849,7 +811,7 @@ impl<'a> Turn<'a> {
     }
 
     fn earliest_due(&self) -> Option<Timestamp> {
-        let others = [self.earliest_loss(), self.earliest_question()];
+        let others = [self.earliest_loss(), self.earliest_question(), self.evaluate_again];
         self.earliest_retry().into_iter().chain(others.into_iter().flatten()).min()
     }
 

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use crate::definition::Retry;
 use crate::ids::{ApprovalId, ExecutionId};
 use crate::mcp::{ListedTool, SkippedTool};
+use crate::policy::{Approvers, Policy};
 use crate::status::{ApprovalStatus, DefinitionKind, EffectClass, Failure, Outcome, Reason};
 use crate::team::Member;
 use crate::time::{Span, Timestamp};
@@ -119,6 +120,10 @@ entries! {
     OutcomeUnknown("outcome.unknown", false),
     /// Somebody found out.
     OutcomeResolved("outcome.resolved", false),
+    /// Its policy's `when` lets the call go without a decision.
+    ApprovalNotNeeded("approval.not_needed", false),
+    /// Nobody decided in time: further approvers are asked.
+    ApprovalEscalated("approval.escalated", false),
     /// A person is asked.
     ApprovalRequested("approval.requested", true),
     /// A person answered.
@@ -427,6 +432,32 @@ pub struct OutcomeResolved {
     pub by: String,
 }
 
+/// Payload of `approval.not_needed`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ApprovalNotNeeded {
+    /// The step.
+    pub step: i32,
+    /// The call.
+    pub tool_call_id: String,
+    /// The tool.
+    pub tool: String,
+}
+
+/// Payload of `approval.escalated`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ApprovalEscalated {
+    /// The step.
+    pub step: i32,
+    /// The call.
+    pub tool_call_id: String,
+    /// The tool.
+    pub tool: String,
+    /// When its first approvers' time was over.
+    pub escalated_at: Timestamp,
+    /// Undecided then, it expires.
+    pub expires_at: Timestamp,
+}
+
 /// Payload of `approval.requested`.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ApprovalRequested {
@@ -454,6 +485,15 @@ pub struct ApprovalRequested {
     /// Whether the definition names the expiry.
     #[serde(default)]
     pub expiry_named: bool,
+    /// Whose decision counts, where the policy names anybody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approvers: Option<Approvers>,
+    /// How many distinct people must approve, where that is more than one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quorum: Option<u32>,
+    /// The whole policy, where it says anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Box<Policy>>,
     /// The agent whose call it is, where that is not the one that the execution began with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked_by: Option<Member>,
@@ -491,7 +531,7 @@ pub struct ApprovalDecided {
     pub arguments_text: Option<String>,
     /// What will be sent has this digest.
     pub digest: String,
-    /// The key that decided.
+    /// The key that decided; `on_timeout` where nobody did and the policy denies.
     pub decided_by: String,
     /// When.
     pub decided_at: Timestamp,
@@ -709,6 +749,16 @@ pub const fn may_repeat(class: EffectClass) -> bool {
     matches!(class, EffectClass::Idempotent | EffectClass::Keyed)
 }
 
+impl ApprovalRequested {
+    /// The question under that policy; one that says nothing is not written.
+    pub fn under(mut self, policy: Policy) -> Self {
+        self.approvers.clone_from(&policy.approvers);
+        self.quorum = Some(policy.quorum).filter(|quorum| *quorum > 1);
+        self.policy = Some(policy).filter(|policy| *policy != Policy::default()).map(Box::new);
+        self
+    }
+}
+
 impl Entry {
     /// The step that the line belongs to; 0 for the execution as a whole.
     pub fn step(&self) -> i32 {
@@ -732,6 +782,8 @@ impl Entry {
             Entry::AttemptInterrupted(body) => body.step,
             Entry::OutcomeUnknown(body) => body.step,
             Entry::OutcomeResolved(body) => body.step,
+            Entry::ApprovalNotNeeded(body) => body.step,
+            Entry::ApprovalEscalated(body) => body.step,
             Entry::ApprovalRequested(body) => body.step,
             Entry::ApprovalDecided(body) => body.step,
             Entry::Transfer(body) => body.step,

@@ -5,6 +5,7 @@
 //! chance are arguments; effects are data that a worker performs elsewhere.
 
 pub mod advance;
+pub mod audit;
 pub mod client_time;
 pub mod definition;
 pub mod digest;
@@ -16,6 +17,7 @@ pub mod lifecycle;
 pub mod limits;
 pub mod mcp;
 pub mod outside;
+pub mod policy;
 pub mod redact;
 pub mod retry;
 pub mod retry_run;

@@ -3,9 +3,10 @@
 
 use crate::effect::{Act, ChildEnded};
 use crate::entry::{
-    ApprovalClosed, ApprovalRequested, Entry, ExecutionCancelled, ExecutionFailed, ExecutionSuspended,
-    OutcomeResolved, PauseChanged, SignalReceived, ToolCompleted, ToolFailed,
+    ApprovalClosed, ApprovalDecided, ApprovalRequested, Entry, ExecutionCancelled, ExecutionFailed,
+    ExecutionSuspended, OutcomeResolved, PauseChanged, SignalReceived, ToolCompleted, ToolFailed,
 };
+use crate::policy::{BY_TIMEOUT, NOBODY_DECIDED};
 use crate::run::{Run, StepState};
 use crate::status::{ApprovalStatus, Failure, Outcome, Reason};
 use crate::tasks;
@@ -229,6 +230,35 @@ pub fn close_approvals(run: &Run, status: ApprovalStatus) -> Vec<Entry> {
         delegated_by: Some(asks.by.clone()),
     });
     own.chain(of_children).map(Entry::ApprovalClosed).collect()
+}
+
+/// A question that is open.
+#[derive(Debug, Clone)]
+pub struct Asked<'a> {
+    /// The step.
+    pub step: i32,
+    /// The call.
+    pub call_id: &'a str,
+    /// The tool.
+    pub tool: &'a str,
+    /// Of its arguments.
+    pub digest: String,
+}
+
+/// The denial of a question that nobody answered, where its policy says so.
+pub fn nobody_decided(asked: Asked<'_>, now: Timestamp) -> ApprovalDecided {
+    ApprovalDecided {
+        step: asked.step,
+        tool_call_id: asked.call_id.to_owned(),
+        tool: asked.tool.to_owned(),
+        approved: false,
+        reason: Some(NOBODY_DECIDED.to_owned()),
+        arguments_text: None,
+        digest: asked.digest,
+        decided_by: BY_TIMEOUT.to_owned(),
+        decided_at: now,
+        delegated_by: None,
+    }
 }
 
 /// The end of an execution with an error, its approvals closed before.

@@ -122,6 +122,8 @@ pub struct Step {
     pub ask_at: Option<Timestamp>,
     /// A question is under way: only its worker knows.
     pub asking: bool,
+    /// Its policy lets it go without a decision.
+    pub waived: bool,
 }
 
 impl Step {
@@ -135,6 +137,7 @@ impl Step {
             questions: 0,
             ask_at: None,
             asking: false,
+            waived: false,
         }
     }
 
@@ -374,6 +377,8 @@ impl Run {
             | Entry::ApprovalClosed(ApprovalClosed { delegated_by: Some(_), tool_call_id, .. }) => {
                 self.children_ask.remove(tool_call_id);
             }
+            Entry::ApprovalNotNeeded(body) => self.change(body.step, |step| step.waived = true),
+            Entry::ApprovalEscalated(_) => {}
             Entry::ApprovalRequested(body) => {
                 self.task_step(body.step, &body.tool_call_id, &body.tool, &body.arguments_text);
                 self.closed.remove(&body.step);

@@ -400,6 +400,84 @@ impl fmt::Display for Failure {
     }
 }
 
+words!(
+    /// What the audit tells of.
+    AuditAct, "act of the audit", {
+        /// A question was answered for good.
+        ApprovalDecided = "approval.decided",
+        /// One of several people answered a question.
+        ApprovalVoted = "approval.voted",
+        /// Nobody decided in time.
+        ApprovalExpired = "approval.expired",
+        /// Nobody decided in time, and further people are asked.
+        ApprovalEscalated = "approval.escalated",
+        /// A standing grant was made.
+        GrantCreated = "grant.created",
+        /// A standing grant answered a question.
+        GrantUsed = "grant.used",
+        /// A standing grant was taken back.
+        GrantRevoked = "grant.revoked",
+        /// A key was made.
+        KeyCreated = "key.created",
+        /// A key was revoked.
+        KeyRevoked = "key.revoked",
+        /// A version of a definition was registered.
+        DefinitionPut = "definition.put",
+        /// A definition was taken out of use.
+        DefinitionDeleted = "definition.deleted",
+        /// A workflow was paused.
+        WorkflowPaused = "workflow.paused",
+        /// A workflow was made active.
+        WorkflowResumed = "workflow.resumed",
+        /// A workflow was archived.
+        WorkflowArchived = "workflow.archived",
+        /// A workflow was put into maintenance.
+        WorkflowMaintenance = "workflow.maintenance",
+        /// A failed run was taken off the list of what needs a person.
+        AttentionAcknowledged = "attention.acknowledged",
+        /// A schedule was made or changed.
+        SchedulePut = "schedule.put",
+        /// A schedule was removed.
+        ScheduleDeleted = "schedule.deleted",
+        /// A schedule was paused.
+        SchedulePaused = "schedule.paused",
+        /// A schedule goes on.
+        ScheduleResumed = "schedule.resumed",
+        /// A limit was set.
+        LimitPut = "limit.put",
+        /// A limit was removed.
+        LimitDeleted = "limit.deleted",
+        /// For how long things are kept was set.
+        RetentionPut = "retention.put",
+        /// An execution was ended by a caller.
+        ExecutionCancelled = "execution.cancelled",
+        /// An execution was held by a caller.
+        ExecutionPaused = "execution.paused",
+        /// An execution was let go on by a caller.
+        ExecutionResumed = "execution.resumed",
+        /// A failed run was repeated by a caller.
+        ExecutionRetried = "execution.retried",
+        /// An unknown outcome was answered.
+        ExecutionResolved = "execution.resolved",
+        /// A signal was delivered.
+        ExecutionSignalled = "execution.signalled",
+        /// A parked message was taken in again.
+        ParkedRedriven = "parked.redriven",
+        /// A parked message was thrown away.
+        ParkedDiscarded = "parked.discarded",
+        /// A webhook was made or changed.
+        WebhookPut = "webhook.put",
+        /// A webhook was removed.
+        WebhookDeleted = "webhook.deleted",
+        /// Where events go was changed.
+        EventSettingsPut = "event_settings.put",
+        /// A sweep acted.
+        SweepRun = "sweep.run",
+        /// The schema was brought up to date.
+        MigrationRun = "migration.run",
+    }
+);
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -49,6 +49,7 @@ impl Table {
         let mut entropy = Entropy::from_seed(42);
         let id = ExecutionId::new(now, &mut entropy);
         let pinned = Pinned {
+            end_user: None,
             id,
             first_run: id,
             kind,

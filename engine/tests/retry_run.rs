@@ -110,6 +110,9 @@ fn asked(step: i32, id: &str) -> Entry {
         requested_at: NOW,
         expires_at: NOW,
         expiry_named: false,
+        approvers: None,
+        quorum: None,
+        policy: None,
         asked_by: None,
         delegated_by: None,
     })

@@ -60,6 +60,7 @@ impl Table {
                 .into(),
         };
         let pinned = Pinned {
+            end_user: None,
             id,
             first_run: id,
             kind: DefinitionKind::Agent,
@@ -125,6 +126,9 @@ impl Table {
             requested_at: self.now,
             expires_at: self.now,
             expiry_named: false,
+            approvers: None,
+            quorum: None,
+            policy: None,
             list_digest: None,
             asked_by: None,
             delegated_by: by(child),

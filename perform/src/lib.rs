@@ -17,7 +17,7 @@ mod secrets;
 pub mod spans;
 mod webhook;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,6 +87,11 @@ impl Performer {
         let (secrets, seals) = (Secrets::new(&settings.secrets), Seals::new(&settings.seal_keys)?);
         let (tokens, documents) = (Tokens::default(), Documents::default());
         Ok(Self { client, guard, hosts, secrets, seals, tokens, documents, value_bytes })
+    }
+
+    /// The names of the secrets that are configured, by tenant; never what they are.
+    pub fn secret_names(&self) -> BTreeMap<String, BTreeSet<String>> {
+        self.secrets.names()
     }
 
     /// A request to this URL, or to what stands in for its host: that address is the

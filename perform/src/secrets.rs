@@ -1,7 +1,7 @@
 //! Secrets: named in definitions, looked up here at the last moment, and taken out of
 //! whatever comes back, so that they reach no journal, log, event or error.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use holdpoint_engine::status::ErrorType;
 use reqwest::header::HeaderMap;
@@ -26,6 +26,12 @@ impl Secrets {
             })
             .collect();
         Self { by_tenant }
+    }
+
+    /// Their names, by tenant, in lower case.
+    pub fn names(&self) -> BTreeMap<String, BTreeSet<String>> {
+        let names = |secrets: &BTreeMap<String, String>| secrets.keys().cloned().collect();
+        self.by_tenant.iter().map(|(tenant, secrets)| (tenant.clone(), names(secrets))).collect()
     }
 
     /// The tenant's secret of that name; a missing one is an `auth` failure that names it.

@@ -5,6 +5,9 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 use crate::{Link, SendError, Source};
 
+/// Why a command is not confirmed.
+const REASONS: [&str; 4] = ["disconnected", "timed_out", "unroutable", "refused"];
+
 /// The counters, registered once for each opened queue.
 pub(crate) struct Metrics {
     published: IntCounterVec,
@@ -31,6 +34,17 @@ impl Metrics {
         let broker_up =
             IntGauge::new("holdpoint_broker_up", "1 while the connections to the broker work, else 0")?;
         registry.register(Box::new(broker_up.clone()))?;
+        let confirm_failures = vector(
+            "holdpoint_queue_confirm_failures_total",
+            "Commands that were not confirmed, by reason",
+            "reason",
+        )?;
+        // A series that begins at its first event hides that event from `increase`.
+        for reason in REASONS {
+            confirm_failures.with_label_values(&[reason]);
+        }
+        let consumed = vector("holdpoint_queue_consumed_total", "Messages taken, by queue", "queue")?;
+        consumed.with_label_values(&[Source::Dead.word()]);
         Ok(Self {
             published: vector(
                 "holdpoint_queue_published_total",
@@ -41,12 +55,8 @@ impl Metrics {
                 "holdpoint_queue_dropped_hints_total",
                 "Hints not sent: too many waited, or the broker was away",
             )?,
-            consumed: vector("holdpoint_queue_consumed_total", "Messages taken, by queue", "queue")?,
-            confirm_failures: vector(
-                "holdpoint_queue_confirm_failures_total",
-                "Commands that were not confirmed, by reason",
-                "reason",
-            )?,
+            consumed,
+            confirm_failures,
             broker_up,
             reconnects: counter("holdpoint_queue_reconnects_total", "Connections lost and built again")?,
         })

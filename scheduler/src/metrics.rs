@@ -1,6 +1,10 @@
 //! What sweeps count.
 
+use holdpoint_engine::wire::SweepKind;
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+
+/// What becomes of the rows of a pass.
+const WHAT: [&str; 4] = ["scanned", "cleaned_up", "failed", "skipped"];
 
 #[derive(Clone)]
 pub(crate) struct Metrics {
@@ -29,6 +33,12 @@ impl Metrics {
             )
             .expect("a constant name is valid"),
         };
+        // A series that begins at its first event hides that event from `increase`.
+        for kind in SweepKind::ALL {
+            for what in WHAT {
+                metrics.rows.with_label_values(&[kind.as_str(), what]);
+            }
+        }
         let collectors: [Box<dyn prometheus::core::Collector>; 3] = [
             Box::new(metrics.run.clone()),
             Box::new(metrics.rows.clone()),

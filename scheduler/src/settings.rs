@@ -30,6 +30,11 @@ pub struct Settings {
     /// Days for which a command is known that was accepted: a repeat within them is answered as
     /// the first was. 7 and up.
     pub commands_kept_days: u32,
+    /// Days for which a finished execution is kept where its project does not say how long; 0
+    /// keeps it for ever.
+    pub finished_kept_days: u32,
+    /// Days for which the record of a pass is kept, 1 and up.
+    pub sweeps_kept_days: u32,
     /// The most rows of a pass, 1 and up.
     pub limit: usize,
     /// Leases that an execution may lose since its last commit before it fails as `stuck`.
@@ -49,6 +54,8 @@ impl Default for Settings {
             files_period_ms: 60_000,
             files_kept_hours: 24,
             commands_kept_days: 8,
+            finished_kept_days: 0,
+            sweeps_kept_days: 30,
             limit: 1_000,
             max_lost_leases: 4,
         }
@@ -71,7 +78,17 @@ impl Settings {
 
     /// How long an accepted command is known.
     pub fn commands_kept(&self) -> Duration {
-        Duration::from_secs(u64::from(self.commands_kept_days) * 24 * 60 * 60)
+        days(self.commands_kept_days)
+    }
+
+    /// How long a finished execution is kept where its project says nothing; `None`: for ever.
+    pub fn finished_kept(&self) -> Option<Duration> {
+        Some(self.finished_kept_days).filter(|days| *days > 0).map(days)
+    }
+
+    /// How long the record of a pass is kept.
+    pub fn sweeps_kept(&self) -> Duration {
+        days(self.sweeps_kept_days)
     }
 
     /// How long a file is kept that no execution was started with.
@@ -85,4 +102,8 @@ impl Settings {
         let shortest = SweepKind::ALL.iter().map(|kind| self.period(*kind)).min().unwrap_or_default();
         (shortest / 2).clamp(Duration::from_millis(100), Duration::from_secs(1))
     }
+}
+
+fn days(count: u32) -> Duration {
+    Duration::from_secs(u64::from(count) * 24 * 60 * 60)
 }

@@ -16,6 +16,7 @@ use holdpoint_engine::entry::{
     Line, MessageCompleted, ModelCalled, ToolCall, Usage,
 };
 use holdpoint_engine::ids::{ApprovalId, ExecutionId, SessionId};
+use holdpoint_engine::policy::{Decider, Policy};
 use holdpoint_engine::run::Run;
 use holdpoint_engine::scope::Scope;
 use holdpoint_engine::status::{DefinitionKind, Failure, Reason, RunType, Status};
@@ -31,6 +32,8 @@ pub struct Bed {
     pub store: Arc<dyn Store>,
     /// How it was opened.
     pub settings: Settings,
+    /// What it counts.
+    pub registry: prometheus::Registry,
     /// The schema on Postgres.
     pub schema: Option<Schema>,
     _folder: Option<tempfile::TempDir>,
@@ -41,16 +44,19 @@ impl Bed {
     pub fn postgres() -> Self {
         let schema = Schema::create();
         let settings = Settings { url: schema.url(), ..Settings::default() };
-        let store = open_store(&settings);
+        let registry = prometheus::Registry::new();
+        let store = holdpoint_db::open(&settings, &registry).expect("the store opens");
         store.migrate().expect("migrations run");
-        Self { store, settings, schema: Some(schema), _folder: None }
+        Self { store, settings, registry, schema: Some(schema), _folder: None }
     }
 
     /// On SQLite, in a folder of its own.
     pub fn sqlite() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let settings = Settings { url: format!("sqlite:{}", folder.path().display()), ..Settings::default() };
-        Self { store: open_store(&settings), settings, schema: None, _folder: Some(folder) }
+        let registry = prometheus::Registry::new();
+        let store = holdpoint_db::open(&settings, &registry).expect("the store opens");
+        Self { store, settings, registry, schema: None, _folder: Some(folder) }
     }
 
     /// Closes the store and opens it again (SQLite: as a new process would).
@@ -281,13 +287,21 @@ pub struct Asked<'a> {
     pub expires_at: Timestamp,
     /// Whether the definition names the expiry.
     pub expiry_named: bool,
+    /// What it is asked under.
+    pub policy: Option<&'a Policy>,
 }
 
 impl<'a> Asked<'a> {
     /// One that stays open for the test.
     pub fn open(id: &'a str) -> Self {
         let expires_at = Timestamp::from_micros(4_102_444_800_000_000);
-        Self { id, requested_at: Timestamp::from_micros(1_000), expires_at, expiry_named: false }
+        Self {
+            id,
+            requested_at: Timestamp::from_micros(1_000),
+            expires_at,
+            expiry_named: false,
+            policy: None,
+        }
     }
 
     /// One that expired so many microseconds after the beginning of time.
@@ -339,7 +353,7 @@ fn answered(calls: &[Asked<'_>]) -> Entry {
 
 /// `approval.requested`.
 pub fn requested(call: &Asked<'_>, step: i32) -> Entry {
-    Entry::ApprovalRequested(ApprovalRequested {
+    let entry = ApprovalRequested {
         list_digest: None,
         approval_id: ApprovalId(Uuid::now_v7()),
         step,
@@ -351,9 +365,18 @@ pub fn requested(call: &Asked<'_>, step: i32) -> Entry {
         requested_at: call.requested_at,
         expires_at: call.expires_at,
         expiry_named: call.expiry_named,
+        approvers: None,
+        quorum: None,
+        policy: None,
         asked_by: None,
         delegated_by: None,
-    })
+    };
+    Entry::ApprovalRequested(entry.under(call.policy.cloned().unwrap_or_default()))
+}
+
+/// A key of the role `approve`.
+pub fn decider(key: &str) -> Decider {
+    Decider { key: key.to_owned(), role: "approve".to_owned(), ..Decider::default() }
 }
 
 fn opened(entry: &Entry) -> Option<holdpoint_db::ApprovalChange> {

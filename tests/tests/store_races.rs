@@ -121,7 +121,7 @@ impl Ground {
             reason: None,
             arguments: None,
             digest: None,
-            by: "key_person".to_owned(),
+            by: decider("key_person"),
             end_user: None,
         }
     }

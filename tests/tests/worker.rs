@@ -144,7 +144,7 @@ async fn a_worker_takes_an_agent_through_an_approval() {
         reason: None,
         arguments: None,
         digest: None,
-        by: "key_1".to_owned(),
+        by: holdpoint_tests::store_builders::decider("key_1"),
         end_user: None,
     };
     let scope = bench.scope.clone();

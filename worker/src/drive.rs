@@ -15,6 +15,7 @@ use holdpoint_engine::effect::{Act, Effect, Input};
 use holdpoint_engine::entropy::Entropy;
 use holdpoint_engine::entry::{ApprovalClosed, ApprovalRequested, Entry};
 use holdpoint_engine::outside;
+use holdpoint_engine::policy::BY_TIMEOUT;
 use holdpoint_engine::run::{Run, Step};
 use holdpoint_engine::status::{DefinitionKind, Reason, Status};
 use holdpoint_engine::team::Team;
@@ -156,6 +157,7 @@ fn pinned(claimed: &Claimed) -> Pinned {
         definition: Arc::new(Definition::Noop { steps: 0 }),
         messages: messages(claimed),
         input: input(claimed),
+        end_user: claimed.end_user.clone(),
         files: extras
             .map(|extras| extras.files.iter().map(ToString::to_string).collect())
             .unwrap_or_default(),
@@ -261,8 +263,7 @@ impl Drive<'_> {
         };
         let (pinned, run) = (&self.pinned, &mut self.run);
         // Evaluating expressions blocks; other tasks of this thread go on elsewhere.
-        let blocks = matches!(pinned.definition.as_ref(), Definition::Workflow(_))
-            && Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
+        let blocks = pinned.evaluates() && Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
         if blocks {
             return tokio::task::block_in_place(|| advance(pinned, run, inputs, context));
         }
@@ -529,16 +530,18 @@ impl Drive<'_> {
         for entry in entries {
             match entry {
                 Entry::AttemptFailed(_) => metrics.retries.inc(),
-                Entry::ExecutionCompleted(_) => self.count_end(Status::Completed, ""),
-                Entry::ExecutionFailed(body) => self.count_end(Status::Failed, body.reason.as_str()),
-                Entry::ExecutionCancelled(body) => self.count_end(Status::Cancelled, body.reason.as_str()),
+                Entry::ExecutionSuspended(body) => {
+                    metrics.suspended.with_label_values(&[body.reason.as_str()]).inc();
+                }
+                Entry::ExecutionCompleted(_) | Entry::ExecutionFailed(_) | Entry::ExecutionCancelled(_) => {
+                    self.count_end();
+                }
                 _ => {}
             }
         }
     }
 
-    fn count_end(&self, status: Status, reason: &str) {
-        self.worker.metrics.finished.with_label_values(&[status.as_str(), reason]).inc();
+    fn count_end(&self) {
         let lasted = self.began.until(self.session.now()).as_secs_f64();
         self.worker.metrics.execution_seconds.with_label_values(&[self.pinned.kind.as_str()]).observe(lasted);
     }
@@ -589,6 +592,15 @@ fn approval_change(entry: &Entry) -> Option<ApprovalChange> {
         Entry::ApprovalRequested(body) => Some(ApprovalChange::Open(Box::new(body.clone()))),
         Entry::ApprovalClosed(body) => {
             Some(ApprovalChange::Close { call_id: body.tool_call_id.clone(), status: body.status })
+        }
+        Entry::ApprovalEscalated(body) => Some(ApprovalChange::Escalate {
+            call_id: body.tool_call_id.clone(),
+            at: body.escalated_at,
+            expires_at: body.expires_at,
+        }),
+        // What a person decided is written by whoever took it.
+        Entry::ApprovalDecided(body) if body.decided_by == BY_TIMEOUT && body.delegated_by.is_none() => {
+            Some(ApprovalChange::Deny { call_id: body.tool_call_id.clone(), at: body.decided_at })
         }
         _ => None,
     }

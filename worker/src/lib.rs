@@ -4,6 +4,7 @@
 //! session; whatever it does is a guarded write of that lease, and an effect begins only
 //! after its intent is committed and while the lease is sure.
 
+mod about;
 mod commands;
 mod definitions;
 mod delegate;

@@ -1,5 +1,7 @@
 //! What a worker counts.
 
+use holdpoint_db::Channel;
+use holdpoint_engine::status::{DisabledFor, Reason};
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
     core::Collector,
@@ -9,7 +11,7 @@ pub(crate) struct Metrics {
     pub claimed: IntCounter,
     pub leases: IntGauge,
     pub queue_to_claim: Histogram,
-    pub finished: IntCounterVec,
+    pub suspended: IntCounterVec,
     pub execution_seconds: HistogramVec,
     pub step_seconds: HistogramVec,
     pub effects: IntCounterVec,
@@ -27,10 +29,37 @@ const SECONDS: &[f64] = &[
     3600.0,
 ];
 
+/// Waits last longer than calls: up to a month.
+const LONG_SECONDS: &[f64] = &[
+    0.01,
+    0.05,
+    0.1,
+    0.5,
+    1.0,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+    300.0,
+    900.0,
+    1800.0,
+    3600.0,
+    14_400.0,
+    86_400.0,
+    604_800.0,
+    2_592_000.0,
+];
+
+const SUSPENSIONS: [Reason; 6] =
+    [Reason::Approval, Reason::Signal, Reason::Timer, Reason::Retry, Reason::Paused, Reason::OutcomeUnknown];
+
+/// What a worker takes messages from.
+const QUEUES: [&str; 5] = ["advance", "sweeps", "dead", "holder", "other"];
+
 impl Metrics {
     pub fn new(registry: &Registry) -> Self {
         let metrics = Self {
-            claimed: counter("holdpoint_executions_claimed_total", "Leases taken."),
+            claimed: counter("holdpoint_executions_claimed_total", "Executions taken on."),
             leases: IntGauge::new("holdpoint_leases_held", "Executions that this worker holds.")
                 .expect("a constant name is valid"),
             queue_to_claim: Histogram::with_opts(
@@ -38,17 +67,23 @@ impl Metrics {
                     .buckets(SECONDS.to_vec()),
             )
             .expect("a constant name is valid"),
-            finished: counters(
-                "holdpoint_executions_finished_total",
-                "Executions that ended here.",
-                &["status", "reason"],
+            suspended: counters(
+                "holdpoint_executions_suspended_total",
+                "Suspensions by what they wait for; `outcome_unknown` is for a person.",
+                &["reason"],
             ),
             execution_seconds: seconds(
                 "holdpoint_execution_duration_seconds",
                 "From the first step to the end, waits included.",
                 "kind",
+                LONG_SECONDS,
             ),
-            step_seconds: seconds("holdpoint_step_duration_seconds", "One attempt of an effect.", "effect"),
+            step_seconds: seconds(
+                "holdpoint_step_duration_seconds",
+                "One attempt of an effect.",
+                "effect",
+                SECONDS,
+            ),
             effects: counters("holdpoint_effects_total", "Attempts of effects.", &["effect", "outcome"]),
             retries: counter("holdpoint_retries_total", "Attempts that failed and will be repeated."),
             fenced: counter(
@@ -77,8 +112,35 @@ impl Metrics {
                 &["reason"],
             ),
         };
+        metrics.show_all();
         metrics.register(registry);
         metrics
+    }
+
+    /// A series that begins at its first event hides that event from `increase`.
+    fn show_all(&self) {
+        for reason in SUSPENSIONS {
+            self.suspended.with_label_values(&[reason.as_str()]);
+        }
+        for queue in QUEUES {
+            self.parked.with_label_values(&[queue]);
+        }
+        for channel in Channel::ALL {
+            self.events_sent.with_label_values(&[channel.as_str()]);
+        }
+        for outcome in ["delivered", "failed"] {
+            self.webhook_attempts.with_label_values(&[outcome]);
+        }
+        for why in DisabledFor::ALL {
+            self.webhooks_disabled.with_label_values(&[why.as_str()]);
+        }
+    }
+
+    /// A message of this queue was parked. Queues' names hold a prefix and ids of processes, so
+    /// only the word in them is shown.
+    pub fn parked(&self, queue: &str) {
+        let word = QUEUES.into_iter().find(|word| queue.split('.').any(|part| part == *word));
+        self.parked.with_label_values(&[word.unwrap_or("other")]).inc();
     }
 
     fn register(&self, registry: &Registry) {
@@ -86,7 +148,7 @@ impl Metrics {
             Box::new(self.claimed.clone()),
             Box::new(self.leases.clone()),
             Box::new(self.queue_to_claim.clone()),
-            Box::new(self.finished.clone()),
+            Box::new(self.suspended.clone()),
             Box::new(self.execution_seconds.clone()),
             Box::new(self.step_seconds.clone()),
             Box::new(self.effects.clone()),
@@ -114,7 +176,7 @@ fn counters(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
     IntCounterVec::new(Opts::new(name, help), labels).expect("constant names are valid")
 }
 
-fn seconds(name: &str, help: &str, label: &str) -> HistogramVec {
-    HistogramVec::new(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()), &[label])
+fn seconds(name: &str, help: &str, label: &str, buckets: &[f64]) -> HistogramVec {
+    HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), &[label])
         .expect("constant names are valid")
 }

@@ -18,7 +18,7 @@ const CREDENTIALS: &[&str] = &["authorization", "api_key", "api-key", "x-api-key
 /// Parks a message; `false` if that was not possible, and the message is not to be acked.
 pub(crate) async fn park(worker: &Worker, delivery: &Delivery, reason: String) -> bool {
     tracing::warn!(queue = %delivery.queue, message_id = ?delivery.message_id, %reason, "message parked");
-    worker.metrics.parked.with_label_values(&[&delivery.queue]).inc();
+    worker.metrics.parked(&delivery.queue);
     let message = parked(delivery, reason);
     match worker.db.hot(move |store| store.parked_add(&message)).await {
         Ok(Ok(())) => true,

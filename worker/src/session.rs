@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::Worker;
+use crate::about::{self, Told};
 
 /// A first byte is sent only while the lease lasts at least this much longer.
 const SURE: Duration = Duration::from_millis(500);
@@ -43,6 +44,7 @@ pub(crate) struct Session {
     holding: Mutex<HashMap<ExecutionKey, Holding>>,
     beats: Notify,
     ended: CancellationToken,
+    told: Told,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -84,6 +86,7 @@ impl Session {
             holding: Mutex::default(),
             beats: Notify::new(),
             ended: CancellationToken::new(),
+            told: Told::default(),
         });
         tokio::spawn(Arc::clone(&session).beat(Arc::clone(worker)));
         tokio::spawn(Arc::clone(&session).listen(Arc::clone(worker)));
@@ -152,11 +155,15 @@ impl Session {
             let held: Vec<_> =
                 lock(&self.holding).iter().map(|(key, holding)| (key.clone(), holding.wake)).collect();
             worker.metrics.leases.set(held.len() as i64);
-            let (id, lease, sent) = (self.id, worker.settings.lease(), Instant::now());
+            let (id, lease, sent, before) = (self.id, worker.settings.lease(), Instant::now(), process_now());
             let answer =
                 worker.db.hot(move |store| store.session_beat(id, lease, &held)).await.and_then(|beat| beat);
             match answer {
-                Ok(beat) if beat.alive => self.beaten(sent + lease, beat),
+                Ok(beat) if beat.alive => {
+                    let ahead = about::ahead(beat.now, before, process_now());
+                    self.beaten(sent + lease, beat);
+                    self.told.tell(&worker, id, ahead).await;
+                }
                 Ok(_) => return self.lose(&worker, "another took it for dead"),
                 Err(error) if *lock(&self.lease_until) <= Instant::now() => {
                     return self.lose(&worker, &error.to_string());

@@ -83,6 +83,7 @@ impl Classic {
             messages: messages.collect(),
         };
         let pinned = Pinned {
+            end_user: None,
             id,
             first_run: id,
             kind: DefinitionKind::Agent,

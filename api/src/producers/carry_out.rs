@@ -16,9 +16,8 @@ use crate::problem::{Answer, Code, Problem};
 use crate::routes::acts::act_commanded;
 use crate::routes::approvals_decide::decide_commanded;
 use crate::routes::signals::signal_commanded;
-use crate::routes::start;
 use crate::routes::start_body::StartBody;
-use crate::routes::tasks;
+use crate::routes::{start, starting, tasks};
 
 /// Whose credential a message has.
 #[derive(Debug, Clone, Copy)]
@@ -161,6 +160,6 @@ async fn begin(
     let mut new = body::read::<StartBody>(text)?.check(app, caller, None, text.as_bytes())?;
     new.extras.command = Some(command);
     new.extras.reply = reply;
-    let created = app.db.create(new.clone()).await?;
+    let created = starting::create(app, &mut new).await?;
     Ok(start::outcome(app, &new, created).await?.0.id)
 }

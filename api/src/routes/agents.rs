@@ -1,6 +1,7 @@
 //! Agents' definitions: versions are immutable, the same document again is the same version.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
@@ -45,6 +46,7 @@ pub async fn put(
 ) -> Answer {
     check(&name)?;
     let (agent, document) = canonical(body.text()?)?;
+    let agent = check_expressions(&app, agent).await?;
     check_references(&app, &caller.scope, &name, agent).await?;
     let (scope, by, wanted) = (caller.scope, caller.key, name.clone());
     let written =
@@ -76,6 +78,20 @@ fn canonical(text: &str) -> Answer<(Agent, String)> {
     let document = definition::canonical(&agent);
     Definition::compile(AGENT, 1, &document).map_err(wrong)?;
     Ok((agent, document))
+}
+
+/// Compiles what its policies evaluate, on a thread that may wait for the evaluator.
+async fn check_expressions(app: &App, agent: Agent) -> Answer<Agent> {
+    if agent.tools.iter().all(|tool| tool.approval.when().is_none()) {
+        return Ok(agent);
+    }
+    let evaluator = Arc::clone(&app.evaluator);
+    let checked = tokio::task::spawn_blocking(move || (agent.check_expressions(&*evaluator), agent)).await;
+    match checked.map_err(|_| Problem::new(Code::Internal, "the document could not be checked"))? {
+        (Ok(errors), agent) if errors.is_empty() => Ok(agent),
+        (Ok(errors), _) => Err(wrong(errors)),
+        (Err(_), _) => Err(Problem::new(Code::Unavailable, "expressions cannot be checked now; try again")),
+    }
 }
 
 /// The agents that it names must be there, and those that they name, up to the most that an

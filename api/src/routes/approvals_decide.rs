@@ -5,6 +5,7 @@ use axum::extract::State;
 use holdpoint_db::{Acted, ApprovalFilter, ApprovalRow, CommandKey, Commanded, DecideRequest, Decided};
 use holdpoint_engine::entry::Json;
 use holdpoint_engine::ids::ExecutionId;
+use holdpoint_engine::policy::Barred;
 use holdpoint_engine::status::{ApprovalStatus, Status};
 use holdpoint_engine::strict_json;
 use holdpoint_engine::time::Timestamp;
@@ -69,6 +70,11 @@ struct Decision {
     decided_at: Option<Timestamp>,
     already_decided: bool,
     execution_status: Status,
+    /// What was said so far, where it takes several people.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    votes: Vec<view::Vote>,
+    /// How many more people must approve; 0 once it is decided.
+    votes_needed: u32,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -187,10 +193,16 @@ fn told(app: &App, call: &str, decided: Decided) -> Answer<Decision> {
             taken(app, &approval, &acted);
             Ok(Decision::new(approval, false))
         }
+        Decided::Counted(approval) => Ok(Decision::new(approval, false)),
         Decided::Already(approval) => Ok(Decision::new(approval, true)),
         Decided::Conflict(approval) => Err(conflict(approval)),
         Decided::Closed(approval) => Err(closed(&approval)),
         Decided::DigestMismatch(approval) => Err(digest_mismatch(&approval)),
+        Decided::VotesDiffer(approval) => Err(votes_differ(&approval)),
+        Decided::Barred { why, .. } => Err(barred(why)),
+        Decided::NoEdit(_) => {
+            Err(Problem::new(Code::ArgumentsInvalid, "`arguments`: the policy lets nobody edit them"))
+        }
         Decided::NotFound => Err(no_call(call)),
     }
 }
@@ -216,7 +228,7 @@ fn request(
         reason: body.reason,
         arguments,
         digest: body.digest,
-        by: caller.key.clone(),
+        by: caller.decider(),
         end_user: caller.end_user.clone(),
     })
 }
@@ -242,7 +254,10 @@ async fn unfit(app: &App, caller: &Caller, request: &DecideRequest) -> Answer<Op
         _ if request.digest.as_ref().is_some_and(|digest| *digest != approval.digest) => {
             Ok(Some(Decided::DigestMismatch(approval)))
         }
-        _ => Err(Problem::new(Code::ArgumentsInvalid, message)),
+        _ => match approval.judge(&request.by, request.end_user.as_deref()) {
+            Err(why) => Ok(Some(Decided::Barred { approval, why })),
+            Ok(()) => Err(Problem::new(Code::ArgumentsInvalid, message)),
+        },
     }
 }
 
@@ -292,9 +307,31 @@ fn digest_mismatch(approval: &ApprovalRow) -> Problem {
         .with("digest", approval.digest.as_str())
 }
 
+fn votes_differ(approval: &ApprovalRow) -> Problem {
+    let detail = "those who voted before approved other arguments: send the same ones, or deny";
+    let voted = approval.votes.first().map(|vote| vote.digest.clone());
+    Problem::new(Code::DigestMismatch, detail)
+        .with("digest", approval.digest.as_str())
+        .with("voted_digest", voted)
+}
+
+fn barred(why: Barred) -> Problem {
+    match why {
+        Barred::NotAnApprover => Problem::new(
+            Code::NotAnApprover,
+            "this key is in none of the roles and groups that the policy names",
+        ),
+        Barred::SelfApproval => {
+            Problem::new(Code::SelfApproval, "whoever started the execution does not decide about its calls")
+        }
+    }
+}
+
 impl Decision {
     fn new(approval: ApprovalRow, already_decided: bool) -> Self {
         Self {
+            votes_needed: approval.votes_needed(),
+            votes: approval.votes.into_iter().map(Into::into).collect(),
             execution_id: approval.key.id,
             tool_call_id: approval.tool_call_id,
             decision: approval.status,
@@ -320,6 +357,8 @@ pub fn one_doc() -> Operation {
     Operation::new("approval_decide", "Decides; the same decision again changes nothing.")
         .body::<DecisionBody>()
         .answer::<Decision>(200, "The decision that counts, made now or before.")
+        .problem(Code::NotAnApprover)
+        .problem(Code::SelfApproval)
         .problem(Code::ApprovalConflict)
         .problem(Code::DigestMismatch)
         .problem(Code::ApprovalClosed)

@@ -8,9 +8,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Shared;
 use super::start::{Started, outcome};
 use super::start_body::StartBody;
+use super::{Shared, starting};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body::{self, RawBody};
@@ -59,15 +59,15 @@ pub async fn handle(State(app): Shared, caller: Caller, headers: HeaderMap, body
         Ok(new)
     };
     let judged: Vec<Answer<NewExecution>> = items.iter().map(judge).collect();
-    let good: Vec<NewExecution> = judged.iter().filter_map(|item| item.as_ref().ok()).cloned().collect();
-    let mut created = app.db.create_each(good).await.into_iter();
+    let mut good: Vec<NewExecution> = judged.iter().filter_map(|item| item.as_ref().ok()).cloned().collect();
+    let mut created = starting::create_each(&app, &mut good).await.into_iter();
     let mut results = Vec::with_capacity(judged.len());
     for (index, item) in judged.into_iter().enumerate() {
         let told = match item {
             Err(problem) => Err(problem),
             Ok(new) => match created.next() {
                 Some(Ok(created)) => outcome(&app, &new, created).await,
-                Some(Err(error)) => Err(error.into()),
+                Some(Err(problem)) => Err(problem),
                 None => Err(Problem::internal()),
             },
         };

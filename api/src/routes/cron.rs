@@ -3,6 +3,7 @@
 
 use axum::extract::State;
 use holdpoint_db::SweepSource;
+use holdpoint_engine::wire::SweepKind;
 use holdpoint_scheduler::Bounds;
 use http::HeaderMap;
 use subtle::ConstantTimeEq;
@@ -20,7 +21,7 @@ pub async fn handle(State(app): Shared, headers: HeaderMap) -> Answer {
     if !is_the_secret(secret, bearer(&headers)) {
         return Err(unauthorized());
     }
-    sweep(&app, SweepSource::Cron, None, false, Bounds::default()).await
+    sweep(&app, (SweepKind::Stale, SweepSource::Cron), None, false, Bounds::default()).await
 }
 
 fn is_the_secret(secret: Option<&str>, given: Option<&str>) -> bool {

@@ -3,6 +3,7 @@
 use axum::extract::State;
 use axum::response::Response;
 use holdpoint_engine::ids::KeyId;
+use holdpoint_engine::policy::check_groups;
 use holdpoint_engine::time::{Span, Timestamp};
 use http::StatusCode;
 use schemars::JsonSchema;
@@ -28,6 +29,9 @@ struct KeyBody {
     role: String,
     name: Option<String>,
     end_user: Option<String>,
+    /// Names by which approval policies find the key.
+    #[serde(default)]
+    groups: Vec<String>,
     expires_at: Option<Timestamp>,
     expires_after: Option<Span>,
 }
@@ -68,6 +72,7 @@ fn new_key(caller: &Caller, body: &KeyBody) -> Answer<NewKey> {
     if name.len() > NAME_BYTES || !end_user.is_none_or(plain) {
         return Err(invalid("`name` may have 255 bytes, `end_user` 1 to 255 visible ASCII characters"));
     }
+    check_groups(&body.groups).map_err(|message| invalid(&format!("`groups`: {message}")))?;
     let now = clock::now();
     let expires_at = match (body.expires_at, body.expires_after) {
         (Some(_), Some(_)) => {
@@ -75,10 +80,12 @@ fn new_key(caller: &Caller, body: &KeyBody) -> Answer<NewKey> {
         }
         (at, after) => at.or_else(|| after.map(|after| now.plus(after.0))),
     };
-    keys::create(&caller.scope, role, name, end_user, expires_at, now).map_err(|error| {
+    let mut key = keys::create(&caller.scope, role, name, end_user, expires_at, now).map_err(|error| {
         tracing::error!(%error, "no randomness for a key");
         Problem::internal()
-    })
+    })?;
+    key.row.groups.clone_from(&body.groups);
+    Ok(key)
 }
 
 /// `GET /v1/keys`.

@@ -11,6 +11,7 @@ use crate::asyncapi;
 use crate::auth::Right;
 use crate::chat::ai_sdk;
 use crate::chat::openai::{self, models};
+use crate::console;
 use crate::observe::observe;
 use crate::openapi;
 use crate::problem::{Code, Problem};
@@ -30,13 +31,16 @@ mod get;
 mod health;
 mod keys;
 mod list;
+mod me;
 mod parked;
+pub(crate) mod retention;
 mod route;
 mod run_retry;
 mod schedules;
 pub(crate) mod signals;
 pub(crate) mod start;
 pub(crate) mod start_body;
+pub(crate) mod starting;
 mod steps;
 mod stream;
 mod sweeps;
@@ -91,6 +95,12 @@ pub fn table() -> Vec<Route> {
             Read,
             approvals::of_execution,
             approvals::of_execution_doc,
+        ),
+        Route::get(
+            "/v1/executions/{id}/approvals/{tool_call_id}",
+            Read,
+            approvals::of_call,
+            approvals::of_call_doc,
         ),
         Route::post(
             "/v1/executions/{id}/approvals/{tool_call_id}",
@@ -154,6 +164,7 @@ pub fn table() -> Vec<Route> {
         Route::put("/v1/workflows/{name}", Define, workflows::put, workflows::put_doc),
         Route::delete("/v1/workflows/{name}", Define, workflows::delete, workflows::delete_doc),
         Route::get("/v1/workflows/{name}/versions", Read, workflows::versions, workflows::versions_doc),
+        Route::get("/v1/me", Read, me::handle, me::doc),
         Route::get("/v1/keys", Admin, keys::list, keys::list_doc),
         Route::post("/v1/keys", Admin, keys::create, keys::create_doc),
         Route::delete("/v1/keys/{id}", Admin, keys::revoke, keys::revoke_doc),
@@ -176,6 +187,10 @@ pub fn table() -> Vec<Route> {
         Route::post("/v1/sweeps/stale", Admin, sweeps::stale, sweeps::stale_doc),
         Route::get("/internal/cron/cleanup-stale-workflows", None, cron::handle, cron::get_doc),
         Route::post("/internal/cron/cleanup-stale-workflows", None, cron::handle, cron::post_doc),
+        Route::post("/v1/sweeps/retention", Admin, sweeps::retention, sweeps::retention_doc),
+        Route::get("/v1/retention", Admin, retention::get, retention::get_doc),
+        Route::put("/v1/retention", Admin, retention::put, retention::put_doc),
+        Route::post("/v1/retention/exported", Admin, retention::exported, retention::exported_doc),
         Route::get("/healthz", None, health::alive, health::alive_doc),
         Route::get("/readyz", None, health::ready, health::ready_doc),
         Route::get("/metrics", None, health::metrics, health::metrics_doc),
@@ -189,7 +204,7 @@ pub fn router(app: &Arc<App>) -> Router {
     let add = |router: Router<Arc<App>>, route: Route| router.route(route.path, route.guarded(app));
     table()
         .into_iter()
-        .fold(Router::new(), add)
+        .fold(console::router(), add)
         .fallback(no_such_route)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn_with_state(Arc::clone(app), observe))

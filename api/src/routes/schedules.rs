@@ -14,14 +14,14 @@ use holdpoint_engine::entry::Json;
 use holdpoint_engine::ids::ScheduleId;
 use holdpoint_engine::schedule::{CatchUp, CronTiming, check_interval};
 use holdpoint_engine::scope::check_name;
-use holdpoint_engine::status::Overlap;
+use holdpoint_engine::status::{DefinitionKind, Overlap};
 use holdpoint_engine::time::Span;
 use http::{HeaderValue, StatusCode, header};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Shared;
 use super::start_body::StartBody;
+use super::{Shared, starting};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body::{NoMembers, RawBody};
@@ -150,10 +150,29 @@ async fn check_target(app: &App, caller: &Caller, document: &ScheduleDocument) -
         }
     };
     if known {
-        return Ok(());
+        return check_input(app, caller, document).await;
     }
     let version = version.map_or(String::new(), |version| format!(" with version {version}"));
     Err(Problem::new(Code::UnknownDefinition, format!("there is no {kind} `{target}`{version}")))
+}
+
+/// A workflow that would refuse the input at each tick is not scheduled with it.
+async fn check_input(app: &App, caller: &Caller, document: &ScheduleDocument) -> Answer<()> {
+    let ScheduleDocument { kind, target, version, input, .. } = document;
+    if *kind != DefinitionKind::Workflow {
+        return Ok(());
+    }
+    // The schedule is for versions to come as well: the one in use now is looked up.
+    let (scope, name) = (caller.scope.clone(), target.clone());
+    let find = move |store: &dyn holdpoint_db::Store| {
+        store.definition_get(&scope, DefinitionKind::Workflow, &name, None)
+    };
+    let latest = app.read(find).await?.map(|row| row.version);
+    let check = starting::judge(app, &caller.scope, target, version.or(latest), input.as_deref()).await?;
+    match check.and_then(|check| check.misfit) {
+        Some(misfit) => Err(starting::misfit(&misfit)),
+        None => Ok(()),
+    }
 }
 
 /// `PUT /v1/schedules/{name}`: 201 for a new one, 200 for one that was there.
@@ -267,6 +286,7 @@ pub fn put_doc() -> Operation {
     .with_header("location")
     .answer::<Shown>(200, "As it stands now.")
     .with_header("location")
+    .problem(Code::InvalidInput)
     .problem(Code::UnknownDefinition)
     .problem(Code::Limit)
 }

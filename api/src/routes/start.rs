@@ -13,8 +13,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::Shared;
 use super::start_body::StartBody;
+use super::{Shared, starting};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body::RawBody;
@@ -52,18 +52,18 @@ pub async fn handle(State(app): Shared, caller: Caller, headers: HeaderMap, body
     if wants_stream(&headers) {
         return start_and_stream(app, new).await;
     }
-    let created = app.db.create(new.clone()).await?;
+    let created = starting::create(&app, &mut new).await?;
     let (started, status) = outcome(&app, &new, created).await?;
     Ok(with_ids(view::json(status, &started), started.id))
 }
 
 /// The place among the streams is taken before anything is committed, and the hub knows of
 /// the stream before the first event can be there.
-async fn start_and_stream(app: Arc<App>, new: NewExecution) -> Answer {
+async fn start_and_stream(app: Arc<App>, mut new: NewExecution) -> Answer {
     let permit = streams::permit(&app)?;
     let mut key = new.key.clone();
     let mut subscription = app.hub.join(key.clone(), Some(0));
-    let created = app.db.create(new.clone()).await?;
+    let created = starting::create(&app, &mut new).await?;
     let (started, _) = outcome(&app, &new, created).await?;
     if started.id != key.id {
         key.id = started.id;
@@ -125,7 +125,6 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Answer<Option<String>> {
 pub async fn outcome(app: &App, new: &NewExecution, created: Created) -> Answer<(Started, StatusCode)> {
     match created {
         Created::New { key, version, created_at } => {
-            app.metrics.started.with_label_values(&[new.kind.as_str()]).inc();
             Ok((Started::new(new, key.id, version, created_at), StatusCode::ACCEPTED))
         }
         Created::Existing { id, .. } => Ok((existing(app, new, id).await?, StatusCode::OK)),
@@ -138,6 +137,9 @@ pub async fn outcome(app: &App, new: &NewExecution, created: Created) -> Answer<
             Code::IdempotencyMismatch,
             "this idempotency key or execution id was used with another body",
         )),
+        Created::InputMisfit(misfit) => Err(starting::misfit(&misfit)),
+        // Who held an input against a schema has looked again.
+        Created::OtherVersion { .. } => Err(Problem::internal()),
         Created::UnknownDefinition => {
             let version = new.version.map_or(String::new(), |version| format!(" with version {version}"));
             Err(Problem::new(
@@ -236,6 +238,7 @@ pub fn doc() -> Operation {
         .with_header("x-workflow-run-id")
         .stream("With `Accept: text/event-stream`: the events.")
         .problem(Code::ClassicNotHere)
+        .problem(Code::InvalidInput)
         .problem(Code::ForwardedHeadersUnavailable)
         .problem(Code::UnknownDefinition)
         .problem(Code::UnknownConversation)

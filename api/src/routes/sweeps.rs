@@ -1,4 +1,5 @@
-//! Sweeps of the caller's own tenant and project: the door to `stale`, and the past passes.
+//! Sweeps of the caller's own tenant and project: the doors to `stale` and `retention`, and the
+//! past passes.
 
 use axum::extract::State;
 use holdpoint_db::{SweepSource, SweepStart};
@@ -33,6 +34,14 @@ struct StaleBody {
     dry_run: bool,
 }
 
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct RetentionBody {
+    limit: Option<i64>,
+    #[serde(default)]
+    dry_run: bool,
+}
+
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "SweepList")]
 struct List {
@@ -43,7 +52,14 @@ struct List {
 pub async fn stale(State(app): Shared, caller: Caller, body: RawBody) -> Answer {
     let body: StaleBody = body.read_or_empty()?;
     let bounds = bounds(&body)?;
-    sweep(&app, SweepSource::Api, Some(caller.scope), body.dry_run, bounds).await
+    sweep(&app, (SweepKind::Stale, SweepSource::Api), Some(caller.scope), body.dry_run, bounds).await
+}
+
+/// `POST /v1/sweeps/retention`.
+pub async fn retention(State(app): Shared, caller: Caller, body: RawBody) -> Answer {
+    let body: RetentionBody = body.read_or_empty()?;
+    let bounds = Bounds { limit: limit(body.limit)?, timeout: None };
+    sweep(&app, (SweepKind::Retention, SweepSource::Api), Some(caller.scope), body.dry_run, bounds).await
 }
 
 fn bounds(body: &StaleBody) -> Answer<Bounds> {
@@ -51,23 +67,28 @@ fn bounds(body: &StaleBody) -> Answer<Bounds> {
     if body.timeout.is_some_and(|timeout| timeout.0.is_zero()) {
         return Err(invalid("`timeout`: it may be longer than 0".to_owned()));
     }
-    let limit = body.limit.unwrap_or(DEFAULT_LIMIT);
-    if !(1..=MAX_LIMIT).contains(&limit) {
-        return Err(invalid(format!("`limit` is {limit}: it may be 1 to {MAX_LIMIT}")));
-    }
-    Ok(Bounds { limit: usize::try_from(limit).ok(), timeout: body.timeout.map(|timeout| timeout.0) })
+    Ok(Bounds { limit: limit(body.limit)?, timeout: body.timeout.map(|timeout| timeout.0) })
 }
 
-/// One pass of `stale`, carried out here and now.
+fn limit(asked: Option<i64>) -> Answer<Option<usize>> {
+    let limit = asked.unwrap_or(DEFAULT_LIMIT);
+    if !(1..=MAX_LIMIT).contains(&limit) {
+        let detail = format!("`limit` is {limit}: it may be 1 to {MAX_LIMIT}");
+        return Err(Problem::new(Code::InvalidBody, detail));
+    }
+    Ok(usize::try_from(limit).ok())
+}
+
+/// One pass, carried out here and now.
 pub async fn sweep(
     app: &App,
-    source: SweepSource,
+    (kind, source): (SweepKind, SweepSource),
     scope: Option<Scope>,
     dry_run: bool,
     bounds: Bounds,
 ) -> Answer {
     let id = app.ids.make(SweepId::new);
-    let start = SweepStart { id, kind: SweepKind::Stale, source, scope, dry_run };
+    let start = SweepStart { id, kind, source, scope, dry_run };
     let report = app.sweeper.carry_out(start, bounds).await?;
     Ok(view::ok(&view::Report::new(id, report)))
 }
@@ -86,6 +107,13 @@ pub fn stale_doc() -> Operation {
     Operation::new("sweep_stale", "Fails executions with an expired, undecided approval.")
         .optional_body::<StaleBody>()
         .answer::<view::Report>(200, "What the pass did.")
+}
+
+/// What retention takes and answers.
+pub fn retention_doc() -> Operation {
+    Operation::new("sweep_retention", "Removes finished executions that were kept long enough.")
+        .optional_body::<RetentionBody>()
+        .answer::<view::Report>(200, "What the pass did; what is left is the next one's.")
 }
 
 /// What list takes and answers.

@@ -8,9 +8,9 @@ use http::{HeaderValue, StatusCode, header};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Shared;
 use super::start::outcome;
 use super::start_body::StartBody;
+use super::{Shared, starting};
 use crate::auth::Caller;
 use crate::body::RawBody;
 use crate::openapi::Operation;
@@ -44,8 +44,8 @@ pub async fn handle(
     body: RawBody,
 ) -> Answer {
     let Body { input, version, files } = body.read_or_empty()?;
-    let new = StartBody::test(name, version, input, files).check(&app, &caller, None, &body.0)?;
-    let created = app.db.create(new.clone()).await?;
+    let mut new = StartBody::test(name, version, input, files).check(&app, &caller, None, &body.0)?;
+    let created = starting::create(&app, &mut new).await?;
     let (started, _) = outcome(&app, &new, created).await?;
     Ok(begun(started.id))
 }
@@ -67,6 +67,7 @@ pub fn doc() -> Operation {
     .optional_body::<Body>()
     .answer::<Begun>(202, "It is committed.")
     .with_header("location")
+    .problem(Code::InvalidInput)
     .problem(Code::UnknownDefinition)
     .problem(Code::UnknownFile)
     .problem(Code::TestRunActive)

@@ -95,6 +95,7 @@ pub async fn put(
     let text = body.text()?.to_owned();
     let workflow = read(&app, &text).await?;
     check_path(&name, &workflow, &text)?;
+    check_schedule(&workflow, &text)?;
     check_children(&app, &caller.scope, &workflow, &text).await?;
     let (scope, by, wanted) = (caller.scope.clone(), caller.key.clone(), name.clone());
     let written = app.write(move |store| store.definition_put(&scope, WORKFLOW, &wanted, &text, &by)).await?;
@@ -136,6 +137,20 @@ fn check_path(name: &str, workflow: &Workflow, text: &str) -> Answer<()> {
     }
     let message = format!("the document's name is `{named}`, the path's `{name}`: they must be the same");
     Err(wrong(vec![error_at(text, "/document/name", &message)]))
+}
+
+/// Its own schedule starts it without an input. Only what is new is refused for that: versions
+/// that are there may still be started with one.
+fn check_schedule(workflow: &Workflow, text: &str) -> Answer<()> {
+    let Some(misfit) = workflow.schedule.as_ref().and_then(|_| workflow.check_input(None).err()) else {
+        return Ok(());
+    };
+    let message = format!(
+        "its ticks start it without an input, which `input.schema` refuses ({}): let the schema take null, or put \
+         a schedule of its own with an `input` (PUT /v1/schedules)",
+        misfit.message
+    );
+    Err(wrong(vec![error_at(text, "/schedule", &message)]))
 }
 
 fn wrong(errors: Vec<WorkflowError>) -> Problem {

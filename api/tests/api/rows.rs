@@ -54,7 +54,7 @@ impl Rows {
     }
 }
 
-fn now() -> Timestamp {
+pub fn now() -> Timestamp {
     Timestamp::from_micros(1_800_000_000_000_000)
 }
 
@@ -129,7 +129,7 @@ impl State {
                 approval.status = decision;
                 approval.reason.clone_from(&request.reason);
                 approval.edited_arguments.clone_from(&request.arguments);
-                approval.decided_by = Some(request.by.clone());
+                approval.decided_by = Some(request.by.key.clone());
                 approval.decided_at = Some(now());
                 let acted = Acted {
                     status: Status::Suspended,
@@ -357,16 +357,6 @@ impl Store for Rows {
         rows.sort_by_key(|row| std::cmp::Reverse(row.key.id));
         rows.truncate(filter.limit);
         Ok(rows)
-    }
-
-    fn execution_standing(&self, scope: &Scope, id: ExecutionId) -> StoreResult<Option<Standing>> {
-        let state = self.here()?;
-        let found = state.executions.iter().find(|one| one.row.key.scope == *scope && one.row.key.id == id);
-        Ok(found.map(|one| {
-            let (row, lines) = (one.row.clone(), one.lines.clone());
-            let ready_at = (row.status == Status::Queued).then_some(row.created_at);
-            Standing { row, now: now(), ready_at, lost: 0, lease: None, lines }
-        }))
     }
 
     fn journal_read(&self, scope: &Scope, id: ExecutionId) -> StoreResult<Option<Vec<Line>>> {

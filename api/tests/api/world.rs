@@ -10,6 +10,7 @@ use holdpoint_engine::digest::arguments_digest;
 use holdpoint_engine::entropy::Entropy;
 use holdpoint_engine::entry::Line;
 use holdpoint_engine::ids::{ApprovalId, ExecutionId};
+use holdpoint_engine::policy::{Policy, Requester};
 use holdpoint_engine::scope::Scope;
 use holdpoint_engine::status::{ApprovalStatus, Status};
 use holdpoint_engine::time::Timestamp;
@@ -137,6 +138,10 @@ impl World {
         let decided = status.is_decided();
         let number = self.rows.state().approvals.len() as i64 + 1;
         self.rows.state().approvals.push(ApprovalRow {
+            policy: Policy::default(),
+            escalated_at: None,
+            requester: Requester::default(),
+            votes: Vec::new(),
             list_digest: None,
             delegated_by: None,
             id: ApprovalId::new(Timestamp::from_micros(number * 1_000), &mut Entropy::from_seed(1)),

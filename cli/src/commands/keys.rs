@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use holdpoint_api::keys::Role;
 use holdpoint_db::{KeyRow, Store};
 use holdpoint_engine::ids::KeyId;
+use holdpoint_engine::policy::check_groups;
 use holdpoint_engine::scope::{Scope, check_name};
 use holdpoint_engine::time::Span;
 use serde_json::{Value, json};
@@ -55,6 +56,9 @@ struct Create {
     /// The one end user that it speaks for
     #[arg(long)]
     end_user: Option<String>,
+    /// A group that it is in, by which approval policies find it; may be given several times
+    #[arg(long = "group")]
+    groups: Vec<String>,
     /// When it ends, such as 30d [default: never]
     #[arg(long, value_parser = Span::parse)]
     expires_after: Option<Span>,
@@ -101,8 +105,10 @@ fn make(store: &Arc<dyn Store>, create: Create, output: Output) -> anyhow::Resul
     let now = store.now()?;
     let expires_at = create.expires_after.map(|span| now.plus(span.0));
     let end_user = create.end_user.as_deref();
-    let key = holdpoint_api::keys::create(&scope, create.role, &create.name, end_user, expires_at, now)
+    check_groups(&create.groups).map_err(|error| Usage(format!("--group: {error}")))?;
+    let mut key = holdpoint_api::keys::create(&scope, create.role, &create.name, end_user, expires_at, now)
         .map_err(|error| anyhow::anyhow!("{error}"))?;
+    key.row.groups = create.groups;
     store.key_create(&key.row)?;
     if output.json {
         let mut value = shown(&key.row);
@@ -118,7 +124,7 @@ fn make(store: &Arc<dyn Store>, create: Create, output: Output) -> anyhow::Resul
 fn shown(row: &KeyRow) -> Value {
     json!({
         "id": row.id, "tenant": row.scope.tenant, "project": row.scope.project, "role": row.role, "name": row.name,
-        "end_user": row.end_user, "created_at": row.created_at, "expires_at": row.expires_at, "revoked_at": row.revoked_at,
+        "end_user": row.end_user, "groups": row.groups, "created_at": row.created_at, "expires_at": row.expires_at, "revoked_at": row.revoked_at,
     })
 }
 
@@ -135,14 +141,16 @@ fn list(store: &Arc<dyn Store>, of: Of, output: Output) -> anyhow::Result<()> {
         output::json(&json!({"keys": rows.iter().map(shown).collect::<Vec<_>>()}));
         return Ok(());
     }
-    let mut table = Table::new(&["ID", "SCOPE", "ROLE", "NAME", "END USER", "CREATED", "EXPIRES", "REVOKED"]);
+    let mut table =
+        Table::new(&["ID", "SCOPE", "ROLE", "NAME", "END USER", "GROUPS", "CREATED", "EXPIRES", "REVOKED"]);
     let time = |time: Option<holdpoint_engine::time::Timestamp>| {
         time.map_or_else(|| "-".to_owned(), |time| super::executions::seconds(&time.to_string()))
     };
     for row in rows {
         let end_user = row.end_user.unwrap_or_else(|| "-".to_owned());
+        let groups = if row.groups.is_empty() { "-".to_owned() } else { row.groups.join(",") };
         let times = [time(Some(row.created_at)), time(row.expires_at), time(row.revoked_at)];
-        let head = [row.id.to_string(), row.scope.to_string(), row.role, row.name, end_user];
+        let head = [row.id.to_string(), row.scope.to_string(), row.role, row.name, end_user, groups];
         table.row(head.into_iter().chain(times));
     }
     table.print();

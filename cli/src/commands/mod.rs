@@ -14,6 +14,7 @@ mod healthcheck;
 mod keys;
 mod migrate;
 mod parked;
+mod retention;
 mod scheduler;
 mod schedules;
 mod start;
@@ -95,6 +96,8 @@ pub enum Command {
     Parked(parked::Arguments),
     /// Run and list sweeps
     Sweeps(sweeps::Arguments),
+    /// Say how long finished executions are kept
+    Retention(retention::Arguments),
     /// Send lifecycle events to the broker's exchange, or stop that
     Events(events::Arguments),
     /// Make, list and steer webhooks
@@ -130,6 +133,7 @@ pub async fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Schedules(arguments) => schedules::run(arguments, output).await,
         Command::Parked(arguments) => parked::run(arguments, &line.sources, output).await,
         Command::Sweeps(arguments) => sweeps::run(arguments, output).await,
+        Command::Retention(arguments) => retention::run(arguments, output).await,
         Command::Events(arguments) => events::run(arguments, output).await,
         Command::Webhooks(arguments) => webhooks::run(arguments, output).await,
         Command::Bench(arguments) => bench::run(arguments, output).await,
@@ -199,7 +203,11 @@ mod tests {
             "schedules resume a",
             "schedules delete a",
             "sweeps run stale --dry-run --timeout 1h --limit 5",
+            "sweeps run retention --dry-run --limit 1000",
             "sweeps list",
+            "retention show --json",
+            "retention set 30d --require-export",
+            "retention set never",
             "parked list --code poison --limit 5 --json",
             "parked list --all",
             "parked show prk_1",

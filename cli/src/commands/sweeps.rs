@@ -47,6 +47,8 @@ struct Pass {
 enum Kind {
     /// Approvals that nobody decided in time
     Stale,
+    /// Finished executions that were kept long enough
+    Retention,
 }
 
 /// Runs the verb.
@@ -54,13 +56,16 @@ pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCod
     let client = Client::new(&arguments.remote)?;
     match arguments.verb {
         Verb::Run(pass) => {
-            let Kind::Stale = pass.kind;
+            let path = match pass.kind {
+                Kind::Stale => "/v1/sweeps/stale",
+                Kind::Retention => "/v1/sweeps/retention",
+            };
             let body = given(&[
                 ("timeout", pass.timeout.map(Value::from)),
                 ("limit", pass.limit.map(Value::from)),
                 ("dry_run", pass.dry_run.then_some(Value::from(true))),
             ]);
-            print(&client.post("/v1/sweeps/stale", &body).await?, output);
+            print(&client.post(path, &body).await?, output);
         }
         Verb::List => list(&client.get("/v1/sweeps", &[]).await?, output),
     }

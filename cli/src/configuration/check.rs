@@ -116,6 +116,7 @@ fn check_numbers(configuration: &Configuration) -> Result<(), Usage> {
         ("scheduler.schedules_period_ms", scheduler.schedules_period_ms),
         ("scheduler.files_period_ms", scheduler.files_period_ms),
         ("scheduler.files_kept_hours", u64::from(scheduler.files_kept_hours)),
+        ("scheduler.sweeps_kept_days", u64::from(scheduler.sweeps_kept_days)),
         ("scheduler.limit", scheduler.limit as u64),
         ("limits.value_bytes", limits.value_bytes as u64),
         ("limits.journal_bytes", limits.journal_bytes as u64),

@@ -1,13 +1,25 @@
-//! `/metrics` and `/healthz` of the roles that serve no API.
+//! What every process shows of itself, and `/metrics` and `/healthz` of the roles that serve no API.
 
 use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use prometheus::{Encoder, Registry, TextEncoder};
+use prometheus::process_collector::ProcessCollector;
+use prometheus::{Encoder, IntGaugeVec, Opts, Registry, TextEncoder};
 use tokio_util::sync::CancellationToken;
 
 use super::{Foundation, roles};
+
+/// A registry with the process's own metrics (processor time, memory, open files) and its version.
+pub fn registry() -> prometheus::Result<Registry> {
+    let registry = Registry::new();
+    let about = Opts::new("holdpoint_build_info", "1; the label says which version runs.");
+    let about = IntGaugeVec::new(about, &["version"])?;
+    about.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+    registry.register(Box::new(about))?;
+    registry.register(Box::new(ProcessCollector::for_self()))?;
+    Ok(registry)
+}
 
 /// Serves them in the background on `metrics.listen`, if that is set.
 pub async fn serve(foundation: &Foundation, stop: &CancellationToken) -> anyhow::Result<()> {

@@ -81,7 +81,7 @@ impl<'a> Turn<'a> {
             }));
         }
         match self.check_listed(tool, &work) {
-            Ok(()) => self.ask(step, tool.approval.named_expiry()),
+            Ok(()) => self.ask(step),
             Err(message) => self.tool_failed(step, work, Failure::new(ErrorType::Logic, message)),
         }
     }
@@ -116,11 +116,10 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// Whether a person is asked before a call.
-    pub(super) fn must_ask(&self, tool: &Tool, asker: Option<&Member>) -> bool {
+    /// Whether its server's list is the one that the definition expects, or was first seen.
+    pub(super) fn is_pinned(&self, tool: &Tool, asker: Option<&Member>) -> bool {
         let list = || self.list(asker, &tool.name);
-        let pinned = tool.mcp.as_ref().is_none_or(|mcp| list().is_some_and(|list| list.is_pinned(mcp)));
-        tool.approval.is_needed() || !pinned
+        tool.mcp.as_ref().is_none_or(|mcp| list().is_some_and(|list| list.is_pinned(mcp)))
     }
 
     /// For a tool of a server: of the list that it is called under.

@@ -15,14 +15,14 @@ mod events;
 mod over;
 mod question;
 
-pub use approval::check_edited;
+pub use approval::{check_edited, edited_schema};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::Value;
 
+use super::ask::EVALUATE_AGAIN;
 use super::{Next, Turn};
 use crate::effect::Effect;
 use crate::entry::{Entry, FlowState, Json};
@@ -40,8 +40,6 @@ const MOST_IN_A_TURN: u64 = 1_000;
 const MOST_NESTED: usize = 64;
 /// Branches of a `fork`.
 const MOST_BRANCHES: usize = crate::workflow::document::MOST_BRANCHES;
-/// When expressions could not be evaluated, they are tried again after this.
-const EVALUATE_AGAIN: Duration = Duration::from_secs(1);
 
 /// Why a transition does not go on.
 enum Halt {
@@ -346,7 +344,8 @@ impl<'t> Machine<'_, 't> {
 }
 
 /// The task that a frame is of, found by its way from the workflow's own list.
-pub(super) fn task_of(workflow: &Workflow, state: &State, frame: &Frame) -> Option<Arc<Task>> {
+/// The task that a frame is of, in the document that the state belongs to.
+pub fn task_of(workflow: &Workflow, state: &State, frame: &Frame) -> Option<Arc<Task>> {
     if frame.section == Section::Function {
         let parent = state.frames.get(&frame.parent?)?;
         return match &task_of(workflow, state, parent)?.work {

@@ -2,10 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{
-    Agent, AgentTool, ApprovalRule, DefinitionError, HttpTool, McpTool, Model, Reconcile, Reference, Retry,
-    Tool,
-};
+use super::{Agent, AgentTool, DefinitionError, HttpTool, McpTool, Model, Reconcile, Reference, Retry, Tool};
 use crate::scope::check_name;
 use crate::status::{EffectClass, ExecutionMode};
 use crate::time::Span;
@@ -114,9 +111,7 @@ fn tool_errors(place: &str, tool: &Tool, errors: &mut Vec<DefinitionError>) {
     if let Some(timeout) = tool.timeout {
         check_timeout(&format!("{place}.timeout"), timeout, errors);
     }
-    if let ApprovalRule::Expiring(rule) = tool.approval {
-        check_timeout(&format!("{place}.approval.expires_after"), rule.expires_after, errors);
-    }
+    errors.extend(tool.approval.errors(&format!("{place}.approval")));
     if tool.parameters.as_ref().is_some_and(|parameters| !parameters.is_object()) {
         errors.push(wrong(format!("{place}.parameters"), "is not a JSON Schema object"));
     }

@@ -1,7 +1,9 @@
 //! Agents as users write them, checked whole, and what an execution is pinned to.
 
+mod approval;
 mod check;
 mod compiled;
+mod secrets;
 mod tool;
 
 use serde::{Deserialize, Serialize};
@@ -10,16 +12,14 @@ use serde_json::{Map, Value};
 use crate::status::ExecutionMode;
 use crate::time::Span;
 
+pub use approval::{ApprovalPolicy, ApprovalRule, ApprovalWord, AskedAbout, asks};
 pub(crate) use check::is_function_name;
 pub use check::{is_header_name, may_forward};
 pub(crate) use compiled::compile_schema;
 pub use compiled::{
     CompiledAgent, CompiledTool, Definition, builtin, check_against, compile_agent, is_reserved,
 };
-pub use tool::{
-    AgentTool, ApprovalRule, ApprovalWord, ExpiringApproval, HttpTool, McpTool, Method, QUESTIONS, Reconcile,
-    Tool, ToolKind,
-};
+pub use tool::{AgentTool, HttpTool, McpTool, Method, QUESTIONS, Reconcile, Tool, ToolKind};
 
 /// The deadline of one model call, where the definition names none.
 pub const MODEL_TIMEOUT: Span = Span::secs(60 * 60);

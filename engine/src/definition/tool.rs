@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Retry;
+use super::{ApprovalRule, Retry};
 use crate::status::EffectClass;
 use crate::time::Span;
 
@@ -234,55 +234,6 @@ impl Method {
             Method::Put => "PUT",
             Method::Patch => "PATCH",
             Method::Delete => "DELETE",
-        }
-    }
-}
-
-/// `"never"`, `"always"`, or `{"expires_after": "2h"}`, which is always with its own expiry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged, expecting = "\"never\", \"always\" or {\"expires_after\": duration}")]
-pub enum ApprovalRule {
-    /// One of the two words.
-    Word(ApprovalWord),
-    /// Always, open for so long.
-    Expiring(ExpiringApproval),
-}
-
-impl Default for ApprovalRule {
-    fn default() -> Self {
-        ApprovalRule::Word(ApprovalWord::Never)
-    }
-}
-
-/// The short forms of an approval rule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ApprovalWord {
-    /// The call is made at once.
-    Never,
-    /// Each call waits for a decision, 30 minutes by default.
-    Always,
-}
-
-/// The long form of an approval rule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ExpiringApproval {
-    /// How long the approval is open.
-    pub expires_after: Span,
-}
-
-impl ApprovalRule {
-    /// Whether a call needs a decision.
-    pub fn is_needed(&self) -> bool {
-        matches!(self, ApprovalRule::Word(ApprovalWord::Always) | ApprovalRule::Expiring(_))
-    }
-
-    /// The expiry that the definition names, if it names one.
-    pub fn named_expiry(&self) -> Option<Duration> {
-        match self {
-            ApprovalRule::Expiring(rule) => Some(rule.expires_after.0),
-            _ => None,
         }
     }
 }

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::expression::{Expression, Template};
 use crate::definition::{Reference, Retry};
+use crate::policy::Policy;
 use crate::schedule::CatchUp;
 use crate::status::{DefinitionKind, EffectClass, Overlap};
 
@@ -551,6 +552,8 @@ pub struct Approval {
     pub edit_schema: Option<Value>,
     /// How long it is open; the default is that of every approval.
     pub expires_after: Option<DurationValue>,
+    /// Who may decide, and what becomes of it where nobody does.
+    pub policy: Policy,
 }
 
 /// The default catalog's `task`.

@@ -7,12 +7,14 @@ pub mod document;
 pub mod duration;
 pub mod expression;
 pub mod fault;
+mod input;
 #[cfg(test)]
 pub(crate) mod jq;
 mod read;
 pub mod state;
 
 pub use check::MAX_ERRORS;
+pub use input::Misfit;
 pub use read::{MAX_DOCUMENT, WorkflowError, error_at, to_value};
 
 /// The prefix of the error types that the specification defines.

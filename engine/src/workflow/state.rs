@@ -102,6 +102,9 @@ pub enum Phase {
         /// What is given on where it is approved.
         #[serde(default)]
         subject: ValueRef,
+        /// Its first approvers did not answer: further ones are asked.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        escalated: bool,
     },
     /// It waits for this moment.
     Until(Timestamp),

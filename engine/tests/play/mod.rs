@@ -101,6 +101,7 @@ impl Play {
         let mut entropy = Entropy::from_seed(7);
         let id = ExecutionId::new(now, &mut entropy);
         let pinned = Pinned {
+            end_user: None,
             id,
             first_run: id,
             kind: DefinitionKind::Workflow,

@@ -59,6 +59,11 @@ impl Sweeper {
         Self { db, queue, settings, relay, metrics: Metrics::new(registry) }
     }
 
+    /// How long a finished execution is kept where its project says nothing; `None`: for ever.
+    pub fn finished_kept(&self) -> Option<Duration> {
+        self.settings.finished_kept()
+    }
+
     /// Carries out one pass. A pass of this id that has finished is not run again: its
     /// report is empty. An error means that the store could not be reached; the pass then
     /// stays unfinished, and its tick due.

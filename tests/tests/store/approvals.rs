@@ -72,7 +72,7 @@ fn the_same_decision_again_changes_nothing(bed: &Bed) {
     let key = open(bed);
     approve(bed, &key, "a");
     let first = approval(bed, &key, "a");
-    let request = DecideRequest { by: "key_other".to_owned(), ..decision(&key, "a", true) };
+    let request = DecideRequest { by: decider("key_other"), ..decision(&key, "a", true) };
     let Decided::Already(row) = send(bed, &request) else { panic!("not there already") };
     assert_eq!((row.decided_by, row.decided_at), (first.decided_by, first.decided_at));
     assert_eq!(lines(bed, &key).len(), 6);

@@ -9,6 +9,7 @@ use holdpoint_engine::ids::{KeyId, ParkedId};
 use holdpoint_engine::scope::Scope;
 use holdpoint_engine::status::{DefinitionKind, Status};
 use holdpoint_engine::time::Timestamp;
+use holdpoint_engine::wire::SweepKind;
 use holdpoint_tests::store_builders::*;
 use uuid::Uuid;
 
@@ -23,6 +24,8 @@ on_both_stores! {
     parked_messages_are_paged_and_filtered;
     parked_messages_are_listed_newest_first;
     gauges_count_what_is_alive;
+    gauges_tell_what_is_late;
+    what_was_committed_is_counted_once;
     migrations_run_once;
     the_clock_goes_forward;
     waiting_starts_and_steps_share_transactions;
@@ -37,6 +40,7 @@ fn a_key(scope: Scope, created_at: i64) -> KeyRow {
         role: "approve".to_owned(),
         name: "desk".to_owned(),
         end_user: Some("ada".to_owned()),
+        groups: vec!["finance".to_owned()],
         secret_hash: "ab".repeat(32),
         created_at: Timestamp::from_micros(created_at),
         expires_at: Some(Timestamp::from_micros(9)),
@@ -52,7 +56,8 @@ fn a_key_is_found_revoked_and_expired_ones_too(bed: &Bed) {
         (found.id, &found.scope, &found.role, &found.name),
         (key.id, &key.scope, &key.role, &key.name)
     );
-    assert_eq!((&found.end_user, &found.secret_hash), (&key.end_user, &key.secret_hash));
+    assert_eq!((&found.end_user, &found.groups), (&key.end_user, &key.groups));
+    assert_eq!(found.secret_hash, key.secret_hash);
     assert_eq!((found.expires_at, found.revoked_at), (key.expires_at, None));
     assert!(bed.store.key_revoke(None, key.id).unwrap());
     assert!(bed.store.key_get(key.id).unwrap().unwrap().revoked_at.is_some());
@@ -212,7 +217,70 @@ fn gauges_count_what_is_alive(bed: &Bed) {
     assert_eq!((stats.approvals_pending, stats.leased, stats.parked), (2, 1, 1));
     assert_eq!(stats.ready, 2, "the queued one and the decided one");
     assert_eq!(stats.oldest_approval, Some(Timestamp::from_micros(1_000)));
+    assert_eq!((stats.sessions, stats.attention, stats.deliveries), (4, 0, 0));
     assert!(stats.now <= store.now().unwrap());
+}
+
+fn gauges_tell_what_is_late(bed: &Bed) {
+    let store = bed.store.as_ref();
+    create(store, start());
+    create(store, start());
+    let soon = |id, seconds: u64| {
+        let expires_at = store.now().unwrap().plus(Duration::from_secs(seconds));
+        Asked { expires_at, ..Asked::open(id) }
+    };
+    let asked = [soon("near", 200), soon("far", 400), Asked::expired("over", 5)];
+    waiting(store, start(), &asked);
+    store.tick_close(SweepKind::Stale, Duration::from_secs(60)).unwrap();
+    bed.execute("UPDATE ticks SET due_at = due_at - 3600000000");
+    bed.execute("UPDATE executions SET ready_at = ready_at - 60000000 WHERE ready_at IS NOT NULL");
+    let stats = store.stats().unwrap();
+    assert_eq!((stats.approvals_pending, stats.approvals_expiring), (3, 1));
+    let (oldest, now) = (stats.oldest_ready.expect("two are ready"), stats.now);
+    assert!(oldest.until(now) >= Duration::from_secs(60));
+    let (kind, due) = stats.ticks[0];
+    assert_eq!((stats.ticks.len(), kind), (1, SweepKind::Stale));
+    assert!(due.until(now) >= Duration::from_secs(3_000));
+}
+
+/// A counter's value, summed over the series that have these labels.
+fn counted_as(bed: &Bed, name: &str, labels: &[(&str, &str)]) -> f64 {
+    let families = bed.registry.gather();
+    let family = families.iter().find(|family| family.name() == name).expect(name);
+    let has = |metric: &prometheus::proto::Metric, (name, value): &(&str, &str)| {
+        metric.get_label().iter().any(|label| label.name() == *name && label.value() == *value)
+    };
+    let matching = family.get_metric().iter().filter(|metric| labels.iter().all(|label| has(metric, label)));
+    matching.map(|metric| metric.get_counter().value()).sum()
+}
+
+fn what_was_committed_is_counted_once(bed: &Bed) {
+    let store = bed.store.as_ref();
+    let started = || counted_as(bed, "holdpoint_executions_started_total", &[]);
+    let ended = |status| counted_as(bed, "holdpoint_executions_finished_total", &[("status", status)]);
+    let lost = || counted_as(bed, "holdpoint_leases_lost_total", &[]);
+    assert_eq!((started(), ended("completed"), ended("cancelled"), lost()), (0.0, 0.0, 0.0, 0.0));
+
+    let new = start();
+    let first = create(store, new.clone());
+    assert!(matches!(store.execution_create(&[new]).unwrap()[0], Created::Existing { .. }));
+    assert_eq!(started(), 1.0);
+    store.execution_act(&first.scope, first.id, &ActRequest::Cancel, "key_a", None).unwrap();
+    assert_eq!((ended("completed"), ended("cancelled")), (0.0, 1.0));
+
+    let mut over = Held::begin(store);
+    let end = over.complete();
+    assert_eq!(commit(bed, end.clone()), FREED);
+    assert_eq!(commit(bed, end), FREED, "it had landed");
+    assert_eq!((started(), ended("completed")), (2.0, 1.0));
+
+    let dead = Held::begin(store);
+    assert_eq!(store.lease_reclaim(dead.key(), 4).unwrap(), Swept::Skipped);
+    assert_eq!(lost(), 0.0);
+    expire(store, dead.session);
+    store.lease_reclaim(dead.key(), 4).unwrap();
+    assert_eq!(store.lease_reclaim(dead.key(), 4).unwrap(), Swept::Skipped);
+    assert_eq!(lost(), 1.0);
 }
 
 fn migrations_run_once(bed: &Bed) {

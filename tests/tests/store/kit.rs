@@ -59,7 +59,7 @@ pub fn decision(key: &ExecutionKey, call: &str, approved: bool) -> DecideRequest
         reason: None,
         arguments: None,
         digest: None,
-        by: "key_person".to_owned(),
+        by: decider("key_person"),
         end_user: None,
     }
 }

@@ -13,6 +13,7 @@ mod kit;
 mod leases;
 mod outgoing;
 mod reads;
+mod retention;
 mod schedules;
 mod signals;
 mod stale;

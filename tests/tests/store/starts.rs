@@ -6,6 +6,7 @@ use std::time::Duration;
 use holdpoint_db::*;
 use holdpoint_engine::ids::ExecutionId;
 use holdpoint_engine::status::{DefinitionKind, Status};
+use holdpoint_engine::workflow::Misfit;
 use holdpoint_tests::store_builders::*;
 use uuid::Uuid;
 
@@ -27,6 +28,7 @@ on_both_stores! {
     a_delayed_start_waits;
     bad_items_harm_no_other;
     what_cannot_be_stored_is_refused_alone;
+    an_input_that_does_not_fit_leaves_no_row_and_hides_none;
 }
 
 fn one(bed: &Bed, new: NewExecution) -> Created {
@@ -292,4 +294,32 @@ fn what_cannot_be_stored_is_refused_alone(bed: &Bed) {
         assert!(bed.store.execution_get(&scope(), keys[1]).unwrap().is_none());
     }
     assert!(bed.store.execution_get(&scope(), ExecutionId(Uuid::now_v7())).unwrap().is_none());
+}
+
+fn an_input_that_does_not_fit_leaves_no_row_and_hides_none(bed: &Bed) {
+    workflow(bed.store.as_ref(), "ship", serde_json::json!({}));
+    let misfit = Misfit { pointer: "/n".to_owned(), message: "no".to_owned() };
+    let checked = |version: i32, misfit: Option<&Misfit>| {
+        let check = InputCheck { version, misfit: misfit.cloned() };
+        let extras = Extras { input_check: Some(check), ..Extras::default() };
+        let idempotency = Some(Idempotency { key: Some("k".to_owned()), body_digest: "d".to_owned() });
+        NewExecution { idempotency, extras, ..run_of("ship") }
+    };
+    assert_eq!(one(bed, checked(1, Some(&misfit))), Created::InputMisfit(misfit.clone()));
+    assert_eq!(one(bed, checked(2, None)), Created::OtherVersion { version: 1 });
+    assert_eq!(one(bed, checked(0, None)), Created::OtherVersion { version: 1 });
+    let filter = ExecutionFilter { limit: 10, ..ExecutionFilter::default() };
+    assert!(bed.store.execution_list(&scope(), &filter).unwrap().is_empty());
+    let first = create(bed.store.as_ref(), checked(1, None));
+    for again in [checked(1, Some(&misfit)), checked(2, None)] {
+        assert_eq!(one(bed, again), Created::Existing { id: first.id, status: Status::Queued });
+    }
+    let other = NewExecution {
+        idempotency: Some(Idempotency { key: Some("k".to_owned()), body_digest: "other".to_owned() }),
+        ..checked(1, Some(&misfit))
+    };
+    assert_eq!(one(bed, other), Created::Mismatch);
+    let unknown =
+        NewExecution { name: "nonsense".to_owned(), idempotency: None, ..checked(1, Some(&misfit)) };
+    assert_eq!(one(bed, unknown), Created::UnknownDefinition);
 }

@@ -1,6 +1,7 @@
 //! The decisions in a message: each is judged by itself, as by the route for one.
 
 use holdpoint_db::{ApprovalFilter, ApprovalRow};
+use holdpoint_engine::status::ApprovalStatus;
 use serde_json::{Value, json};
 
 use super::message::Response;
@@ -34,7 +35,7 @@ pub async fn take(
     };
     let row = conversation_of(app, caller, id).await?.ok_or_else(|| unknown_conversation(id))?;
     let approvals = approvals(app, caller, &row.id).await?;
-    let (mut results, mut calls, mut first) = (Vec::new(), Vec::new(), None);
+    let (mut results, mut calls, mut first, mut taken) = (Vec::new(), Vec::new(), None, false);
     for response in responses {
         let told = match find(&approvals, response) {
             Some((execution, call)) => {
@@ -45,7 +46,10 @@ pub async fn take(
         };
         let mut result = match told {
             Ok(decision) => {
-                calls.extend(decision["tool_call_id"].as_str().map(str::to_owned));
+                taken = true;
+                // One vote of several decides nothing yet.
+                let is_decided = decision["decision"] != ApprovalStatus::Pending.as_str();
+                calls.extend(decision["tool_call_id"].as_str().filter(|_| is_decided).map(str::to_owned));
                 decision
             }
             Err(problem) => {
@@ -57,7 +61,7 @@ pub async fn take(
         result["approval_id"] = json!(response.approval_id);
         results.push(result);
     }
-    match first.filter(|_| calls.is_empty()) {
+    match first.filter(|_| !taken) {
         Some(problem) if results.len() > 1 => Err(problem.with("results", results)),
         Some(problem) => Err(problem),
         None => Ok(Taken { results: Value::from(results), calls }),

@@ -9,9 +9,11 @@ use super::effects::call_id;
 use super::{Machine, Step, lost, task_of};
 use crate::definition::{APPROVAL_EXPIRY, check_against};
 use crate::digest;
-use crate::entry::{ApprovalRequested, Entry};
+use crate::entry::{ApprovalEscalated, ApprovalRequested, Entry};
 use crate::ids::ApprovalId;
-use crate::run::{Run, StepState};
+use crate::outside::{self, Asked};
+use crate::policy::Then;
+use crate::run::{Run, StepState, ToolWork};
 use crate::status::ApprovalStatus;
 use crate::workflow::document::{Approval, Task, Work, Workflow};
 use crate::workflow::fault::Fault;
@@ -45,7 +47,7 @@ impl Machine<'_, '_> {
         let subject = self.store(arguments.get("subject").unwrap_or(&Value::Null))?;
         let (json, _) = self.written(&Value::Object(arguments))?;
         let (step, until) = (self.step(), self.turn.now.plus(open_for));
-        self.frame_mut(id)?.phase = Phase::Asked { step, until, subject };
+        self.frame_mut(id)?.phase = Phase::Asked { step, until, subject, escalated: false };
         let arguments_text = json.get().to_owned();
         let requested = ApprovalRequested {
             approval_id: ApprovalId::new(self.turn.now, self.turn.entropy),
@@ -60,10 +62,13 @@ impl Machine<'_, '_> {
             expires_at: until,
             // It ends by the workflow's own clock, and by no sweep's.
             expiry_named: true,
+            approvers: None,
+            quorum: None,
+            policy: None,
             asked_by: None,
             delegated_by: None,
         };
-        self.push(Entry::ApprovalRequested(requested));
+        self.push(Entry::ApprovalRequested(requested.under(approval.policy.clone())));
         Ok(())
     }
 
@@ -71,10 +76,7 @@ impl Machine<'_, '_> {
     pub(super) fn answered(&mut self, id: FrameId, step: i32, subject: ValueRef) -> Step<()> {
         let found = self.turn.run.steps.get(&step).ok_or_else(|| lost("a step"))?;
         if matches!(found.state, StepState::Asking) {
-            self.close_question(step, ApprovalStatus::Expired);
-            let task = self.task(id)?;
-            let fault = Fault::timeout(format!("nobody decided about `{}` in time", task.name));
-            return self.raise(id, fault);
+            return self.unanswered(id, step);
         }
         let decided = self.turn.run.flow.decisions.get(&step).cloned().ok_or_else(|| lost("a decision"))?;
         let edited = decided.arguments_text.as_deref().map(read).unwrap_or_default();
@@ -93,6 +95,42 @@ impl Machine<'_, '_> {
             output["option"] = option.clone();
         }
         self.complete(id, Arc::new(output))
+    }
+
+    /// Nobody answered: the policy says who is asked next, or what that means.
+    fn unanswered(&mut self, id: FrameId, step: i32) -> Step<()> {
+        let task = self.task(id)?;
+        let Work::Approval(Approval { policy, .. }) = &task.work else { return Err(lost("a question")) };
+        let Phase::Asked { until, subject, escalated, .. } = self.frame(id)?.phase else {
+            return Err(lost("a question"));
+        };
+        if let Some(next) = policy.escalation().filter(|_| !escalated) {
+            let expires_at = until.plus(next.expires_after.0);
+            self.frame_mut(id)?.phase = Phase::Asked { step, until: expires_at, subject, escalated: true };
+            let call = self.asked_call(step)?;
+            self.push(Entry::ApprovalEscalated(ApprovalEscalated {
+                step,
+                tool_call_id: call.call_id,
+                tool: call.tool,
+                escalated_at: until,
+                expires_at,
+            }));
+            return Ok(());
+        }
+        if policy.last_word() == Then::Deny {
+            let call = self.asked_call(step)?;
+            let digest = digest::arguments_digest(&call.tool, self.workflow.version, &call.arguments);
+            let asked = Asked { step, call_id: &call.call_id, tool: &call.tool, digest };
+            self.push(Entry::ApprovalDecided(outside::nobody_decided(asked, self.turn.now)));
+            return Ok(());
+        }
+        self.close_question(step, ApprovalStatus::Expired);
+        self.raise(id, Fault::timeout(format!("nobody decided about `{}` in time", task.name)))
+    }
+
+    fn asked_call(&self, step: i32) -> Step<ToolWork> {
+        let found = self.turn.run.steps.get(&step).and_then(|step| step.tool());
+        found.cloned().ok_or_else(|| lost("a question"))
     }
 }
 
@@ -122,16 +160,28 @@ pub fn check_edited(workflow: &Workflow, run: &Run, step: i32, edited: &str) -> 
         let may_be: Vec<String> = offered.into_iter().flatten().map(Value::to_string).collect();
         return Err(format!("arguments: `option` is {option}: it may be one of [{}]", may_be.join(", ")));
     }
-    let task = run.flow.state.as_ref().and_then(|state| {
-        let id = state.frame_of_step(step)?;
-        task_of(workflow, state, state.frames.get(&id)?)
-    });
-    let schema = task.as_deref().and_then(|task| match &task.work {
-        Work::Approval(approval) => approval.edit_schema.as_ref(),
-        _ => None,
-    });
-    match (schema, edited.get("subject")) {
-        (Some(schema), Some(subject)) => check_against(schema, &subject.to_string()),
+    match (subject_schema(workflow, run, step), edited.get("subject")) {
+        (Some(schema), Some(subject)) => check_against(&schema, &subject.to_string()),
         _ => Ok(()),
+    }
+}
+
+/// What [`check_edited`] asks of edited arguments, as a schema for a form.
+pub fn edited_schema(workflow: &Workflow, run: &Run, step: i32) -> Value {
+    let asked = run.steps.get(&step).and_then(|step| step.tool()).map(|tool| read(&tool.arguments));
+    let mut properties = json!({"subject": subject_schema(workflow, run, step).unwrap_or_else(|| json!({}))});
+    if let Some(options) = asked.as_ref().and_then(|asked| asked.get("options")) {
+        properties["option"] = json!({"enum": options});
+    }
+    json!({"type": "object", "properties": properties, "additionalProperties": false})
+}
+
+/// What may be put in the place of an open question's subject; nothing is said of an ended one.
+fn subject_schema(workflow: &Workflow, run: &Run, step: i32) -> Option<Value> {
+    let state = run.flow.state.as_ref()?;
+    let task = task_of(workflow, state, state.frames.get(&state.frame_of_step(step)?)?)?;
+    match &task.work {
+        Work::Approval(approval) => approval.edit_schema.clone(),
+        _ => None,
     }
 }

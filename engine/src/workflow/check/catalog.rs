@@ -3,7 +3,7 @@
 use super::expressions::{Locals, Moment, Scope};
 use super::performance::Default as Class;
 use super::spot::Spot;
-use super::{Checker, flip, names};
+use super::{Checker, flip, names, policy};
 use crate::definition::Reference;
 use crate::scope::check_name;
 use crate::status::{DefinitionKind, EffectClass};
@@ -98,7 +98,7 @@ impl<'n> Checker<'n, '_> {
 
     pub(super) fn approval(&mut self, task: &Spot<'n>, scope: Scope<'_>) -> Option<Approval> {
         let with = self.required(task, "with")?;
-        self.object(&with, "`with` of `approval`", &APPROVAL_KEYS)?;
+        self.object(&with, "`with` of `approval`", &[&APPROVAL_KEYS[..], &policy::KEYS].concat())?;
         let title = self.required(&with, "title").and_then(|title| {
             self.text(&title)?;
             self.template(&title, scope)
@@ -108,6 +108,7 @@ impl<'n> Checker<'n, '_> {
             .map(|key| flip(with.get(key).map(|found| self.list_or_expression(&found, scope))));
         let edit_schema = flip(with.get("editSchema").map(|schema| self.json_schema(&schema)));
         let expires_after = self.optional_duration(&with, "expiresAfter", scope);
+        let policy = self.decision_policy(&with, scope);
         Some(Approval {
             title: title?,
             subject: subject?,
@@ -115,6 +116,7 @@ impl<'n> Checker<'n, '_> {
             options: options?,
             edit_schema: edit_schema?.map(|schema| schema.document),
             expires_after: expires_after?,
+            policy: policy?,
         })
     }
 

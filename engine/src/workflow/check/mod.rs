@@ -14,6 +14,7 @@ mod flow;
 mod functions;
 mod names;
 mod performance;
+mod policy;
 mod retries;
 mod schedule;
 mod schemas;

@@ -1,0 +1,69 @@
+//! Reads all that a diagnosis is made of: of the execution, and of those that it waits for.
+
+use std::collections::BTreeSet;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use holdpoint_db::{ExecutionRow, Standing};
+use holdpoint_engine::definition::{Definition, builtin};
+use holdpoint_engine::ids::ExecutionId;
+use holdpoint_engine::scope::Scope;
+use holdpoint_queue::Link;
+
+use super::{Beside, Diagnosis, diagnose};
+use crate::app::App;
+use crate::problem::{Answer, Problem};
+
+/// So deep the executions that others wait for are looked at.
+const DEEPEST: usize = 5;
+/// So many of those that one execution waits for are looked at.
+const WIDEST: usize = 3;
+
+/// The row with its diagnosis; `None` where there is no such execution.
+pub async fn look(app: &App, scope: &Scope, id: ExecutionId) -> Answer<Option<(ExecutionRow, Diagnosis)>> {
+    look_at(app, scope, id, 1).await
+}
+
+type Looking<'a> = Pin<Box<dyn Future<Output = Answer<Option<(ExecutionRow, Diagnosis)>>> + Send + 'a>>;
+
+fn look_at<'a>(app: &'a App, scope: &'a Scope, id: ExecutionId, depth: usize) -> Looking<'a> {
+    Box::pin(async move {
+        let of = scope.clone();
+        let Some(standing) = app.read(move |store| store.execution_standing(&of, id)).await? else {
+            return Ok(None);
+        };
+        let mut children = Vec::new();
+        let open = standing.around.children.iter().filter(|_| depth < DEEPEST).take(WIDEST);
+        for child in open {
+            let looked = look_at(app, scope, child.child, depth + 1).await?;
+            children.extend(looked.map(|(_, told)| (child.child, told)));
+        }
+        let told = tell(app, &standing, children).await?;
+        Ok(Some((standing.row, told)))
+    })
+}
+
+async fn tell(app: &App, standing: &Standing, children: Vec<(ExecutionId, Diagnosis)>) -> Answer<Diagnosis> {
+    let definition = definition(app, &standing.row).await?;
+    let (secrets, workflow) = match definition.as_deref() {
+        Some(Definition::Agent(agent)) => (agent.agent.secrets(), None),
+        Some(Definition::Workflow(workflow)) => {
+            (workflow.secrets.iter().cloned().collect(), Some(&**workflow))
+        }
+        Some(Definition::Noop { .. }) | None => (BTreeSet::new(), None),
+    };
+    let broker_up = *app.queue.link().borrow() == Link::Up;
+    let beside = Beside { broker_up, secrets, workflow, children };
+    diagnose(standing, beside).map_err(|error| {
+        tracing::error!(id = %standing.row.key.id, %error, "a journal cannot be read");
+        Problem::internal()
+    })
+}
+
+/// The version that it is pinned to; nothing for what is built in.
+async fn definition(app: &App, row: &ExecutionRow) -> Answer<Option<Arc<Definition>>> {
+    if builtin(row.kind, &row.name).is_some() {
+        return Ok(None);
+    }
+    app.schemas.version(app, &row.key.scope, row.kind, &row.name, row.version).await
+}

@@ -1,0 +1,3 @@
+DROP INDEX approvals_listed;
+ALTER TABLE files DROP COLUMN counted;
+DROP TABLE file_uses, retention_walk, retention;
