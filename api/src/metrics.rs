@@ -2,7 +2,7 @@
 //! never what a caller wrote. Each API process shows the same gauges of the database.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use holdpoint_db::Stats;
 use holdpoint_engine::status::{DefinitionKind, Status};
@@ -14,10 +14,8 @@ use prometheus::{
 
 use crate::app::App;
 
-/// Between looks at what the gauges show, at the least.
+/// Between looks at what the gauges show.
 const REFRESH: Duration = Duration::from_secs(5);
-/// So much longer than a look took is the pause after it: looks take no more than a twentieth.
-const SHARE: u32 = 20;
 
 /// The API's metrics.
 pub struct Metrics {
@@ -216,7 +214,6 @@ fn seconds(name: &str, help: &str) -> prometheus::Result<Gauge> {
 /// costs it nothing.
 pub async fn refresh(app: Arc<App>) {
     loop {
-        let began = Instant::now();
         match app.read(|store| store.stats()).await {
             Ok(stats) => app.metrics.gauges.show(&stats),
             Err(_) => {
@@ -226,7 +223,7 @@ pub async fn refresh(app: Arc<App>) {
         }
         tokio::select! {
             () = app.stop.cancelled() => return,
-            () = tokio::time::sleep(REFRESH.max(began.elapsed() * SHARE)) => {}
+            () = tokio::time::sleep(REFRESH) => {}
         }
     }
 }

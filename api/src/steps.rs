@@ -6,7 +6,7 @@ use holdpoint_engine::entry::{
     ApprovalDecided, ApprovalRequested, CorruptLine, Entry, Json, Line, MessageCompleted, StepCompleted,
     ToolsListed, Usage,
 };
-use holdpoint_engine::ids::ApprovalId;
+use holdpoint_engine::ids::{ApprovalId, ExecutionId};
 use holdpoint_engine::status::{ApprovalStatus, Failure};
 use holdpoint_engine::time::Timestamp;
 use schemars::JsonSchema;
@@ -95,6 +95,9 @@ pub struct StepView {
     #[serde(skip_serializing_if = "Option::is_none")]
     task: Option<String>,
     tool_call_id: Option<String>,
+    /// The execution that carries it out, where it was delegated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    child: Option<ExecutionId>,
     status: StepStatus,
     attempts: u32,
     started_at: Option<Timestamp>,
@@ -251,6 +254,7 @@ impl StepView {
             name: None,
             task: None,
             tool_call_id: None,
+            child: None,
             status: StepStatus::Waiting,
             attempts: 0,
             started_at: None,
@@ -300,6 +304,7 @@ impl StepView {
                 self.finish(StepStatus::Failed, at);
                 self.error = Some(body.error);
             }
+            Entry::Delegated(body) => self.child = Some(body.child),
             Entry::ToolDenied(_) => self.finish(StepStatus::Denied, at),
             Entry::AttemptFailed(body) => {
                 self.status = StepStatus::Retrying;
@@ -448,6 +453,18 @@ mod tests {
         assert_eq!((&seen[1]["status"], &seen[1]["attempts"]), (&"completed".into(), &1.into()));
         assert_eq!(seen[1]["output"], json!({"ok": true}));
         assert_eq!(seen[1]["approval"]["decided_by"], "key_1");
+    }
+
+    #[test]
+    fn a_delegated_call_names_its_child() {
+        let mut journal = asked_for_a_refund();
+        let call =
+            json!({"step": 2, "tool_call_id": "c", "tool": "refund", "arguments": {"a": 1}, "attempt": 1});
+        journal.push(("tool.called", call));
+        assert_eq!(steps(&journal)[1]["child"], Value::Null);
+        let child = "exe_01h455vb4pex5vsknk084sn02q";
+        journal.push(("delegated", json!({"step": 2, "tool_call_id": "c", "child": child})));
+        assert_eq!(steps(&journal)[1]["child"], child);
     }
 
     #[test]

@@ -5,10 +5,12 @@
 use holdpoint_engine::effect::Act;
 use holdpoint_engine::entry::ApprovalDecided;
 use holdpoint_engine::scope::Scope;
-use holdpoint_engine::status::ApprovalStatus;
+use holdpoint_engine::status::{ApprovalStatus, AuditAct};
 use holdpoint_engine::wire::ExecutionKey;
+use serde_json::json;
 
 use crate::approvals::of_call;
+use crate::audit::{self, Entry};
 use crate::children;
 use crate::conn::Conn;
 use crate::execution_claim::key_row;
@@ -104,6 +106,8 @@ fn vote(
         }
     }
     votes::insert(conn, approval, request, &digest, locked.now)?;
+    let edited_digest = edited.map(|_| digest.as_str());
+    tell_audit(conn, AuditAct::ApprovalVoted, approval, request, edited_digest)?;
     if !request.approved || approval.votes_needed() <= 1 {
         return Ok(None);
     }
@@ -151,6 +155,7 @@ fn take(
     if taken.len() != 1 {
         return Err(StoreError::Corrupt("an approval changed under its lock".to_owned()));
     }
+    tell_audit(conn, AuditAct::ApprovalDecided, approval, request, edited_digest.as_deref())?;
     let act = Act::Decided(ApprovalDecided {
         step: approval.step,
         tool_call_id: approval.tool_call_id.clone(),
@@ -169,4 +174,28 @@ fn take(
     let mut opened = Opened::load(conn, locked)?;
     opened.act(&act);
     opened.write(conn)
+}
+
+fn tell_audit(
+    conn: &mut Conn,
+    act: AuditAct,
+    approval: &ApprovalRow,
+    request: &DecideRequest,
+    edited_digest: Option<&str>,
+) -> StoreResult<()> {
+    let details = json!({
+        "approval": approval.id, "tool_call_id": audit::bounded(&approval.tool_call_id), "tool": approval.tool,
+        "agent": approval.agent, "version": approval.version, "approved": request.approved,
+        "reason": request.reason.as_deref().map(audit::bounded), "digest": approval.digest,
+        "edited_digest": edited_digest,
+    });
+    let entry = Entry {
+        scope: Some(&approval.key.scope),
+        actor: &request.by.key,
+        end_user: request.end_user.as_deref(),
+        act,
+        subject: approval.key.id.to_string(),
+        details,
+    };
+    audit::append(conn, &entry)
 }

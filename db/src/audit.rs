@@ -69,6 +69,32 @@ pub(crate) fn append(conn: &mut Conn, entry: &Entry<'_>) -> StoreResult<()> {
     Ok(())
 }
 
+/// Notes an act in which nobody spoke for an end user.
+pub(crate) fn note(
+    conn: &mut Conn,
+    scope: &Scope,
+    actor: &str,
+    act: AuditAct,
+    subject: impl ToString,
+    details: Value,
+) -> StoreResult<()> {
+    let subject = subject.to_string();
+    append(conn, &Entry { scope: Some(scope), actor, end_user: None, act, subject, details })
+}
+
+/// Notes that the schema was brought up to date.
+pub(crate) fn migrated(conn: &mut Conn, ran: &[String], last: &str) -> StoreResult<()> {
+    let entry = Entry {
+        scope: None,
+        actor: "operator",
+        end_user: None,
+        act: AuditAct::MigrationRun,
+        subject: last.to_owned(),
+        details: serde_json::json!({"ran": ran}),
+    };
+    append(conn, &entry)
+}
+
 /// A text that somebody else wrote, bounded.
 pub(crate) fn bounded(text: &str) -> String {
     match text.char_indices().nth(TEXT) {

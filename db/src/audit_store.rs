@@ -1,7 +1,7 @@
 //! The verbs for the audit. Its rows are written by the transactions of the acts that they
 //! tell of; here they are read.
 
-use holdpoint_engine::audit::{AuditHead, AuditRow};
+use holdpoint_engine::audit::{AuditHead, AuditRow, Broken, Verifier};
 use holdpoint_engine::scope::Scope;
 use holdpoint_engine::status::AuditAct;
 
@@ -50,5 +50,30 @@ impl AuditStore for SqlStore {
 
     fn audit_headless(&self) -> StoreResult<Vec<Scope>> {
         self.read.with(audit::audit_headless)
+    }
+}
+
+/// Rows of a page, while a chain is followed.
+const PAGE: usize = 1_000;
+
+/// Follows a chain from its first row to its head. `known` is a hash that somebody noted
+/// before: it must be in the chain. What is appended meanwhile is followed too.
+pub fn verify_chain(
+    store: &dyn crate::Store,
+    chain: &Scope,
+    known: Option<String>,
+) -> StoreResult<Result<AuditHead, Broken>> {
+    let mut verifier = Verifier::new(chain.clone(), known);
+    loop {
+        let after = Some(verifier.seq());
+        let filter = AuditFilter { after, oldest_first: true, limit: PAGE, ..AuditFilter::default() };
+        let rows = store.audit_list(chain, &filter)?;
+        let none = || AuditHead { chain: chain.clone(), seq: 0, hash: String::new() };
+        let head = store.audit_heads(Some(chain))?.pop().unwrap_or_else(none);
+        match verifier.page(&rows, Some(&head)) {
+            Ok(false) => {}
+            Ok(true) => return Ok(verifier.end(Some(&head))),
+            Err(broken) => return Ok(Err(broken)),
+        }
     }
 }

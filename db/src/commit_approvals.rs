@@ -7,10 +7,12 @@ use holdpoint_engine::advance::Gate;
 use holdpoint_engine::digest::call_digest;
 use holdpoint_engine::entry::ApprovalRequested;
 use holdpoint_engine::policy::{BY_TIMEOUT, NOBODY_DECIDED, Policy};
-use holdpoint_engine::status::ApprovalStatus;
+use holdpoint_engine::status::{ApprovalStatus, AuditAct};
 use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::wire::ExecutionKey;
+use serde_json::json;
 
+use crate::audit;
 use crate::conn::Conn;
 use crate::row::Row;
 use crate::sql::{Bind, binds};
@@ -151,12 +153,17 @@ pub(crate) fn write_changes(conn: &mut Conn, transitions: &[&Transition]) -> Sto
             let stretch = &mut stretches[at];
             match change {
                 ApprovalChange::Close { call_id, status } => {
+                    expired(conn, &one.key, call_id, *status, WORKER)?;
                     stretch.closed.push(close_row(&one.key, call_id, *status));
                 }
                 ApprovalChange::Escalate { call_id, at, expires_at } => {
+                    timed_out(conn, &one.key, call_id, AuditAct::ApprovalEscalated, WORKER)?;
                     stretch.escalated.push(escalate_row(&one.key, call_id, *at, *expires_at));
                 }
-                ApprovalChange::Deny { call_id, at } => stretch.denied.push(deny_row(&one.key, call_id, *at)),
+                ApprovalChange::Deny { call_id, at } => {
+                    timed_out(conn, &one.key, call_id, AuditAct::ApprovalDecided, WORKER)?;
+                    stretch.denied.push(deny_row(&one.key, call_id, *at));
+                }
                 ApprovalChange::Open(asked) => stretch.opened.push((one, asked)),
             }
         }
@@ -168,6 +175,40 @@ pub(crate) fn write_changes(conn: &mut Conn, transitions: &[&Transition]) -> Sto
         open(conn, &stretch.opened)?;
     }
     Ok(())
+}
+
+/// Tells the audit of a question that nobody answered in time.
+pub(crate) fn expired(
+    conn: &mut Conn,
+    key: &ExecutionKey,
+    call_id: &str,
+    status: ApprovalStatus,
+    by: &str,
+) -> StoreResult<()> {
+    if status == ApprovalStatus::Expired {
+        timed_out(conn, key, call_id, AuditAct::ApprovalExpired, by)?;
+    }
+    Ok(())
+}
+
+/// Who acts where the execution's own course does, in the audit.
+const WORKER: &str = "worker";
+
+/// Tells the audit what the policy of a question made of it after its time. A decision that
+/// nobody made is a denial.
+pub(crate) fn timed_out(
+    conn: &mut Conn,
+    key: &ExecutionKey,
+    call_id: &str,
+    act: AuditAct,
+    by: &str,
+) -> StoreResult<()> {
+    let mut details = json!({"tool_call_id": audit::bounded(call_id)});
+    if act == AuditAct::ApprovalDecided {
+        details["approved"] = false.into();
+        details["reason"] = NOBODY_DECIDED.into();
+    }
+    audit::note(conn, &key.scope, by, act, key.id, details)
 }
 
 /// One approval to close.

@@ -7,9 +7,10 @@ use holdpoint_engine::definition::parse_agent;
 use holdpoint_engine::digest::sha256_hex;
 use holdpoint_engine::runs::Terms;
 use holdpoint_engine::scope::Scope;
-use holdpoint_engine::status::DefinitionKind;
+use holdpoint_engine::status::{AuditAct, DefinitionKind};
 use holdpoint_engine::team::Named;
 use holdpoint_engine::workflow::document::Workflow;
+use serde_json::json;
 
 use crate::conn::Conn;
 use crate::row::Row;
@@ -17,7 +18,7 @@ use crate::session::now;
 use crate::sql::binds;
 use crate::store::StoreResult;
 use crate::types::{DefinitionRow, StoreError};
-use crate::{schedules, workflow_states};
+use crate::{audit, schedules, workflow_states};
 
 const DEFINITION: &str = "
     SELECT d.kind, d.name, d.version, d.label, d.document, d.digest, d.created_by, d.created_at
@@ -97,9 +98,16 @@ pub(crate) fn definition_put_in_txn(
          WHERE tenant = ? AND project = ? AND kind = ? AND name = ?",
         &binds![version, created_at, tenant, project, kind_word, name],
     )?;
+    let details = json!({"version": version, "digest": facts.digest});
+    audit::note(conn, scope, by, AuditAct::DefinitionPut, subject(kind, name), details)?;
     let (name, document, created_by) = (name.to_owned(), document.to_owned(), by.to_owned());
     let Facts { digest, label, .. } = facts;
     Ok((DefinitionRow { kind, name, version, label, document, digest, created_by, created_at }, true))
+}
+
+/// As the audit names a definition.
+fn subject(kind: DefinitionKind, name: &str) -> String {
+    format!("{}/{name}", kind.as_str())
 }
 
 /// What is kept beside a document, so that nobody has to read it again.
@@ -196,12 +204,13 @@ pub(crate) fn definition_versions(
     conn.rows(&text, &values)?.into_iter().map(read_definition).collect()
 }
 
-/// Takes a name out of use; whether it was in use.
-pub(crate) fn definition_delete(
+/// One transaction's work: takes a name out of use; whether it was in use.
+pub(crate) fn definition_delete_in_txn(
     conn: &mut Conn,
     scope: &Scope,
     kind: DefinitionKind,
     name: &str,
+    by: &str,
 ) -> StoreResult<bool> {
     let deleted = conn.rows(
         "UPDATE definition_heads SET deleted_at = (SELECT hp_now()), updated_at = (SELECT hp_now())
@@ -211,5 +220,10 @@ pub(crate) fn definition_delete(
     if kind == DefinitionKind::Workflow {
         schedules::disown(conn, scope, name)?;
     }
-    Ok(!deleted.is_empty())
+    if let Some(mut row) = deleted.into_iter().next() {
+        let details = json!({"version": row.int()?});
+        audit::note(conn, scope, by, AuditAct::DefinitionDeleted, subject(kind, name), details)?;
+        return Ok(true);
+    }
+    Ok(false)
 }

@@ -39,9 +39,10 @@ pub trait EventStore: Send + Sync + 'static {
         scope: &Scope,
         id: WebhookId,
         change: &WebhookChange,
+        by: &str,
     ) -> StoreResult<Option<WebhookRow>>;
     /// Removes one with its deliveries; `false` where there is none.
-    fn webhook_delete(&self, scope: &Scope, id: WebhookId) -> StoreResult<bool>;
+    fn webhook_delete(&self, scope: &Scope, id: WebhookId, by: &str) -> StoreResult<bool>;
     /// Makes a delivery of a test; `false` where no such webhook is called.
     fn webhook_test(&self, scope: &Scope, id: WebhookId, event: EventId) -> StoreResult<bool>;
     /// Makes deliveries of at most `limit` events that are due; how many events there were.

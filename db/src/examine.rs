@@ -7,12 +7,14 @@ use std::path::Path;
 use diesel::Connection;
 use diesel::sqlite::SqliteConnection;
 use diesel_migrations::MigrationHarness;
+use holdpoint_engine::status::DefinitionKind;
 use holdpoint_engine::time::Timestamp;
 
 use crate::conn::{Conn, Link};
+use crate::standing_types::{Tick, WorkerSession};
 use crate::store::StoreResult;
 use crate::types::StoreError;
-use crate::{Settings, postgres, sqlite};
+use crate::{Settings, execution_around, postgres, sqlite};
 
 /// What was seen.
 #[derive(Debug)]
@@ -29,18 +31,24 @@ pub struct Examination {
     pub invalid_indexes: Vec<String>,
     /// Of a server's connections.
     pub connections: Option<Connections>,
-    /// The agents in use of every tenant; none while migrations are to run.
-    pub agents: Vec<AgentDocument>,
+    /// The definitions in use of every tenant; none while migrations are to run.
+    pub definitions: Vec<DefinitionDocument>,
+    /// The workers' sessions, those that live longest first; none while migrations are to run.
+    pub workers: Vec<WorkerSession>,
+    /// When each sweep is due; none while migrations are to run.
+    pub ticks: Vec<Tick>,
 }
 
-/// The latest version of an agent.
+/// The latest version of a definition.
 #[derive(Debug, Clone)]
-pub struct AgentDocument {
+pub struct DefinitionDocument {
     /// Whose it is.
     pub tenant: String,
+    /// What it is.
+    pub kind: DefinitionKind,
     /// Its name.
     pub name: String,
-    /// JSON.
+    /// JSON, or as a workflow's author wrote it.
     pub document: String,
 }
 
@@ -82,7 +90,7 @@ fn examine_postgres(settings: &Settings) -> StoreResult<Examination> {
         indexes.insert(row.text()?, row.bool()?);
     }
     let pending = postgres::migrations_pending(settings)?;
-    let seen = Examination::new(version, now, pending, indexes)?.with_agents(&mut conn)?;
+    let seen = Examination::new(version, now, pending, indexes)?.with_rows(&mut conn)?;
     Ok(Examination { connections: Some(connections), ..seen })
 }
 
@@ -99,14 +107,14 @@ fn examine_sqlite(folder: &Path) -> StoreResult<Examination> {
     let mut head = one(&mut conn, "SELECT sqlite_version(), hp_now()")?;
     let (version, now) = (format!("SQLite {}", head.text()?), head.time()?);
     let indexes = sqlite_indexes(&mut conn)?.into_iter().map(|name| (name, true)).collect();
-    Examination::new(version, now, pending, indexes)?.with_agents(&mut conn)
+    Examination::new(version, now, pending, indexes)?.with_rows(&mut conn)
 }
 
-const AGENTS: &str = "
-    SELECT h.tenant, h.name, d.document FROM definition_heads h
+const DEFINITIONS: &str = "
+    SELECT h.tenant, h.kind, h.name, d.document FROM definition_heads h
     JOIN definitions d ON d.tenant = h.tenant AND d.project = h.project AND d.kind = h.kind AND d.name = h.name
       AND d.version = h.version
-    WHERE h.kind = 'agent' AND h.deleted_at IS NULL ORDER BY h.tenant, h.name";
+    WHERE h.deleted_at IS NULL ORDER BY h.tenant, h.kind, h.name";
 
 fn one(conn: &mut Conn, text: &str) -> StoreResult<crate::row::Row> {
     conn.row(text, &[])?.ok_or_else(|| StoreError::Corrupt("no answer".to_owned()))
@@ -137,16 +145,29 @@ impl Examination {
         let missing_indexes = expected.iter().filter(|name| !indexes.contains_key(*name)).cloned().collect();
         let is_invalid = |name: &&String| indexes.get(*name) == Some(&false);
         let invalid_indexes = expected.iter().filter(is_invalid).cloned().collect();
-        let (connections, agents) = (None, Vec::new());
-        Ok(Self { version, now, pending, missing_indexes, invalid_indexes, connections, agents })
+        Ok(Self {
+            version,
+            now,
+            pending,
+            missing_indexes,
+            invalid_indexes,
+            connections: None,
+            definitions: Vec::new(),
+            workers: Vec::new(),
+            ticks: Vec::new(),
+        })
     }
 
-    fn with_agents(mut self, conn: &mut Conn) -> StoreResult<Self> {
-        let rows = if self.pending.is_empty() { conn.rows(AGENTS, &[])? } else { Vec::new() };
-        for mut row in rows {
-            let agent = AgentDocument { tenant: row.text()?, name: row.text()?, document: row.text()? };
-            self.agents.push(agent);
+    fn with_rows(mut self, conn: &mut Conn) -> StoreResult<Self> {
+        if !self.pending.is_empty() {
+            return Ok(self);
         }
+        for mut row in conn.rows(DEFINITIONS, &[])? {
+            let (tenant, kind, name, document) = (row.text()?, row.word()?, row.text()?, row.text()?);
+            self.definitions.push(DefinitionDocument { tenant, kind, name, document });
+        }
+        self.workers = execution_around::workers(conn)?;
+        self.ticks = execution_around::ticks(conn)?;
         Ok(self)
     }
 }

@@ -4,13 +4,16 @@
 use holdpoint_engine::effect::{Act, TaskReport};
 use holdpoint_engine::entry::{Json, OutcomeResolved, SignalReceived};
 use holdpoint_engine::outside::{Refusal, act as lines_of, check_resolve, check_signal};
-use holdpoint_engine::status::Status;
+use holdpoint_engine::status::{AuditAct, Status};
 use holdpoint_engine::tasks;
 use holdpoint_engine::wire::ExecutionKey;
+use serde_json::json;
 use serde_json::value::RawValue;
 
+use crate::audit::{self, Entry};
 use crate::conn::Conn;
 use crate::outside::{self, Locked, Opened};
+use crate::store::StoreResult;
 use crate::types::{ActError, ActRequest, Acted, Tell};
 
 /// One transaction's work.
@@ -28,15 +31,41 @@ pub(crate) fn execution_act_in_txn(
     if locked.status.is_terminal() {
         return Err(after_the_end(conn, locked, request, by));
     }
-    match (locked.owner, steer(request, by)) {
-        (Some(holder), Some(act)) => Ok(outside::tell_holder(conn, &locked, holder, &act)?),
-        (None, Some(act)) => {
-            let mut opened = Opened::load(conn, locked)?;
-            opened.act(&act);
-            Ok(opened.write(conn)?)
-        }
-        (_, None) => judged(conn, locked, request, by),
+    let Some(act) = steer(request, by) else { return judged(conn, locked, request, (by, end_user)) };
+    tell_audit(conn, key, request, (by, end_user))?;
+    if let Some(holder) = locked.owner {
+        return Ok(outside::tell_holder(conn, &locked, holder, &act)?);
     }
+    let mut opened = Opened::load(conn, locked)?;
+    opened.act(&act);
+    Ok(opened.write(conn)?)
+}
+
+/// Who acts, and for which end user.
+type Caller<'a> = (&'a str, Option<&'a str>);
+
+/// Reports and heartbeats are the work itself, not acts on it.
+fn tell_audit(
+    conn: &mut Conn,
+    key: &ExecutionKey,
+    request: &ActRequest,
+    (actor, end_user): Caller<'_>,
+) -> StoreResult<()> {
+    let (act, details) = match request {
+        ActRequest::Cancel => (AuditAct::ExecutionCancelled, json!({})),
+        ActRequest::Pause => (AuditAct::ExecutionPaused, json!({})),
+        ActRequest::Resume => (AuditAct::ExecutionResumed, json!({})),
+        ActRequest::Resolve { step, outcome, .. } => {
+            (AuditAct::ExecutionResolved, json!({"step": step, "outcome": outcome}))
+        }
+        ActRequest::Signal { name, id, .. } => {
+            let id = id.as_deref().map(audit::bounded);
+            (AuditAct::ExecutionSignalled, json!({"signal": audit::bounded(name), "id": id}))
+        }
+        ActRequest::Report { .. } | ActRequest::Heartbeat { .. } => return Ok(()),
+    };
+    let subject = key.id.to_string();
+    audit::append(conn, &Entry { scope: Some(&key.scope), actor, end_user, act, subject, details })
 }
 
 /// What is done whatever the journal says.
@@ -52,11 +81,20 @@ fn steer(request: &ActRequest, by: &str) -> Option<Act> {
 
 /// What is judged by the journal, and by what lies in the inbox: what others did before counts,
 /// although it is not journaled yet. What changes nothing is not written.
-fn judged(conn: &mut Conn, locked: Locked, request: &ActRequest, by: &str) -> Result<Acted, ActError> {
+fn judged(
+    conn: &mut Conn,
+    locked: Locked,
+    request: &ActRequest,
+    caller: Caller<'_>,
+) -> Result<Acted, ActError> {
     let mut opened = Opened::load(conn, locked)?;
-    let act = judge(&opened, request, by)?;
+    let act = judge(&opened, request, caller.0)?;
+    let changes = !lines_of(&opened.run, &act).is_empty();
+    if changes {
+        tell_audit(conn, &opened.locked.key, request, caller)?;
+    }
     match opened.locked.owner {
-        Some(_) if lines_of(&opened.run, &act).is_empty() => Ok(unchanged(&opened.locked)),
+        Some(_) if !changes => Ok(unchanged(&opened.locked)),
         Some(holder) => Ok(outside::tell_holder(conn, &opened.locked, holder, &act)?),
         None => {
             opened.act(&act);

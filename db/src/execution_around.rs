@@ -51,7 +51,8 @@ pub(crate) fn execution_around(
     Ok(around)
 }
 
-fn ticks(conn: &mut Conn) -> StoreResult<Vec<Tick>> {
+/// When each sweep is due.
+pub(crate) fn ticks(conn: &mut Conn) -> StoreResult<Vec<Tick>> {
     let mut ticks = Vec::new();
     for mut row in conn.rows("SELECT kind, due_at, emitted_at FROM ticks", &[])? {
         let (kind, due_at, emitted_at) = (row.text()?, row.time()?, row.opt_time()?);

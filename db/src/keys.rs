@@ -2,7 +2,10 @@
 
 use holdpoint_engine::ids::KeyId;
 use holdpoint_engine::scope::Scope;
+use holdpoint_engine::status::AuditAct;
+use serde_json::json;
 
+use crate::audit;
 use crate::conn::Conn;
 use crate::row::Row;
 use crate::sql::binds;
@@ -31,8 +34,8 @@ fn read_key(mut row: Row) -> StoreResult<KeyRow> {
     Ok(KeyRow { groups: groups.unwrap_or_default(), ..key })
 }
 
-/// Stores a new key.
-pub(crate) fn key_create(conn: &mut Conn, key: &KeyRow) -> StoreResult<()> {
+/// One transaction's work: stores a new key.
+pub(crate) fn key_create_in_txn(conn: &mut Conn, key: &KeyRow, by: &str) -> StoreResult<()> {
     let groups = serde_json::to_string(&key.groups).unwrap_or_default();
     let values = binds![
         key.id.0,
@@ -51,8 +54,11 @@ pub(crate) fn key_create(conn: &mut Conn, key: &KeyRow) -> StoreResult<()> {
         "INSERT INTO api_keys (id, tenant, project, role, name, end_user, secret_hash, created_at, expires_at,
            revoked_at, groups) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         &values,
-    )
-    .map(drop)
+    )?;
+    let details = json!({
+        "role": key.role, "name": audit::bounded(&key.name), "end_user": key.end_user, "expires_at": key.expires_at,
+    });
+    audit::note(conn, &key.scope, by, AuditAct::KeyCreated, key.id, details)
 }
 
 /// Finds a key, revoked and expired ones too.
@@ -72,12 +78,24 @@ pub(crate) fn key_list(conn: &mut Conn, scope: Option<&Scope>) -> StoreResult<Ve
     rows.into_iter().map(read_key).collect()
 }
 
-/// Revokes; a key that was revoked before stays as it is. Whether there is such a key.
-pub(crate) fn key_revoke(conn: &mut Conn, scope: Option<&Scope>, id: KeyId) -> StoreResult<bool> {
+/// One transaction's work: revokes; a key that was revoked before stays as it is. Whether there
+/// is such a key.
+pub(crate) fn key_revoke_in_txn(
+    conn: &mut Conn,
+    scope: Option<&Scope>,
+    id: KeyId,
+    by: &str,
+) -> StoreResult<bool> {
+    let Some(key) = key_get(conn, id)?.filter(|key| scope.is_none_or(|scope| *scope == key.scope)) else {
+        return Ok(false);
+    };
     let revoked = conn.rows(
-        "UPDATE api_keys SET revoked_at = coalesce(revoked_at, (SELECT hp_now()))
-         WHERE id = ? AND tenant = coalesce(?, tenant) AND project = coalesce(?, project) RETURNING id",
-        &binds![id.0, scope.map(|scope| &*scope.tenant), scope.map(|scope| &*scope.project)],
+        "UPDATE api_keys SET revoked_at = (SELECT hp_now()) WHERE id = ? AND revoked_at IS NULL RETURNING id",
+        &binds![id.0],
     )?;
-    Ok(!revoked.is_empty())
+    if !revoked.is_empty() {
+        let details = json!({"role": key.role, "name": audit::bounded(&key.name)});
+        audit::note(conn, &key.scope, by, AuditAct::KeyRevoked, id, details)?;
+    }
+    Ok(true)
 }

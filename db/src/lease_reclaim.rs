@@ -1,9 +1,11 @@
 //! Takes an execution from a session that has expired.
 
 use holdpoint_engine::ids::SessionId;
-use holdpoint_engine::status::Reason;
+use holdpoint_engine::status::{AuditAct, Reason};
 use holdpoint_engine::wire::ExecutionKey;
+use serde_json::json;
 
+use crate::audit;
 use crate::conn::Conn;
 use crate::execution_claim::key_row;
 use crate::outside::{self, Locked, Opened};
@@ -42,7 +44,9 @@ fn is_alive(conn: &mut Conn, session: SessionId) -> StoreResult<bool> {
 }
 
 fn fail(conn: &mut Conn, locked: Locked) -> StoreResult<Swept> {
-    let lost = locked.lost + 1;
+    let (lost, key) = (locked.lost + 1, locked.key.clone());
+    let details = json!({"reason": Reason::Stuck, "lost_leases": lost});
+    audit::note(conn, &key.scope, "scheduler", AuditAct::ExecutionFailed, key.id, details)?;
     let mut opened = Opened::load(conn, locked)?;
     opened.fail(
         Reason::Stuck,

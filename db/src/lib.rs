@@ -39,9 +39,11 @@ mod outcomes;
 mod outgoing;
 mod outside;
 mod parked;
+mod past_calls;
 mod pin;
 #[cfg(test)]
 mod plans;
+pub mod policy_store;
 mod pool;
 mod postgres;
 mod retention;
@@ -84,11 +86,12 @@ mod workflow_states;
 pub mod workflow_store;
 pub mod workflow_types;
 
-pub use audit_store::{AuditFilter, AuditStore};
+pub use audit_store::{AuditFilter, AuditStore, verify_chain};
 pub use db::{Db, Hooks};
 pub use event_store::{EventStore, SUBSCRIPTIONS_AGE};
 pub use event_types::*;
-pub use examine::{AgentDocument, Connections, Examination, examine};
+pub use examine::{Connections, DefinitionDocument, Examination, examine};
+pub use policy_store::*;
 pub use retention_store::RetentionStore;
 pub use retention_types::*;
 pub use schedule_store::ScheduleStore;

@@ -13,7 +13,7 @@ use holdpoint_engine::entry::{EventEmitted, Line};
 use holdpoint_engine::ids::{EventId, SessionId};
 use holdpoint_engine::lifecycle::{DefinitionRef, EMITTED, Finished, Kind, Lifecycle};
 use holdpoint_engine::scope::Scope;
-use holdpoint_engine::status::Failure;
+use holdpoint_engine::status::{AuditAct, Failure};
 use holdpoint_engine::wire::ExecutionKey;
 
 use crate::conn::Conn;
@@ -131,8 +131,9 @@ pub(crate) fn event_settings_put(
          ON CONFLICT (tenant, project) DO UPDATE SET exchange = excluded.exchange,
            updated_by = excluded.updated_by, updated_at = excluded.updated_at",
         &binds![&*scope.tenant, &*scope.project, settings.exchange, by],
-    )
-    .map(drop)
+    )?;
+    let details = serde_json::json!({"exchange": settings.exchange});
+    crate::audit::note(conn, scope, by, AuditAct::EventSettingsPut, "event-settings", details)
 }
 
 /// The epoch rises with each new holder.

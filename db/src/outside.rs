@@ -232,7 +232,15 @@ impl Opened {
             _ => None,
         });
         let rows: Vec<_> = closed.collect();
-        commit_approvals::close(conn, &rows)
+        commit_approvals::close(conn, &rows)?;
+        for entry in &self.entries {
+            if let Entry::ApprovalClosed(closed) = entry
+                && closed.delegated_by.is_none()
+            {
+                commit_approvals::expired(conn, key, &closed.tool_call_id, closed.status, "scheduler")?;
+            }
+        }
+        Ok(())
     }
 
     fn write_head(

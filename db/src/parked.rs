@@ -2,12 +2,15 @@
 
 use holdpoint_engine::ids::{KeyId, ParkedId};
 use holdpoint_engine::scope::Scope;
+use holdpoint_engine::status::AuditAct;
+use serde_json::json;
 
+use crate::audit::{self, Entry};
 use crate::conn::Conn;
 use crate::row::Row;
 use crate::sql::{Bind, binds};
 use crate::store::StoreResult;
-use crate::types::{ParkedFilter, ParkedMessage};
+use crate::types::{ParkedFilter, ParkedMessage, Unparked};
 
 /// Parks a message; the same id again is the same message.
 pub(crate) fn parked_add(conn: &mut Conn, message: &ParkedMessage) -> StoreResult<()> {
@@ -89,16 +92,31 @@ fn is_of(whose: Option<&Scope>, scope: Option<&Scope>) -> bool {
     scope.is_none() || whose == scope
 }
 
-/// Removes one of a scope, or any; whether there was one.
-pub(crate) fn parked_remove(conn: &mut Conn, scope: Option<&Scope>, id: ParkedId) -> StoreResult<bool> {
-    let removed = match place(scope) {
-        Some(place) => conn.rows(
-            &format!("DELETE FROM parked_messages AS m WHERE m.id = ? AND {OF_SCOPE} RETURNING id"),
-            &binds![id.0, &place],
-        )?,
-        None => conn.rows("DELETE FROM parked_messages WHERE id = ? RETURNING id", &binds![id.0])?,
+/// One transaction's work: removes one of a scope, or any; whether there was one.
+pub(crate) fn parked_remove_in_txn(
+    conn: &mut Conn,
+    scope: Option<&Scope>,
+    id: ParkedId,
+    how: Unparked,
+    by: &str,
+) -> StoreResult<bool> {
+    let Some(message) = parked_get(conn, scope, id)? else { return Ok(false) };
+    let removed = conn.rows("DELETE FROM parked_messages WHERE id = ? RETURNING id", &binds![id.0])?;
+    if removed.is_empty() {
+        return Ok(false);
+    }
+    let act = match how {
+        Unparked::Redriven => AuditAct::ParkedRedriven,
+        Unparked::Discarded => AuditAct::ParkedDiscarded,
     };
-    Ok(!removed.is_empty())
+    let details = json!({
+        "code": message.code, "kind": message.kind.as_deref().map(audit::bounded),
+        "message_id": message.message_id.as_deref().map(audit::bounded), "body_digest": message.body_digest,
+        "parked_at": message.parked_at,
+    });
+    let scope = message.scope.as_ref();
+    audit::append(conn, &Entry { scope, actor: by, end_user: None, act, subject: id.to_string(), details })?;
+    Ok(true)
 }
 
 fn read_head(row: &mut Row) -> StoreResult<ParkedMessage> {

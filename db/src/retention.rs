@@ -9,9 +9,12 @@ use std::time::Duration;
 
 use holdpoint_engine::ids::ExecutionId;
 use holdpoint_engine::scope::Scope;
+use holdpoint_engine::status::AuditAct;
 use holdpoint_engine::time::Timestamp;
+use serde_json::json;
 use uuid::Uuid;
 
+use crate::audit;
 use crate::conn::Conn;
 use crate::retention_types::*;
 use crate::row::Row;
@@ -66,17 +69,25 @@ pub(crate) fn retention_put_in_txn(
         Kept::AsConfigured | Kept::Forever => None,
     };
     let [tenant, project] = owner(scope);
-    let [after, forever, export, by] =
-        binds![finished_after, settings.kept == Kept::Forever, settings.require_export, by];
+    let [after, forever, export] =
+        binds![finished_after, settings.kept == Kept::Forever, settings.require_export];
     conn.rows(
         "INSERT INTO retention (tenant, project, finished_after, forever, require_export, updated_by, updated_at)
          VALUES (?, ?, ?, ?, ?, ?, (SELECT hp_now()))
          ON CONFLICT (tenant, project) DO UPDATE SET finished_after = excluded.finished_after,
            forever = excluded.forever, require_export = excluded.require_export,
            updated_by = excluded.updated_by, updated_at = excluded.updated_at",
-        &[tenant, project, after, forever, export, by],
+        &[tenant, project, after, forever, export, Bind::from(by)],
     )?;
-    retention_get(conn, scope)
+    let row = retention_get(conn, scope)?;
+    let kept = match settings.kept {
+        Kept::For(length) => json!(length.as_secs()),
+        Kept::Forever => json!("forever"),
+        Kept::AsConfigured => json!(null),
+    };
+    let details = json!({"finished_after_seconds": kept, "require_export": settings.require_export});
+    audit::note(conn, scope, by, AuditAct::RetentionPut, "retention", details)?;
+    Ok(row)
 }
 
 /// One transaction's work: moves the bound of what was exported on, never back, and never over

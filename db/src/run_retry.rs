@@ -6,11 +6,13 @@ use holdpoint_engine::entry::Line;
 use holdpoint_engine::ids::ExecutionId;
 use holdpoint_engine::retry_run::carry_over;
 use holdpoint_engine::runs::Terms;
-use holdpoint_engine::status::{DefinitionKind, RunType, Status, WorkflowState};
+use holdpoint_engine::status::{AuditAct, DefinitionKind, RunType, Status, WorkflowState};
 use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::transcript;
 use holdpoint_engine::wire::ExecutionKey;
+use serde_json::json;
 
+use crate::audit::{self, Entry};
 use crate::conn::Conn;
 use crate::conversations::TakenAgain;
 use crate::execution_claim::{journals, key_row};
@@ -95,7 +97,13 @@ pub(crate) fn run_retry_in_txn(
         begin_now(conn, &ExecutionKey { scope: run.scope.clone(), id: known }, locked.now)?;
         return Ok(Retried::Made { run: known, attempt: next, retry_of });
     }
-    retry(conn, run, &failed, by, locked.now)
+    let retried = retry(conn, run, &failed, by, locked.now)?;
+    if let Retried::Made { run: made, attempt, retry_of } = &retried {
+        let details = json!({"execution": made, "attempt": attempt, "retry_of": retry_of});
+        let (act, subject) = (AuditAct::ExecutionRetried, run.id.to_string());
+        audit::append(conn, &Entry { scope: Some(&run.scope), actor: by, end_user, act, subject, details })?;
+    }
+    Ok(retried)
 }
 
 fn retry(

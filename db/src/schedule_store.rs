@@ -26,9 +26,10 @@ pub trait ScheduleStore: Send + Sync + 'static {
         scope: &Scope,
         name: &str,
         change: ScheduleChange,
+        by: &str,
     ) -> StoreResult<Option<ScheduleRow>>;
     /// Removes one; its runs go on.
-    fn schedule_delete(&self, scope: &Scope, name: &str) -> StoreResult<ScheduleRemoved>;
+    fn schedule_delete(&self, scope: &Scope, name: &str, by: &str) -> StoreResult<ScheduleRemoved>;
     /// Schedules that are due, the longest due first, at most `limit`.
     fn schedules_due(&self, limit: usize) -> StoreResult<Vec<ScheduleKey>>;
     /// Carries out what is due of one schedule: one tick with the start that it makes, and

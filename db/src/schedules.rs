@@ -6,11 +6,13 @@ use std::time::Duration;
 use holdpoint_engine::ids::{ExecutionId, ScheduleId};
 use holdpoint_engine::schedule::own_id;
 use holdpoint_engine::scope::Scope;
-use holdpoint_engine::status::DefinitionKind;
+use holdpoint_engine::status::{AuditAct, DefinitionKind};
 use holdpoint_engine::time::{Span, Timestamp};
 use holdpoint_engine::wire::ExecutionKey;
 use holdpoint_engine::workflow::document::{Schedule, Workflow};
+use serde_json::json;
 
+use crate::audit;
 use crate::conn::Conn;
 use crate::execution_claim::key_row;
 use crate::row::Row;
@@ -108,6 +110,10 @@ pub(crate) fn schedule_put_in_txn(
     let is_new = put_in_txn(conn, scope, put, None)?;
     let row = schedule_get(conn, scope, &put.name, "")?
         .ok_or_else(|| StoreError::Corrupt("a schedule that was put is not there".to_owned()))?;
+    let details = json!({
+        "id": row.id, "target": row.document.target, "kind": row.document.kind, "paused": row.paused_at.is_some(),
+    });
+    audit::note(conn, scope, &put.by, AuditAct::SchedulePut, &put.name, details)?;
     let row = Box::new(row);
     Ok(if is_new { SchedulePut::New(row) } else { SchedulePut::Changed(row) })
 }
@@ -208,12 +214,15 @@ pub(crate) fn schedule_change_in_txn(
     scope: &Scope,
     name: &str,
     change: ScheduleChange,
+    by: &str,
 ) -> StoreResult<Option<ScheduleRow>> {
     let Some(row) = schedule_get(conn, scope, name, "@lock")? else { return Ok(None) };
     let pauses = change == ScheduleChange::Pause;
     if pauses != row.paused_at.is_some() {
         let now = now(conn)?;
         settle(conn, row, pauses, now)?;
+        let act = if pauses { AuditAct::SchedulePaused } else { AuditAct::ScheduleResumed };
+        audit::note(conn, scope, by, act, name, json!({}))?;
     }
     schedule_get(conn, scope, name, "")
 }
@@ -223,12 +232,14 @@ pub(crate) fn schedule_delete_in_txn(
     conn: &mut Conn,
     scope: &Scope,
     name: &str,
+    by: &str,
 ) -> StoreResult<ScheduleRemoved> {
     let Some(row) = schedule_get(conn, scope, name, "@lock")? else { return Ok(ScheduleRemoved::Missing) };
     if row.owner.is_some() {
         return Ok(ScheduleRemoved::Owned);
     }
     conn.rows("DELETE FROM schedules WHERE tenant = ? AND project = ? AND name = ?", &name_of(scope, name))?;
+    audit::note(conn, scope, by, AuditAct::ScheduleDeleted, name, json!({"id": row.id}))?;
     Ok(ScheduleRemoved::Done)
 }
 

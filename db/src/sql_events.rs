@@ -58,14 +58,15 @@ impl EventStore for SqlStore {
         scope: &Scope,
         id: WebhookId,
         change: &WebhookChange,
+        by: &str,
     ) -> StoreResult<Option<WebhookRow>> {
-        let changed = self.hot.write(|conn| webhooks::webhook_change_in_txn(conn, scope, id, change))?;
+        let changed = self.hot.write(|conn| webhooks::webhook_change_in_txn(conn, scope, id, change, by))?;
         self.hot.subscribed.forget();
         Ok(changed)
     }
 
-    fn webhook_delete(&self, scope: &Scope, id: WebhookId) -> StoreResult<bool> {
-        self.hot.write(|conn| webhooks::webhook_delete_in_txn(conn, scope, id))
+    fn webhook_delete(&self, scope: &Scope, id: WebhookId, by: &str) -> StoreResult<bool> {
+        self.hot.write(|conn| webhooks::webhook_delete_in_txn(conn, scope, id, by))
     }
 
     fn webhook_test(&self, scope: &Scope, id: WebhookId, event: EventId) -> StoreResult<bool> {

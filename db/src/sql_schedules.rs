@@ -31,12 +31,13 @@ impl ScheduleStore for SqlStore {
         scope: &Scope,
         name: &str,
         change: ScheduleChange,
+        by: &str,
     ) -> StoreResult<Option<ScheduleRow>> {
-        self.hot.write(|conn| schedules::schedule_change_in_txn(conn, scope, name, change))
+        self.hot.write(|conn| schedules::schedule_change_in_txn(conn, scope, name, change, by))
     }
 
-    fn schedule_delete(&self, scope: &Scope, name: &str) -> StoreResult<ScheduleRemoved> {
-        self.hot.write(|conn| schedules::schedule_delete_in_txn(conn, scope, name))
+    fn schedule_delete(&self, scope: &Scope, name: &str, by: &str) -> StoreResult<ScheduleRemoved> {
+        self.hot.write(|conn| schedules::schedule_delete_in_txn(conn, scope, name, by))
     }
 
     fn schedules_due(&self, limit: usize) -> StoreResult<Vec<ScheduleKey>> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdpoint_engine::entry::Line;
-use holdpoint_engine::ids::{ApprovalId, ExecutionId, KeyId, ParkedId, SessionId, SweepId};
+use holdpoint_engine::ids::{ApprovalId, ExecutionId, KeyId, ParkedId, SessionId};
 use holdpoint_engine::scope::Scope;
 use holdpoint_engine::status::DefinitionKind;
 use holdpoint_engine::time::Timestamp;
@@ -23,8 +23,8 @@ use crate::stale_expire::stale_expire_in_txn;
 use crate::store::{Store, StoreResult};
 use crate::types::*;
 use crate::{
-    Settings, approvals, children, commands, conversations, definitions, execution_commit, execution_create,
-    executions, journal, keys, messages, parked, postgres, session, stats, sweeps,
+    Settings, approvals, audit, children, commands, conversations, definitions, execution_commit,
+    execution_create, executions, journal, keys, messages, parked, postgres, session, stats, sweeps,
 };
 
 /// Where the schema is brought up to date.
@@ -50,10 +50,18 @@ impl SqlStore {
     /// SQLite: the folder is locked, the schema is brought up to date, older sessions end.
     pub(crate) fn sqlite(settings: &Settings, registry: &prometheus::Registry) -> StoreResult<Self> {
         let folder = Folder::lock(&settings.url)?;
-        folder.migrate()?;
+        let ran = folder.migrate()?;
         folder.end_older_sessions()?;
         let pools = folder.pools(settings);
-        Self::with_pools(Home::Sqlite(folder), pools, registry)
+        let store = Self::with_pools(Home::Sqlite(folder), pools, registry)?;
+        store.tell_of_migrations(&ran)?;
+        Ok(store)
+    }
+
+    /// After them: the audit's own table is one of what they make.
+    fn tell_of_migrations(&self, ran: &[String]) -> StoreResult<()> {
+        let Some(last) = ran.last() else { return Ok(()) };
+        self.hot.write(|conn| audit::migrated(conn, ran, last))
     }
 
     fn with_pools(
@@ -100,10 +108,12 @@ impl Store for SqlStore {
     }
 
     fn migrate(&self) -> StoreResult<Vec<String>> {
-        match &self.home {
-            Home::Postgres(settings) => postgres::migrate(settings),
-            Home::Sqlite(folder) => folder.migrate(),
-        }
+        let ran = match &self.home {
+            Home::Postgres(settings) => postgres::migrate(settings)?,
+            Home::Sqlite(folder) => folder.migrate()?,
+        };
+        self.tell_of_migrations(&ran)?;
+        Ok(ran)
     }
 
     fn migrations_pending(&self) -> StoreResult<Vec<String>> {
@@ -289,12 +299,18 @@ impl Store for SqlStore {
         self.read.with(|conn| definitions::definition_versions(conn, scope, kind, name))
     }
 
-    fn definition_delete(&self, scope: &Scope, kind: DefinitionKind, name: &str) -> StoreResult<bool> {
-        self.hot.write(|conn| definitions::definition_delete(conn, scope, kind, name))
+    fn definition_delete(
+        &self,
+        scope: &Scope,
+        kind: DefinitionKind,
+        name: &str,
+        by: &str,
+    ) -> StoreResult<bool> {
+        self.hot.write(|conn| definitions::definition_delete_in_txn(conn, scope, kind, name, by))
     }
 
-    fn key_create(&self, key: &KeyRow) -> StoreResult<()> {
-        self.hot.write(|conn| keys::key_create(conn, key))
+    fn key_create(&self, key: &KeyRow, by: &str) -> StoreResult<()> {
+        self.hot.write(|conn| keys::key_create_in_txn(conn, key, by))
     }
 
     fn key_get(&self, id: KeyId) -> StoreResult<Option<KeyRow>> {
@@ -305,8 +321,8 @@ impl Store for SqlStore {
         self.read.with(|conn| keys::key_list(conn, scope))
     }
 
-    fn key_revoke(&self, scope: Option<&Scope>, id: KeyId) -> StoreResult<bool> {
-        self.hot.write(|conn| keys::key_revoke(conn, scope, id))
+    fn key_revoke(&self, scope: Option<&Scope>, id: KeyId, by: &str) -> StoreResult<bool> {
+        self.hot.write(|conn| keys::key_revoke_in_txn(conn, scope, id, by))
     }
 
     fn tick_take(&self, kind: SweepKind, again: Duration) -> StoreResult<Option<Timestamp>> {
@@ -321,8 +337,8 @@ impl Store for SqlStore {
         self.hot.write(|conn| sweeps::sweep_open(conn, start))
     }
 
-    fn sweep_close(&self, id: SweepId, report: &SweepReport, keep: bool) -> StoreResult<()> {
-        self.hot.write(|conn| sweeps::sweep_close(conn, id, report, keep))
+    fn sweep_close(&self, start: &SweepStart, report: &SweepReport, keep: bool) -> StoreResult<()> {
+        self.hot.write(|conn| sweeps::sweep_close_in_txn(conn, start, report, keep))
     }
 
     fn sweep_list(&self, scope: &Scope, limit: usize) -> StoreResult<Vec<SweepRow>> {
@@ -385,8 +401,14 @@ impl Store for SqlStore {
         self.read.with(|conn| parked::parked_get(conn, scope, id))
     }
 
-    fn parked_remove(&self, scope: Option<&Scope>, id: ParkedId) -> StoreResult<bool> {
-        self.hot.write(|conn| parked::parked_remove(conn, scope, id))
+    fn parked_remove(
+        &self,
+        scope: Option<&Scope>,
+        id: ParkedId,
+        how: Unparked,
+        by: &str,
+    ) -> StoreResult<bool> {
+        self.hot.write(|conn| parked::parked_remove_in_txn(conn, scope, id, how, by))
     }
 
     fn stats(&self) -> StoreResult<Stats> {

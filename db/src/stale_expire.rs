@@ -9,7 +9,7 @@ use holdpoint_engine::entry::{ApprovalEscalated, Entry, Json};
 use holdpoint_engine::ids::ApprovalId;
 use holdpoint_engine::outside::{Asked, nobody_decided};
 use holdpoint_engine::policy::{Policy, Standing, Then};
-use holdpoint_engine::status::{Reason, Status};
+use holdpoint_engine::status::{AuditAct, Reason, Status};
 use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::wire::ExecutionKey;
 
@@ -23,6 +23,9 @@ use crate::store::StoreResult;
 use crate::sweeps::DUE;
 use crate::types::{StoreError, Swept, Tell};
 use crate::{commit_approvals, votes};
+
+/// Who acts, in the audit.
+const SCHEDULER: &str = "scheduler";
 
 /// One transaction's work: everything is looked at again under the lock.
 pub(crate) fn stale_expire_in_txn(
@@ -77,6 +80,7 @@ fn time_out(conn: &mut Conn, opened: &mut Opened, due: Due) -> StoreResult<Optio
         let expires_at = standing.expires_at;
         let row = commit_approvals::escalate_row(&key, &due.call_id, escalated_at, expires_at);
         commit_approvals::escalate(conn, &[row])?;
+        commit_approvals::timed_out(conn, &key, &due.call_id, AuditAct::ApprovalEscalated, SCHEDULER)?;
         let (tool_call_id, tool) = (due.call_id.clone(), due.tool.clone());
         opened.note(Entry::ApprovalEscalated(ApprovalEscalated {
             step: due.step,
@@ -91,6 +95,7 @@ fn time_out(conn: &mut Conn, opened: &mut Opened, due: Due) -> StoreResult<Optio
     }
     if due.policy.last_word() == Then::Deny {
         commit_approvals::deny(conn, &[commit_approvals::deny_row(&key, &due.call_id, now)])?;
+        commit_approvals::timed_out(conn, &key, &due.call_id, AuditAct::ApprovalDecided, SCHEDULER)?;
         let asked = Asked { step: due.step, call_id: &due.call_id, tool: &due.tool, digest: due.digest };
         opened.act(&Act::Decided(nobody_decided(asked, now)));
     }

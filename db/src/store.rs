@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use holdpoint_engine::entry::Line;
-use holdpoint_engine::ids::{ApprovalId, ExecutionId, KeyId, ParkedId, SessionId, SweepId};
+use holdpoint_engine::ids::{ApprovalId, ExecutionId, KeyId, ParkedId, SessionId};
 use holdpoint_engine::scope::Scope;
 use holdpoint_engine::status::DefinitionKind;
 use holdpoint_engine::time::Timestamp;
@@ -11,6 +11,7 @@ use holdpoint_engine::wire::{ExecutionKey, SweepKind};
 
 use crate::audit_store::AuditStore;
 use crate::event_store::EventStore;
+use crate::policy_store::PolicyStore;
 use crate::retention_store::RetentionStore;
 use crate::schedule_store::ScheduleStore;
 use crate::standing_store::StandingStore;
@@ -24,7 +25,14 @@ pub type StoreResult<T> = Result<T, StoreError>;
 /// Whole transactions. Every change of an execution locks its row first, or is one guarded
 /// statement on it. Batches answer item by item, in the order given.
 pub trait Store:
-    AuditStore + EventStore + RetentionStore + ScheduleStore + StandingStore + TrialStore + WorkflowStore
+    AuditStore
+    + EventStore
+    + PolicyStore
+    + RetentionStore
+    + ScheduleStore
+    + StandingStore
+    + TrialStore
+    + WorkflowStore
 {
     /// The database's time; also the check that it answers.
     fn now(&self) -> StoreResult<Timestamp>;
@@ -136,16 +144,22 @@ pub trait Store:
         name: &str,
     ) -> StoreResult<Vec<DefinitionRow>>;
     /// Takes a name out of use; running executions keep their version.
-    fn definition_delete(&self, scope: &Scope, kind: DefinitionKind, name: &str) -> StoreResult<bool>;
+    fn definition_delete(
+        &self,
+        scope: &Scope,
+        kind: DefinitionKind,
+        name: &str,
+        by: &str,
+    ) -> StoreResult<bool>;
 
-    /// Stores a new key.
-    fn key_create(&self, key: &KeyRow) -> StoreResult<()>;
+    /// Stores a new key. `by`, here and below, is who does it, for the audit.
+    fn key_create(&self, key: &KeyRow, by: &str) -> StoreResult<()>;
     /// Finds a key, revoked and expired ones too.
     fn key_get(&self, id: KeyId) -> StoreResult<Option<KeyRow>>;
     /// All keys of a scope (or of all), newest first.
     fn key_list(&self, scope: Option<&Scope>) -> StoreResult<Vec<KeyRow>>;
     /// Revokes; `false` where there is no such key in the scope (or at all).
-    fn key_revoke(&self, scope: Option<&Scope>, id: KeyId) -> StoreResult<bool>;
+    fn key_revoke(&self, scope: Option<&Scope>, id: KeyId, by: &str) -> StoreResult<bool>;
 
     /// Takes a due tick to emit: `due_at` of the tick, or `None`. A tick that was emitted is
     /// taken again only after `again`, as long as no pass has closed it.
@@ -155,7 +169,7 @@ pub trait Store:
     /// Records a pass; `false` if one of this id has finished.
     fn sweep_open(&self, start: &SweepStart) -> StoreResult<bool>;
     /// Ends a pass. With `keep` false the record is removed (empty passes of timers and retries).
-    fn sweep_close(&self, id: SweepId, report: &SweepReport, keep: bool) -> StoreResult<()>;
+    fn sweep_close(&self, start: &SweepStart, report: &SweepReport, keep: bool) -> StoreResult<()>;
     /// Past passes, newest first: those of the scope, and those over all.
     fn sweep_list(&self, scope: &Scope, limit: usize) -> StoreResult<Vec<SweepRow>>;
     /// The rows that a sweep looks at, oldest first, at most `limit`.
@@ -198,7 +212,13 @@ pub trait Store:
     /// One parked message: of a scope, or any.
     fn parked_get(&self, scope: Option<&Scope>, id: ParkedId) -> StoreResult<Option<ParkedMessage>>;
     /// Removes a parked message; `false` where there is no such one in the scope (or at all).
-    fn parked_remove(&self, scope: Option<&Scope>, id: ParkedId) -> StoreResult<bool>;
+    fn parked_remove(
+        &self,
+        scope: Option<&Scope>,
+        id: ParkedId,
+        how: Unparked,
+        by: &str,
+    ) -> StoreResult<bool>;
 
     /// What gauges show.
     fn stats(&self) -> StoreResult<Stats>;

@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use holdpoint_engine::ids::SweepId;
 use holdpoint_engine::scope::Scope;
+use holdpoint_engine::status::AuditAct;
 use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::wire::{ExecutionKey, SweepKind};
+use serde_json::json;
 
+use crate::audit::{self, Entry};
 use crate::children;
 use crate::conn::Conn;
 use crate::row::Row;
@@ -69,10 +72,24 @@ pub(crate) fn sweep_open(conn: &mut Conn, start: &SweepStart) -> StoreResult<boo
     Ok(!opened.is_empty())
 }
 
-/// Ends a pass, or removes its record.
-pub(crate) fn sweep_close(conn: &mut Conn, id: SweepId, report: &SweepReport, keep: bool) -> StoreResult<()> {
+/// One transaction's work: ends a pass, or removes its record.
+pub(crate) fn sweep_close_in_txn(
+    conn: &mut Conn,
+    start: &SweepStart,
+    report: &SweepReport,
+    keep: bool,
+) -> StoreResult<()> {
+    let id = start.id;
     if !keep {
         return conn.rows("DELETE FROM sweeps WHERE id = ?", &binds![id.0]).map(drop);
+    }
+    if is_audited(start, report) {
+        let details = json!({
+            "kind": start.kind, "source": start.source.as_str(), "scanned": report.scanned,
+            "cleaned_up": report.cleaned_up, "failed": report.failed, "skipped": report.skipped,
+        });
+        let (scope, act, subject) = (start.scope.as_ref(), AuditAct::SweepRun, id.to_string());
+        audit::append(conn, &Entry { scope, actor: &start.by, end_user: None, act, subject, details })?;
     }
     conn.rows(
         "UPDATE sweeps SET finished_at = (SELECT hp_now()), scanned = ?, cleaned_up = ?, failed = ?, skipped = ?
@@ -80,6 +97,15 @@ pub(crate) fn sweep_close(conn: &mut Conn, id: SweepId, report: &SweepReport, ke
         &binds![report.scanned, report.cleaned_up, report.failed, report.skipped, id.0],
     )
     .map(drop)
+}
+
+/// A pass that acted on rows for good, and each that a caller asked for. Passes that say again
+/// what is ready, or pass news on, come every few seconds and change nothing; what they end by
+/// themselves is told with the execution.
+fn is_audited(start: &SweepStart, report: &SweepReport) -> bool {
+    let acted = report.cleaned_up + report.failed > 0;
+    let for_good = matches!(start.kind, SweepKind::Stale | SweepKind::Retention | SweepKind::Files);
+    !start.dry_run && (start.source == SweepSource::Api || (acted && for_good))
 }
 
 /// Removes records of passes that began longer than `kept` ago; how many.
@@ -111,7 +137,7 @@ fn read_sweep(mut row: Row) -> StoreResult<SweepRow> {
     let (tenant, project) = (row.opt_text()?, row.opt_text()?);
     let scope = tenant.zip(project).map(|(tenant, project)| Scope::new(&tenant, &project));
     Ok(SweepRow {
-        start: SweepStart { id, kind, source, scope, dry_run: row.bool()? },
+        start: SweepStart { id, kind, source, by: source.as_str().to_owned(), scope, dry_run: row.bool()? },
         started_at: row.time()?,
         finished_at: row.opt_time()?,
         report: SweepReport {

@@ -9,10 +9,12 @@ use std::collections::HashMap;
 
 use holdpoint_engine::effect::Act;
 use holdpoint_engine::ids::ExecutionId;
-use holdpoint_engine::status::{DefinitionKind, RunType};
+use holdpoint_engine::status::{AuditAct, DefinitionKind, Reason, RunType};
 use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::wire::ExecutionKey;
+use serde_json::json;
 
+use crate::audit;
 use crate::conn::Conn;
 use crate::execution_claim::key_row;
 use crate::outside::{self, Opened};
@@ -124,6 +126,8 @@ pub(crate) fn test_run_expire_in_txn(conn: &mut Conn, key: &ExecutionKey) -> Sto
     let Some(locked) = locked.filter(|locked| !locked.status.is_terminal()) else {
         return Ok(Swept::Skipped);
     };
+    let details = json!({"reason": Reason::Deadline});
+    audit::note(conn, &key.scope, "scheduler", AuditAct::ExecutionFailed, key.id, details)?;
     let new_event = match locked.owner {
         Some(holder) => outside::tell_holder(conn, &locked, holder, &Act::Deadline)?.new_event,
         None => {

@@ -994,6 +994,8 @@ pub struct SweepStart {
     pub kind: SweepKind,
     /// Who asked for it.
     pub source: SweepSource,
+    /// The key that did, or the source's own name; for the audit, and not read back.
+    pub by: String,
     /// One tenant's project, or all.
     pub scope: Option<Scope>,
     /// Only count.
@@ -1116,6 +1118,15 @@ pub struct ParkedMessage {
     pub body_digest: String,
     /// When; set by the store.
     pub parked_at: Timestamp,
+}
+
+/// Why a parked message goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unparked {
+    /// It was taken in again, and accepted.
+    Redriven,
+    /// Somebody threw it away.
+    Discarded,
 }
 
 /// What a list of parked messages is asked for. All conditions hold together.

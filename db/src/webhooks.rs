@@ -5,8 +5,10 @@ use std::time::Duration;
 use holdpoint_engine::ids::{EventId, WebhookId};
 use holdpoint_engine::lifecycle::WEBHOOK_TEST;
 use holdpoint_engine::scope::Scope;
-use holdpoint_engine::status::DisabledFor;
+use holdpoint_engine::status::{AuditAct, DisabledFor};
+use serde_json::json;
 
+use crate::audit;
 use crate::conn::Conn;
 use crate::event_types::*;
 use crate::row::Row;
@@ -75,7 +77,16 @@ pub(crate) fn webhook_create_in_txn(
          VALUES (?, ?, ?, ?, ?, ?, ?, ?, (SELECT hp_now()), (SELECT hp_now()))",
         &[tenant, project, id, url, description, types, secret, by],
     )?;
+    let details = json!({"change": "made", "host": host(&new.document.url)});
+    audit::note(conn, scope, &new.created_by, AuditAct::WebhookPut, new.id, details)?;
     webhook_get(conn, scope, new.id)
+}
+
+/// What the audit may tell of an address: the rest of some is a secret.
+fn host(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    authority.rsplit('@').next().unwrap_or_default()
 }
 
 /// One webhook.
@@ -95,6 +106,7 @@ pub(crate) fn webhook_change_in_txn(
     scope: &Scope,
     id: WebhookId,
     change: &WebhookChange,
+    by: &str,
 ) -> StoreResult<Option<WebhookRow>> {
     match change {
         WebhookChange::Document(document) => {
@@ -114,7 +126,21 @@ pub(crate) fn webhook_change_in_txn(
         }
         WebhookChange::Disable => drop(disable(conn, scope, id, DisabledFor::Asked)?),
     }
-    webhook_get(conn, scope, id)
+    let row = webhook_get(conn, scope, id)?;
+    if let Some(row) = &row {
+        let details = json!({"change": word_of(change), "host": host(&row.document.url)});
+        audit::note(conn, scope, by, AuditAct::WebhookPut, id, details)?;
+    }
+    Ok(row)
+}
+
+fn word_of(change: &WebhookChange) -> &'static str {
+    match change {
+        WebhookChange::Document(_) => "changed",
+        WebhookChange::Secret { .. } => "secret_rotated",
+        WebhookChange::Enable => "enabled",
+        WebhookChange::Disable => "disabled",
+    }
 }
 
 /// The secret until now signs as well for a while.
@@ -150,11 +176,19 @@ pub(crate) fn disable(conn: &mut Conn, scope: &Scope, id: WebhookId, why: Disabl
 }
 
 /// Removes one with its deliveries.
-pub(crate) fn webhook_delete_in_txn(conn: &mut Conn, scope: &Scope, id: WebhookId) -> StoreResult<bool> {
+pub(crate) fn webhook_delete_in_txn(
+    conn: &mut Conn,
+    scope: &Scope,
+    id: WebhookId,
+    by: &str,
+) -> StoreResult<bool> {
     let key = key(scope, id);
     let gone =
         conn.rows("DELETE FROM webhooks WHERE tenant = ? AND project = ? AND id = ? RETURNING id", &key)?;
     conn.rows("DELETE FROM webhook_deliveries WHERE tenant = ? AND project = ? AND webhook = ?", &key)?;
+    if !gone.is_empty() {
+        audit::note(conn, scope, by, AuditAct::WebhookDeleted, id, json!({}))?;
+    }
     Ok(!gone.is_empty())
 }
 

@@ -8,10 +8,12 @@ use holdpoint_engine::effect::Act;
 use holdpoint_engine::ids::ExecutionId;
 use holdpoint_engine::runs::Terms;
 use holdpoint_engine::scope::Scope;
-use holdpoint_engine::status::{DefinitionKind, RunType, Status, WorkflowState};
+use holdpoint_engine::status::{AuditAct, DefinitionKind, Reason, RunType, Status, WorkflowState};
 use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::wire::ExecutionKey;
+use serde_json::json;
 
+use crate::audit;
 use crate::conn::Conn;
 use crate::execution_claim::key_row;
 use crate::execution_create::Resolved;
@@ -244,6 +246,8 @@ pub(crate) fn run_end_paused_in_txn(
         return Ok(None);
     };
     let act = Act::EndPaused { by: by.to_owned() };
+    let details = json!({"reason": Reason::Paused});
+    audit::note(conn, &run.scope, by, AuditAct::ExecutionCancelled, run.id, details)?;
     if let Some(holder) = locked.owner {
         return outside::tell_holder(conn, &locked, holder, &act).map(Some);
     }

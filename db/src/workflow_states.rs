@@ -3,10 +3,12 @@
 
 use holdpoint_engine::ids::ExecutionId;
 use holdpoint_engine::scope::Scope;
-use holdpoint_engine::status::{Failure, WorkflowState};
+use holdpoint_engine::status::{AuditAct, Failure, WorkflowState};
 use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::wire::ExecutionKey;
+use serde_json::json;
 
+use crate::audit;
 use crate::conn::Conn;
 use crate::row::Row;
 use crate::sql::binds;
@@ -70,10 +72,24 @@ pub(crate) fn workflow_state_in_txn(
     let text = format!(
         "UPDATE workflows AS e SET state = ?, changed_at = (SELECT hp_now()), changed_by = ?,
            schedule_stopped = CASE WHEN ? THEN false ELSE schedule_stopped END
-         WHERE e.tenant = ? AND e.project = ? AND e.name = ? AND {IN_USE} AND (e.state <> ? OR (? AND schedule_stopped))"
+         WHERE e.tenant = ? AND e.project = ? AND e.name = ? AND {IN_USE} AND (e.state <> ? OR (? AND schedule_stopped))
+         RETURNING name"
     );
-    conn.rows(&text, &binds![state.as_str(), by, active, tenant, project, name, state.as_str(), active])?;
+    let changed =
+        conn.rows(&text, &binds![state.as_str(), by, active, tenant, project, name, state.as_str(), active])?;
+    if !changed.is_empty() {
+        audit::note(conn, scope, by, act_of(state), name, json!({}))?;
+    }
     workflow_get(conn, scope, name)
+}
+
+fn act_of(state: WorkflowState) -> AuditAct {
+    match state {
+        WorkflowState::Active => AuditAct::WorkflowResumed,
+        WorkflowState::Paused => AuditAct::WorkflowPaused,
+        WorkflowState::Maintenance => AuditAct::WorkflowMaintenance,
+        WorkflowState::Archived => AuditAct::WorkflowArchived,
+    }
 }
 
 /// Its production runs that are not over.
@@ -132,6 +148,9 @@ pub(crate) fn attention_acknowledge(
            acknowledged_by = coalesce(acknowledged_by, ?)
          WHERE e.tenant = ? AND e.project = ? AND e.name = ? AND attention AND {IN_USE} RETURNING name"
     );
-    let found = conn.rows(&text, &binds![by, &*scope.tenant, &*scope.project, name])?;
-    Ok(!found.is_empty())
+    let found = !conn.rows(&text, &binds![by, &*scope.tenant, &*scope.project, name])?.is_empty();
+    if found {
+        audit::note(conn, scope, by, AuditAct::AttentionAcknowledged, name, json!({}))?;
+    }
+    Ok(found)
 }

@@ -2,6 +2,7 @@
 //! so that nobody can change, remove, insert or swap rows in the middle without changing every
 //! row after them.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -14,7 +15,7 @@ pub const FORMAT: &str = "holdpoint.audit.1";
 
 /// What was done, by whom, to what. Texts are as they are stored: a row that was tampered with
 /// can still be read, and is told by its hash.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AuditRow {
     /// Whose chain it is in; empty for the installation's.
@@ -136,12 +137,24 @@ pub struct Verifier {
     hash: String,
     known: Option<String>,
     known_at: Option<i64>,
+    /// The head that was further than the rows when they were read last.
+    further: Option<i64>,
 }
 
 impl Verifier {
     /// From the beginning. `known` is a hash that somebody noted before: it must be in the chain.
     pub fn new(chain: Scope, known: Option<String>) -> Self {
-        Self { chain, seq: 0, hash: String::new(), known, known_at: None }
+        Self { chain, seq: 0, hash: String::new(), known, known_at: None, further: None }
+    }
+
+    /// Takes the rows after [`Verifier::seq`], and the chain's head as it stood after they were
+    /// read. Whether that was all: a head that is further than the rows is looked at again, for
+    /// rows may have been written meanwhile.
+    pub fn page(&mut self, rows: &[AuditRow], head: Option<&AuditHead>) -> Result<bool, Broken> {
+        rows.iter().try_for_each(|row| self.next(row))?;
+        let head = head.map_or(0, |head| head.seq);
+        let seen = self.further.replace(head);
+        Ok(rows.is_empty() && (head <= self.seq || seen == Some(head)))
     }
 
     /// Takes the next row.
@@ -166,7 +179,7 @@ impl Verifier {
         Ok(())
     }
 
-    /// After the last row: it must be the head, where that is known, and the hash that was noted
+    /// After the last row: it must be the head, where one is given, and the hash that was noted
     /// must have come by. How many rows there were, and the last one's hash.
     pub fn end(self, head: Option<&AuditHead>) -> Result<AuditHead, Broken> {
         if let Some(head) = head {
@@ -181,6 +194,11 @@ impl Verifier {
             return Err(self.broken(self.seq, Fault::HeadMissing { hash: hash.clone() }));
         }
         Ok(AuditHead { chain: self.chain, seq: self.seq, hash: self.hash })
+    }
+
+    /// The chain that is followed.
+    pub fn chain(&self) -> &Scope {
+        &self.chain
     }
 
     /// The row that was taken last.

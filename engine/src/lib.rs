@@ -17,6 +17,7 @@ pub mod lifecycle;
 pub mod limits;
 pub mod mcp;
 pub mod outside;
+pub mod past_calls;
 pub mod policy;
 pub mod redact;
 pub mod retry;

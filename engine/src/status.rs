@@ -461,6 +461,8 @@ words!(
         ExecutionResolved = "execution.resolved",
         /// A signal was delivered.
         ExecutionSignalled = "execution.signalled",
+        /// Holdpoint ended an execution by itself: stuck, or over its time.
+        ExecutionFailed = "execution.failed",
         /// A parked message was taken in again.
         ParkedRedriven = "parked.redriven",
         /// A parked message was thrown away.

@@ -38,6 +38,19 @@ pub fn node(script: &str) -> Spawn {
     Spawn::program("node", "node").args(kept).args([text(&script)]).own_group()
 }
 
+/// `tests/clients/console/<script>`, which drives Debian's Chromium.
+pub fn browser(script: &str) -> Spawn {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/console").join(script);
+    let folder = installed().join("console");
+    let failures = folder.parent().and_then(Path::parent).expect("in target").join("console-failures");
+    Spawn::program("browser", "node")
+        .args([text(&script)])
+        // Its packages lie elsewhere than the script.
+        .env("CONSOLE_PACKAGES", text(&folder))
+        .env("CONSOLE_FAILURES", text(&failures))
+        .own_group()
+}
+
 /// A program that a package of Node brings, such as `mcp-server-everything`.
 pub fn node_program(name: &str) -> Spawn {
     Spawn::program(name, node_folder().join("node_modules/.bin").join(name)).own_group()

@@ -20,6 +20,7 @@ pub mod private_broker;
 pub mod private_postgres;
 pub mod processes;
 pub mod producer;
+pub mod prometheus;
 pub mod races;
 pub mod schedules;
 pub mod services;

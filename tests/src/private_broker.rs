@@ -22,22 +22,40 @@ pub struct PrivateBroker {
     port: u16,
     distribution_port: u16,
     port_mapper_port: u16,
+    metrics_port: Option<u16>,
 }
 
 impl PrivateBroker {
     /// Makes an empty one and starts it.
     pub fn start() -> Self {
+        Self::start_with(None)
+    }
+
+    /// The same with its plugin for Prometheus.
+    pub fn start_measured() -> Self {
+        Self::start_with(Some(free_port()))
+    }
+
+    fn start_with(metrics_port: Option<u16>) -> Self {
         let folder = tempfile::Builder::new().prefix("hp-rabbit").tempdir().expect("a folder");
-        write_files(folder.path());
         let port_mapper_port = free_port();
+        write_files(folder.path(), metrics_port);
         let _port_mapper = Spawn::program("epmd", "epmd")
             .args(["-port", &port_mapper_port.to_string(), "-address", "127.0.0.1"])
             .spawn();
         until_blocking("epmd answers", START, || answers(port_mapper_port).then_some(()));
         let node = format!("{}@localhost", &unique("hp_")[..20]);
         let (port, distribution_port) = (free_port(), free_port());
-        let mut broker =
-            Self { server: None, _port_mapper, folder, node, port, distribution_port, port_mapper_port };
+        let mut broker = Self {
+            server: None,
+            _port_mapper,
+            folder,
+            node,
+            port,
+            distribution_port,
+            port_mapper_port,
+            metrics_port,
+        };
         broker.start_again();
         broker
     }
@@ -45,6 +63,11 @@ impl PrivateBroker {
     /// Its URL.
     pub fn url(&self) -> String {
         format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port)
+    }
+
+    /// Where its plugin serves metrics.
+    pub fn metrics_address(&self) -> String {
+        format!("127.0.0.1:{}", self.metrics_port.expect("it was started with the plugin"))
     }
 
     /// SIGKILL to the server.
@@ -114,11 +137,17 @@ fn server_program() -> String {
         .unwrap_or_else(|| "/usr/lib/rabbitmq/bin/rabbitmq-server".to_owned())
 }
 
-fn write_files(folder: &Path) {
+fn write_files(folder: &Path, metrics_port: Option<u16>) {
     let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).expect("a file is written");
     write(".erlang.cookie", &unique("cookie"));
     let owner_only = std::os::unix::fs::PermissionsExt::from_mode(0o400);
     std::fs::set_permissions(folder.join(".erlang.cookie"), owner_only).expect("a mode is set");
-    write("plugins", "[].\n");
-    write("rabbitmq.conf", "disk_free_limit.absolute = 50MB\n");
+    let settings = "disk_free_limit.absolute = 50MB\n";
+    let Some(port) = metrics_port else {
+        write("plugins", "[].\n");
+        return write("rabbitmq.conf", settings);
+    };
+    write("plugins", "[rabbitmq_prometheus].\n");
+    let listen = format!("prometheus.tcp.ip = 127.0.0.1\nprometheus.tcp.port = {port}\n");
+    write("rabbitmq.conf", &format!("{settings}{listen}"));
 }

@@ -147,7 +147,8 @@ fn a_pause_beside_a_tick(ground: &Ground) {
     (0..60).for_each(|round| drop(put(store, &name(round), hourly(Overlap::Skip))));
     pass_time(&ground.bed, HOUR);
     for round in 0..60 {
-        let pause = || store.schedule_change(&scope(), &name(round), ScheduleChange::Pause).unwrap();
+        let pause =
+            || store.schedule_change(&scope(), &name(round), ScheduleChange::Pause, "key_admin").unwrap();
         let (paused, ticked) = both(pause, || tick(store, &name(round)));
         assert!(paused.is_some_and(|row| row.paused_at.is_some()));
         let row = schedule(store, &name(round));

@@ -310,10 +310,11 @@ fn a_pause_of_a_day_makes_up_for_nothing() {
     let document = ScheduleDocument { catch_up, ..of_store::hourly(Overlap::Skip) };
     let made = of_store::put(bed.store.as_ref(), "nightly", document);
     let day = Duration::from_secs(24 * 3_600);
-    bed.store.schedule_change(&scope(), "nightly", ScheduleChange::Pause).unwrap().unwrap();
+    bed.store.schedule_change(&scope(), "nightly", ScheduleChange::Pause, "key_admin").unwrap().unwrap();
     let later = bed.shifted(day);
     assert!(matches!(of_store::tick(later.as_ref(), "nightly"), Ticked::Nothing));
-    let row = later.schedule_change(&scope(), "nightly", ScheduleChange::Resume).unwrap().unwrap();
+    let row =
+        later.schedule_change(&scope(), "nightly", ScheduleChange::Resume, "key_admin").unwrap().unwrap();
     assert!(row.next_tick.unwrap() > made.anchor.plus(day + Duration::from_secs(3_599)));
     assert!(matches!(of_store::tick(later.as_ref(), "nightly"), Ticked::Nothing));
     let next = bed.shifted(day + Duration::from_secs(3_605));

@@ -10,7 +10,10 @@ use std::time::Duration;
 
 use holdpoint_db::*;
 use holdpoint_engine::ids::SweepId;
-use holdpoint_engine::status::{ApprovalStatus, Reason, Status};
+use holdpoint_engine::policy::{ApproverRole, Approvers, Escalation, OnTimeout, Policy, Then};
+use holdpoint_engine::scope::Scope;
+use holdpoint_engine::status::{ApprovalStatus, AuditAct, Reason, Status};
+use holdpoint_engine::time::Span;
 use holdpoint_engine::wire::{ExecutionKey, SweepKind};
 use holdpoint_scheduler::{Bounds, Sweeper};
 use holdpoint_tests::poll::{SOON, until_blocking};
@@ -45,6 +48,10 @@ on_both_stores! {
     two_approvals_are_one;
     approve_or_deny;
     approve_or_expire;
+    votes_of_many_people_complete_once;
+    votes_of_one_person_count_once;
+    decide_or_escalate_or_expire;
+    approve_or_deny_by_nobody;
     approve_or_cancel;
     approve_while_the_worker_suspends;
     two_workers_claim_one_hint;
@@ -54,6 +61,8 @@ on_both_stores! {
     one_suspect_at_a_time;
     many_schedulers_emit_a_tick_once;
     twenty_sweeps_count_each_row_once;
+    twenty_writers_make_one_chain;
+    decisions_and_cancels_of_many_projects_make_whole_chains;
 }
 
 /// A store with enough connections for all parties.
@@ -291,6 +300,89 @@ fn approve_or_expire(ground: &Ground) {
     }
 }
 
+fn several(quorum: u32) -> Policy {
+    Policy { quorum, ..Policy::default() }
+}
+
+/// Four people vote, it takes three: two are counted, one completes it, one comes after.
+fn votes_of_many_people_complete_once(ground: &Ground) {
+    let policy = several(3);
+    let keys = ground.waiting(Asked { policy: Some(&policy), ..Asked::open("a") }, ROUNDS / 2);
+    let answers = race(4, ROUNDS / 2, |party, round| {
+        let by = decider(&format!("key_{party}"));
+        let request = DecideRequest { by, ..ground.decision(&keys[round], true) };
+        ground.store.approval_decide(&keys[round].scope, &request).unwrap()
+    });
+    for (key, round) in keys.iter().zip(answers) {
+        let count = |is: fn(&Decided) -> bool| round.iter().filter(|one| is(one)).count();
+        let counted = count(|one| matches!(one, Decided::Counted(_)));
+        let taken = count(|one| matches!(one, Decided::Taken { .. }));
+        let already = count(|one| matches!(one, Decided::Already(_)));
+        assert_eq!((counted, taken, already), (2, 1, 1), "{round:?}");
+        assert_eq!(ground.kinds(key).iter().filter(|kind| *kind == "approval.decided").count(), 1);
+    }
+}
+
+fn votes_of_one_person_count_once(ground: &Ground) {
+    let policy = several(2);
+    let keys = ground.waiting(Asked { policy: Some(&policy), ..Asked::open("a") }, ROUNDS / 2);
+    let answers = race(3, ROUNDS / 2, |_, round| ground.decide(&keys[round], true));
+    for (key, round) in keys.iter().zip(answers) {
+        let counted = round.iter().filter(|one| matches!(one, Decided::Counted(_))).count();
+        let already = round.iter().filter(|one| matches!(one, Decided::Already(_))).count();
+        assert_eq!((counted, already), (1, 2), "{round:?}");
+        assert_eq!((ground.approval(key), ground.status(key)), (ApprovalStatus::Pending, Status::Suspended));
+    }
+}
+
+/// A decision of the further approvers, the pass that escalates, and the pass that finds the
+/// last expiry over as well: the timeout of that sweep is for what is not escalated yet.
+fn decide_or_escalate_or_expire(ground: &Ground) {
+    let approvers = Approvers { roles: vec![ApproverRole::Approve], groups: Vec::new() };
+    let next = Escalation { approvers, expires_after: Span(Duration::ZERO), then: Then::Fail };
+    let policy = Policy { on_timeout: OnTimeout::Escalate(next), ..Policy::default() };
+    let keys = ground.waiting(Asked { policy: Some(&policy), ..Asked::open("a") }, ROUNDS);
+    let timeout = Some(Duration::from_secs(60));
+    let answers = race(3, ROUNDS, |party, round| {
+        let key = &keys[round];
+        if party == 0 {
+            matches!(ground.decide(key, true), Decided::Taken { .. })
+        } else {
+            matches!(ground.store.stale_expire(key, timeout).unwrap(), Swept::Done { .. })
+        }
+    });
+    for (key, round) in keys.iter().zip(answers) {
+        assert_eq!(round.iter().filter(|won| **won).count(), 1, "{round:?}");
+        let (approval, status, lines) = if round[0] {
+            (ApprovalStatus::Approved, Status::Suspended, &["approval.decided"][..])
+        } else {
+            let failed = &["approval.escalated", "approval.closed", "execution.failed"][..];
+            (ApprovalStatus::Expired, Status::Failed, failed)
+        };
+        assert_eq!((ground.approval(key), ground.status(key)), (approval, status));
+        assert_eq!(ground.kinds(key)[5..], *lines);
+    }
+}
+
+fn approve_or_deny_by_nobody(ground: &Ground) {
+    let policy = Policy { on_timeout: OnTimeout::Deny, ..Policy::default() };
+    let keys = ground.waiting(Asked { policy: Some(&policy), ..Asked::open("a") }, ROUNDS);
+    let timeout = Some(Duration::from_secs(60));
+    let answers = race(2, ROUNDS, |party, round| {
+        let key = &keys[round];
+        if party == 0 {
+            return matches!(ground.decide(key, true), Decided::Taken { .. });
+        }
+        matches!(ground.store.stale_expire(key, timeout).unwrap(), Swept::Done { ready: true, .. })
+    });
+    for (key, round) in keys.iter().zip(answers) {
+        assert_ne!(round[0], round[1], "one of the two");
+        let winner = if round[0] { ApprovalStatus::Approved } else { ApprovalStatus::Denied };
+        assert_eq!((ground.approval(key), ground.status(key)), (winner, Status::Suspended));
+        assert_eq!(ground.kinds(key).iter().filter(|kind| *kind == "approval.decided").count(), 1);
+    }
+}
+
 fn approve_or_cancel(ground: &Ground) {
     let keys = ground.waiting(Asked::open("a"), ROUNDS);
     let answers = race(2, ROUNDS, |party, round| {
@@ -458,7 +550,14 @@ fn twenty_sweeps_count_each_row_once(ground: &Ground) {
         let sweep = || {
             let id = SweepId(Uuid::now_v7());
             let (kind, source) = (SweepKind::Stale, SweepSource::Api);
-            let start = SweepStart { id, kind, source, scope: Some(scope()), dry_run: false };
+            let start = SweepStart {
+                id,
+                kind,
+                source,
+                by: "key_admin".to_owned(),
+                scope: Some(scope()),
+                dry_run: false,
+            };
             sweeper.carry_out(start, Bounds::default())
         };
         let reports = futures_util::future::join_all((0..20).map(|_| sweep())).await;
@@ -474,4 +573,45 @@ fn twenty_sweeps_count_each_row_once(ground: &Ground) {
     for key in &keys {
         assert_eq!(ground.kinds(key)[5..], ["approval.closed", "execution.failed"]);
     }
+}
+
+fn settings_put(store: &dyn Store, scope: &Scope, exchange: bool, by: &str) {
+    store.event_settings_put(scope, EventSettings { exchange }, by).unwrap();
+}
+
+fn whole(store: &dyn Store, scope: &Scope) -> i64 {
+    verify_chain(store, scope, None).unwrap().unwrap_or_else(|broken| panic!("{broken}")).seq
+}
+
+fn twenty_writers_make_one_chain(ground: &Ground) {
+    let store = ground.store.as_ref();
+    let rounds = 25;
+    race(20, rounds, |party, round| {
+        settings_put(store, &scope(), (party + round) % 2 == 0, &format!("key_{party}"));
+    });
+    assert_eq!(whole(store, &scope()), 20 * rounds as i64);
+}
+
+/// Executions' locks come before the heads', and heads in one order: nobody waits in a circle.
+fn decisions_and_cancels_of_many_projects_make_whole_chains(ground: &Ground) {
+    let rounds = 50;
+    let keys = ground.waiting(Asked::open("a"), rounds);
+    let store = ground.store.as_ref();
+    race(6, rounds, |party, round| {
+        let key = &keys[round];
+        match party {
+            0 | 1 => drop(store.approval_decide(&key.scope, &ground.decision(key, party == 0)).unwrap()),
+            2 | 3 => drop(store.execution_act(&key.scope, key.id, &ActRequest::Cancel, "key_a", None)),
+            4 => settings_put(store, &key.scope, round % 2 == 0, "key_b"),
+            _ => settings_put(store, &Scope::new("globex", "shop"), true, "key_c"),
+        }
+    });
+    let seq = whole(store, &scope());
+    assert_eq!(whole(store, &Scope::new("globex", "shop")), rounds as i64);
+    // Of the decisions one is taken in each round at most, of the cancels one at least.
+    assert!((2 * rounds as i64..=4 * rounds as i64).contains(&seq), "{seq}");
+    let of = |act| AuditFilter { act: Some(act), limit: 1_000, ..AuditFilter::default() };
+    let decided = store.audit_list(&scope(), &of(AuditAct::ApprovalDecided)).unwrap();
+    let subjects: std::collections::HashSet<_> = decided.iter().map(|row| &row.subject).collect();
+    assert_eq!(subjects.len(), decided.len(), "one row for each decision");
 }

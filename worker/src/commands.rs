@@ -56,7 +56,8 @@ async fn carry_out(worker: &Worker, delivery: &Delivery) {
 
 /// A pass that cannot be made now leaves its tick due: the scheduler sends it again.
 async fn sweep(worker: &Worker, kind: SweepKind, id: SweepId) {
-    let start = SweepStart { id, kind, source: SweepSource::Scheduler, scope: None, dry_run: false };
+    let source = SweepSource::Scheduler;
+    let start = SweepStart { id, kind, source, by: source.as_str().to_owned(), scope: None, dry_run: false };
     if let Err(error) = worker.sweeper.carry_out(start, Bounds::default()).await {
         tracing::warn!(sweep_id = %id, kind = kind.as_str(), %error, "sweep not carried out");
     }

@@ -16,6 +16,8 @@ use crate::{Worker, drive, parking};
 
 /// Hints taken at a time.
 const HINTS: usize = 64;
+/// Hints that are on their way to a worker at most; it takes them as it has places.
+pub const PREFETCH: u16 = 128;
 /// The most executions of one claim: their journals are read in the same transaction.
 const CLAIM: usize = 100;
 
@@ -26,7 +28,7 @@ pub(crate) async fn run(worker: &Arc<Worker>, session: &Arc<Session>, tasks: &Ta
         session,
         tasks,
         slots: Arc::new(Semaphore::new(worker.settings.slots)),
-        hints: worker.queue.consume(Source::Workers, HINTS as u16 * 2).await,
+        hints: worker.queue.consume(Source::Workers, PREFETCH).await,
         more: true,
     };
     let mut poll = tokio::time::interval(worker.settings.poll());

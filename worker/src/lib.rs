@@ -34,6 +34,7 @@ use tokio_util::task::TaskTracker;
 use crate::definitions::Definitions;
 use crate::metrics::Metrics;
 use crate::session::Session;
+pub use intake::PREFETCH;
 pub use settings::Settings;
 
 /// What a worker is made of.

@@ -64,7 +64,7 @@ impl Session {
         while !worker.stop.is_cancelled() {
             let mut entropy = Entropy::from_seed(getrandom::u64().unwrap_or_default());
             let id = SessionId::new(process_now(), &mut entropy);
-            let (name, lease, sent) = (worker.settings.name.clone(), worker.settings.lease(), Instant::now());
+            let (name, lease, sent) = (worker.settings.shown_name(), worker.settings.lease(), Instant::now());
             match worker.db.hot(move |store| store.session_begin(id, &name, lease)).await {
                 Ok(Ok(now)) => return Some(Session::start(worker, id, sent, now)),
                 Ok(Err(error)) | Err(error) => tracing::warn!(%error, "no session; trying again"),

@@ -8,7 +8,7 @@ use serde::Deserialize;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// For people; the process id if empty.
+    /// For people; the host's name and the process id if empty.
     pub name: String,
     /// Executions at a time.
     pub slots: usize,
@@ -59,6 +59,19 @@ impl Settings {
         Ok(())
     }
 
+    /// The name that people are shown.
+    pub(crate) fn shown_name(&self) -> String {
+        if !self.name.is_empty() {
+            return self.name.clone();
+        }
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let process = std::process::id();
+        match host.trim() {
+            "" => process.to_string(),
+            host => format!("{host}:{process}"),
+        }
+    }
+
     pub(crate) fn lease(&self) -> Duration {
         Duration::from_millis(self.lease_ms)
     }
@@ -75,6 +88,13 @@ impl Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_worker_has_a_name_of_its_own() {
+        let named = Settings { name: "ada".to_owned(), ..Settings::default() };
+        assert_eq!(named.shown_name(), "ada");
+        assert!(Settings::default().shown_name().ends_with(&std::process::id().to_string()));
+    }
 
     #[test]
     fn settings_that_cannot_work_are_named() {

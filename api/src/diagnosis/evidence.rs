@@ -44,6 +44,13 @@ pub enum Evidence {
         expired: bool,
         /// Who may decide, in words.
         approvers: String,
+        /// How many people must approve.
+        quorum: u32,
+        /// The keys that did, where it takes several.
+        voted: Vec<String>,
+        votes_needed: u32,
+        /// When further approvers were asked.
+        escalated_at: Option<Timestamp>,
     },
     /// An attempt that failed, and will be made again.
     Retry { step: i32, attempt: u32, retry_at: Timestamp, error: Failure },

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use holdpoint_db::{ExecutionRow, Standing};
+use holdpoint_db::{ApprovalFilter, ApprovalRow, ExecutionRow, Standing};
 use holdpoint_engine::definition::{Definition, builtin};
 use holdpoint_engine::ids::ExecutionId;
 use holdpoint_engine::scope::Scope;
@@ -16,6 +16,8 @@ use crate::problem::{Answer, Problem};
 
 /// So deep the executions that others wait for are looked at.
 const DEEPEST: usize = 5;
+/// More than a turn can ask for.
+const MOST_APPROVALS: usize = 1_000;
 /// So many of those that one execution waits for are looked at.
 const WIDEST: usize = 3;
 
@@ -52,12 +54,25 @@ async fn tell(app: &App, standing: &Standing, children: Vec<(ExecutionId, Diagno
         }
         Some(Definition::Noop { .. }) | None => (BTreeSet::new(), None),
     };
+    let approvals = approvals(app, standing).await?;
     let broker_up = *app.queue.link().borrow() == Link::Up;
-    let beside = Beside { broker_up, secrets, workflow, children };
+    let beside = Beside { broker_up, secrets, workflow, approvals, children };
     diagnose(standing, beside).map_err(|error| {
         tracing::error!(id = %standing.row.key.id, %error, "a journal cannot be read");
         Problem::internal()
     })
+}
+
+/// Those that wait for a decision: what is said of them comes with their votes and their policy.
+async fn approvals(app: &App, standing: &Standing) -> Answer<Vec<ApprovalRow>> {
+    if standing.row.status.is_terminal() || standing.row.pending_approvals == 0 {
+        return Ok(Vec::new());
+    }
+    let key = standing.row.key.clone();
+    let filter =
+        ApprovalFilter { execution: Some(key.id), limit: MOST_APPROVALS, ..ApprovalFilter::default() };
+    let rows = app.read(move |store| store.approval_list(&key.scope, &filter)).await?;
+    Ok(rows.into_iter().filter(|row| row.decided_at.is_none()).collect())
 }
 
 /// The version that it is pinned to; nothing for what is built in.

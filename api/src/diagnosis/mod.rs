@@ -1,6 +1,7 @@
 //! Why an execution stands where it stands: one sentence, and what it was read from. A pure
 //! function over one snapshot of the row, its lease, its journal and what stands around it.
 
+mod asked;
 mod ended;
 mod evidence;
 mod held;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use holdpoint_db::{Standing, Tick, WorkerSession};
+use holdpoint_db::{ApprovalRow, Standing, Tick, WorkerSession};
 use holdpoint_engine::ids::ExecutionId;
 use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::wire::SweepKind;
@@ -26,6 +26,8 @@ pub struct Beside<'a> {
     pub secrets: BTreeSet<String>,
     /// Its definition, where it is a workflow.
     pub workflow: Option<&'a Workflow>,
+    /// Its approvals, as far as they are undecided.
+    pub approvals: Vec<ApprovalRow>,
     /// Diagnoses of the executions that it waits for.
     pub children: Vec<(ExecutionId, Diagnosis)>,
 }

@@ -20,7 +20,8 @@ pub struct Elsewhere {
 /// What the journal says, as far as it is still so; by step.
 #[derive(Debug, Default)]
 pub struct Seen {
-    pub approvals: BTreeMap<i32, ApprovalRequested>,
+    /// By the call too: the questions of a child are all of one step here.
+    pub approvals: BTreeMap<(i32, String), ApprovalRequested>,
     pub retries: BTreeMap<i32, AttemptFailed>,
     pub unknown: BTreeMap<i32, OutcomeUnknown>,
     /// When the tool is asked next what became of a call.
@@ -81,8 +82,11 @@ impl Seen {
                 self.asked_next.extend(body.next_at.map(|at| (step, at)));
             }
             Entry::OutcomeResolved(_) => self.forget(step),
-            Entry::ApprovalRequested(body) => drop(self.approvals.insert(step, body)),
-            Entry::ApprovalDecided(_) | Entry::ApprovalClosed(_) => drop(self.approvals.remove(&step)),
+            Entry::ApprovalRequested(body) => {
+                self.approvals.insert((step, body.tool_call_id.clone()), body);
+            }
+            Entry::ApprovalDecided(body) => drop(self.approvals.remove(&(step, body.tool_call_id))),
+            Entry::ApprovalClosed(body) => drop(self.approvals.remove(&(step, body.tool_call_id))),
             Entry::TaskPublished(body) => {
                 self.elsewhere.insert(step, Elsewhere { since: at, due: body.due });
             }

@@ -3,11 +3,9 @@
 use std::collections::BTreeMap;
 
 use holdpoint_engine::advance::task_of;
-use holdpoint_engine::entry::ApprovalRequested;
 use holdpoint_engine::ids::ExecutionId;
 use holdpoint_engine::status::Reason;
 use holdpoint_engine::time::Timestamp;
-use holdpoint_engine::wire::SweepKind;
 use holdpoint_engine::workflow::document::{Consume, Listen, Work};
 use holdpoint_engine::workflow::expression::Template;
 use holdpoint_engine::workflow::state::{Frame, Phase};
@@ -16,9 +14,6 @@ use super::evidence::Evidence;
 use super::scene::{Said, Scene};
 use super::sentences::Sentence;
 use super::words::{clock, length, listed, unstopped};
-
-/// Until an approval's policy names others.
-const ANYONE: &str = "anyone who may decide";
 
 impl Scene<'_> {
     pub fn suspended(&mut self) -> Said {
@@ -39,22 +34,6 @@ impl Scene<'_> {
             Some(Reason::Timer) => self.timer(),
             _ => self.news(),
         }
-    }
-
-    pub fn open_approvals(&mut self) {
-        let now = self.now();
-        let open = self.seen.approvals.values().map(|asked| Evidence::Approval {
-            approval_id: asked.approval_id,
-            step: asked.step,
-            tool: asked.tool.clone(),
-            tool_call_id: asked.tool_call_id.clone(),
-            requested_at: asked.requested_at,
-            expires_at: asked.expires_at,
-            expired: asked.expires_at <= now,
-            approvers: ANYONE.to_owned(),
-        });
-        let open: Vec<Evidence> = open.collect();
-        self.evidence.extend(open);
     }
 
     fn failed_attempts(&mut self) {
@@ -96,41 +75,6 @@ impl Scene<'_> {
             None => "It is paused: it goes on after a resume".to_owned(),
         };
         Said::new(Sentence::Paused, text)
-    }
-
-    fn asked(&mut self) -> Said {
-        let now = self.now();
-        if let Some(asked) = self.seen.approvals.values().find(|asked| asked.expires_at <= now).cloned() {
-            let (sweep, _) = self.sweep(SweepKind::Stale);
-            let text = format!(
-                "The approval of `{}` (call {}) expired undecided at {}: {sweep}, and closes it",
-                asked.tool,
-                asked.tool_call_id,
-                self.when(asked.expires_at)
-            );
-            return Said::new(Sentence::ApprovalExpired, text);
-        }
-        let open: Vec<&ApprovalRequested> = self.seen.approvals.values().collect();
-        let first = open.iter().map(|asked| asked.expires_at).min();
-        let text = match (open.as_slice(), first) {
-            ([asked], Some(expires)) => format!(
-                "It waits for a decision on {}, asked for at {}, from {ANYONE}; it expires at {}",
-                named(asked),
-                self.when(asked.requested_at),
-                self.when(expires)
-            ),
-            (several, Some(first)) => {
-                let calls: Vec<String> = several.iter().map(|asked| named(asked)).collect();
-                format!(
-                    "It waits for {} decisions from {ANYONE}: {}; the first expires at {}",
-                    several.len(),
-                    listed(&calls),
-                    self.when(first)
-                )
-            }
-            (_, None) => "It waits for a decision that its journal does not show yet".to_owned(),
-        };
-        Said::new(Sentence::Approval, text)
     }
 
     fn unknown(&self) -> Said {
@@ -311,10 +255,6 @@ impl Scene<'_> {
             _ => Vec::new(),
         }
     }
-}
-
-fn named(asked: &ApprovalRequested) -> String {
-    format!("`{}` (call {})", asked.tool, asked.tool_call_id)
 }
 
 fn types(listen: &Listen) -> Vec<String> {

@@ -291,7 +291,7 @@ fn each_wait_has_its_sentence() {
             standing(Suspended, approval, &[asked(2, "c1", 50)]),
             Sentence::ApprovalExpired,
             "The approval of `pay` (call c1) expired undecided at 2027-01-15T08:00:50Z (10s ago): the sweep `stale` has \
-             never been due: no scheduler was ever there, and closes it.",
+             never been due: no scheduler was ever there, and fails the execution.",
         ),
         (
             Standing {

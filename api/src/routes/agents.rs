@@ -160,7 +160,8 @@ pub async fn get(
 /// `DELETE /v1/agents/{name}`: running executions keep their version.
 pub async fn delete(State(app): Shared, caller: Caller, Segments(name): Segments<String>) -> Answer {
     let (scope, wanted) = (caller.scope, name.clone());
-    let deleted = app.write(move |store| store.definition_delete(&scope, AGENT, &wanted)).await??;
+    let deleted =
+        app.write(move |store| store.definition_delete(&scope, AGENT, &wanted, &caller.key)).await??;
     if !deleted {
         return Err(Problem::not_found("agent", &name));
     }

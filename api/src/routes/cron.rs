@@ -21,7 +21,8 @@ pub async fn handle(State(app): Shared, headers: HeaderMap) -> Answer {
     if !is_the_secret(secret, bearer(&headers)) {
         return Err(unauthorized());
     }
-    sweep(&app, (SweepKind::Stale, SweepSource::Cron), None, false, Bounds::default()).await
+    sweep(&app, SweepKind::Stale, (SweepSource::Cron, "cron".to_owned()), None, false, Bounds::default())
+        .await
 }
 
 fn is_the_secret(secret: Option<&str>, given: Option<&str>) -> bool {

@@ -55,7 +55,7 @@ struct List {
 pub async fn create(State(app): Shared, caller: Caller, body: RawBody) -> Answer {
     let new = new_key(&caller, &body.read()?)?;
     let row = new.row.clone();
-    app.write(move |store| store.key_create(&row)).await??;
+    app.write(move |store| store.key_create(&row, &caller.key)).await??;
     Ok(view::json(StatusCode::CREATED, &Created { key: new.text, row: new.row.into() }))
 }
 
@@ -100,7 +100,7 @@ pub async fn revoke(State(app): Shared, caller: Caller, Segments(id): Segments<S
     let missing = || Problem::not_found("key", &id);
     let key: KeyId = id.parse().map_err(|_| missing())?;
     let scope = caller.scope;
-    if !app.write(move |store| store.key_revoke(Some(&scope), key)).await?? {
+    if !app.write(move |store| store.key_revoke(Some(&scope), key, &caller.key)).await?? {
         return Err(missing());
     }
     app.keys.forget(key);

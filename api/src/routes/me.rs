@@ -16,6 +16,8 @@ struct Me {
     key_id: KeyId,
     name: String,
     role: &'static str,
+    /// By which approval policies find it.
+    groups: Vec<String>,
     tenant: String,
     project: String,
     /// Whom the call is narrowed to: the key's own end user, else the header's.
@@ -32,6 +34,7 @@ pub async fn handle(State(app): Shared, caller: Caller) -> Answer {
         key_id: row.id,
         name: row.name.clone(),
         role: caller.role.as_str(),
+        groups: caller.groups,
         tenant: caller.scope.tenant.to_string(),
         project: caller.scope.project.to_string(),
         rights: Right::ALL.iter().filter(|right| right.of(caller.role)).map(|right| right.as_str()).collect(),

@@ -20,6 +20,7 @@ pub(crate) mod acts;
 mod agents;
 mod approvals;
 pub(crate) mod approvals_decide;
+mod audit;
 mod batch;
 mod conversations;
 mod cron;
@@ -33,6 +34,7 @@ mod keys;
 mod list;
 mod me;
 mod parked;
+mod policies;
 pub(crate) mod retention;
 mod route;
 mod run_retry;
@@ -123,6 +125,7 @@ pub fn table() -> Vec<Route> {
         Route::get("/v1/models/{id}", Read, models::get, models::get_doc).in_openais_shape(),
         Route::get("/v1/approvals", Read, approvals::inbox, approvals::inbox_doc),
         Route::post("/v1/approvals/decisions", Decide, approvals_decide::many, approvals_decide::many_doc),
+        Route::post("/v1/policies/test", Define, policies::test, policies::test_doc),
         Route::get("/v1/agents", Read, agents::list, agents::list_doc),
         Route::get("/v1/agents/{name}", Read, agents::get, agents::get_doc),
         Route::put("/v1/agents/{name}", Define, agents::put, agents::put_doc),
@@ -168,6 +171,7 @@ pub fn table() -> Vec<Route> {
         Route::get("/v1/keys", Admin, keys::list, keys::list_doc),
         Route::post("/v1/keys", Admin, keys::create, keys::create_doc),
         Route::delete("/v1/keys/{id}", Admin, keys::revoke, keys::revoke_doc),
+        Route::get("/v1/audit", Admin, audit::list, audit::list_doc),
         Route::get("/v1/event-settings", Admin, event_settings::get, event_settings::get_doc),
         Route::put("/v1/event-settings", Admin, event_settings::put, event_settings::put_doc),
         Route::get("/v1/webhooks", Admin, webhooks::list, webhooks::list_doc),

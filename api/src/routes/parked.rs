@@ -3,7 +3,7 @@
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use holdpoint_db::{ParkedFilter, ParkedMessage};
+use holdpoint_db::{ParkedFilter, ParkedMessage, Store, Unparked};
 use holdpoint_engine::ids::{ExecutionId, ParkedId};
 use http::StatusCode;
 use schemars::JsonSchema;
@@ -60,7 +60,10 @@ pub async fn get(State(app): Shared, caller: Caller, Segments(id): Segments<Stri
 pub async fn discard(State(app): Shared, caller: Caller, Segments(id): Segments<String>) -> Answer {
     let parked: ParkedId = id.parse().map_err(|_| not_found(&id))?;
     let scope = caller.scope;
-    if app.write(move |store| store.parked_remove(Some(&scope), parked)).await?? {
+    if app
+        .write(move |store| store.parked_remove(Some(&scope), parked, Unparked::Discarded, &caller.key))
+        .await??
+    {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     Err(not_found(&id))
@@ -86,8 +89,10 @@ pub async fn redrive(
     }
     if judged.outcome.is_ok() {
         tell_producer(&app, message.reply_to(judged.id.as_deref()), &judged.outcome).await;
-        let (scope, parked) = (caller.scope, row.id);
-        app.write(move |store| store.parked_remove(Some(&scope), parked)).await??;
+        let (scope, parked, by) = (caller.scope, row.id, caller.key);
+        let gone =
+            move |store: &dyn Store| store.parked_remove(Some(&scope), parked, Unparked::Redriven, &by);
+        app.write(gone).await??;
     }
     Ok(view::ok(&Redriven::new(row.id, judged.outcome)))
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use axum::extract::State;
 use axum::response::Response;
 use holdpoint_db::{
-    MAX_SCHEDULES, PutSchedule, ScheduleChange, ScheduleDocument, SchedulePut, ScheduleRemoved,
+    MAX_SCHEDULES, PutSchedule, ScheduleChange, ScheduleDocument, SchedulePut, ScheduleRemoved, Store,
     TimingDocument,
 };
 use holdpoint_engine::definition::builtin;
@@ -164,9 +164,7 @@ async fn check_input(app: &App, caller: &Caller, document: &ScheduleDocument) ->
     }
     // The schedule is for versions to come as well: the one in use now is looked up.
     let (scope, name) = (caller.scope.clone(), target.clone());
-    let find = move |store: &dyn holdpoint_db::Store| {
-        store.definition_get(&scope, DefinitionKind::Workflow, &name, None)
-    };
+    let find = move |store: &dyn Store| store.definition_get(&scope, DefinitionKind::Workflow, &name, None);
     let latest = app.read(find).await?.map(|row| row.version);
     let check = starting::judge(app, &caller.scope, target, version.or(latest), input.as_deref()).await?;
     match check.and_then(|check| check.misfit) {
@@ -220,9 +218,7 @@ pub async fn list(State(app): Shared, caller: Caller, mut params: Params) -> Ans
         let name = after.strip_prefix("workflow:").unwrap_or(after);
         check_name(name).map_err(|message| params::bad("cursor", message))?;
     }
-    let find = move |store: &dyn holdpoint_db::Store| {
-        store.schedule_list(&caller.scope, after.as_deref(), limit + 1)
-    };
+    let find = move |store: &dyn Store| store.schedule_list(&caller.scope, after.as_deref(), limit + 1);
     let mut rows = app.read(find).await?;
     let more = rows.len() > limit;
     rows.truncate(limit);
@@ -234,7 +230,7 @@ pub async fn list(State(app): Shared, caller: Caller, mut params: Params) -> Ans
 /// `DELETE /v1/schedules/{name}`: its runs go on.
 pub async fn delete(State(app): Shared, caller: Caller, Segments(name): Segments<String>) -> Answer {
     let wanted = name.clone();
-    match app.write(move |store| store.schedule_delete(&caller.scope, &wanted)).await?? {
+    match app.write(move |store| store.schedule_delete(&caller.scope, &wanted, &caller.key)).await?? {
         ScheduleRemoved::Done => {
             let mut response = Response::default();
             *response.status_mut() = StatusCode::NO_CONTENT;
@@ -251,7 +247,8 @@ pub async fn delete(State(app): Shared, caller: Caller, Segments(name): Segments
 async fn change(app: &App, caller: Caller, name: String, body: RawBody, change: ScheduleChange) -> Answer {
     body.read_or_empty::<NoMembers>()?;
     let wanted = name.clone();
-    let row = app.write(move |store| store.schedule_change(&caller.scope, &wanted, change)).await??;
+    let change = move |store: &dyn Store| store.schedule_change(&caller.scope, &wanted, change, &caller.key);
+    let row = app.write(change).await??;
     Ok(view::ok(&Shown::of(row.ok_or_else(|| missing(&name))?)?))
 }
 

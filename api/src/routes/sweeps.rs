@@ -52,14 +52,16 @@ struct List {
 pub async fn stale(State(app): Shared, caller: Caller, body: RawBody) -> Answer {
     let body: StaleBody = body.read_or_empty()?;
     let bounds = bounds(&body)?;
-    sweep(&app, (SweepKind::Stale, SweepSource::Api), Some(caller.scope), body.dry_run, bounds).await
+    let by = (SweepSource::Api, caller.key);
+    sweep(&app, SweepKind::Stale, by, Some(caller.scope), body.dry_run, bounds).await
 }
 
 /// `POST /v1/sweeps/retention`.
 pub async fn retention(State(app): Shared, caller: Caller, body: RawBody) -> Answer {
     let body: RetentionBody = body.read_or_empty()?;
     let bounds = Bounds { limit: limit(body.limit)?, timeout: None };
-    sweep(&app, (SweepKind::Retention, SweepSource::Api), Some(caller.scope), body.dry_run, bounds).await
+    let by = (SweepSource::Api, caller.key);
+    sweep(&app, SweepKind::Retention, by, Some(caller.scope), body.dry_run, bounds).await
 }
 
 fn bounds(body: &StaleBody) -> Answer<Bounds> {
@@ -82,13 +84,14 @@ fn limit(asked: Option<i64>) -> Answer<Option<usize>> {
 /// One pass, carried out here and now.
 pub async fn sweep(
     app: &App,
-    (kind, source): (SweepKind, SweepSource),
+    kind: SweepKind,
+    (source, by): (SweepSource, String),
     scope: Option<Scope>,
     dry_run: bool,
     bounds: Bounds,
 ) -> Answer {
     let id = app.ids.make(SweepId::new);
-    let start = SweepStart { id, kind, source, scope, dry_run };
+    let start = SweepStart { id, kind, source, by, scope, dry_run };
     let report = app.sweeper.carry_out(start, bounds).await?;
     Ok(view::ok(&view::Report::new(id, report)))
 }

@@ -223,8 +223,8 @@ pub async fn get(State(app): Shared, caller: Caller, Segments(id): Segments<Stri
 }
 
 async fn change(app: &App, caller: &Caller, id: &str, change: WebhookChange) -> Answer<Shown> {
-    let (webhook, scope) = (parse(id)?, caller.scope.clone());
-    let row = app.write(move |store| store.webhook_change(&scope, webhook, &change)).await??;
+    let (webhook, scope, by) = (parse(id)?, caller.scope.clone(), caller.key.clone());
+    let row = app.write(move |store| store.webhook_change(&scope, webhook, &change, &by)).await??;
     Ok(row.ok_or_else(|| missing(id))?.into())
 }
 
@@ -253,7 +253,7 @@ pub async fn put(
 /// `DELETE /v1/webhooks/{id}`.
 pub async fn delete(State(app): Shared, caller: Caller, Segments(id): Segments<String>) -> Answer {
     let webhook = parse(&id)?;
-    if !app.write(move |store| store.webhook_delete(&caller.scope, webhook)).await?? {
+    if !app.write(move |store| store.webhook_delete(&caller.scope, webhook, &caller.key)).await?? {
         return Err(missing(&id));
     }
     let mut response = Response::default();

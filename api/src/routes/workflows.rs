@@ -220,8 +220,8 @@ pub async fn get(
 
 /// `DELETE /v1/workflows/{name}`: running executions keep their version.
 pub async fn delete(State(app): Shared, caller: Caller, Segments(name): Segments<String>) -> Answer {
-    let (scope, wanted) = (caller.scope.clone(), name.clone());
-    let deleted = app.write(move |store| store.definition_delete(&scope, WORKFLOW, &wanted)).await??;
+    let (scope, wanted, by) = (caller.scope.clone(), name.clone(), caller.key.clone());
+    let deleted = app.write(move |store| store.definition_delete(&scope, WORKFLOW, &wanted, &by)).await??;
     if !deleted {
         return Err(Problem::not_found("workflow", &name));
     }

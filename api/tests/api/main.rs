@@ -13,6 +13,7 @@ mod http;
 mod rows;
 mod rows_audit;
 mod rows_events;
+mod rows_policies;
 mod rows_retention;
 mod rows_schedules;
 mod rows_standing;

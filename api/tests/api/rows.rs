@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use holdpoint_db::*;
 use holdpoint_engine::entry::Line;
-use holdpoint_engine::ids::{ApprovalId, ExecutionId, KeyId, ParkedId, SessionId, SweepId};
+use holdpoint_engine::ids::{ApprovalId, ExecutionId, KeyId, ParkedId, SessionId};
 use holdpoint_engine::outside::Refusal;
 use holdpoint_engine::scope::Scope;
 use holdpoint_engine::status::{ApprovalStatus, DefinitionKind, RunType, Status};
@@ -440,14 +440,14 @@ impl Store for Rows {
         Ok(self.here()?.definition(scope, name, None).into_iter().collect())
     }
 
-    fn definition_delete(&self, scope: &Scope, _: DefinitionKind, name: &str) -> StoreResult<bool> {
+    fn definition_delete(&self, scope: &Scope, _: DefinitionKind, name: &str, _: &str) -> StoreResult<bool> {
         let mut state = self.here()?;
         let before = state.definitions.len();
         state.definitions.retain(|row| row.name != format!("{scope}/{name}"));
         Ok(state.definitions.len() < before)
     }
 
-    fn key_create(&self, key: &KeyRow) -> StoreResult<()> {
+    fn key_create(&self, key: &KeyRow, _: &str) -> StoreResult<()> {
         self.here()?.keys.push(key.clone());
         Ok(())
     }
@@ -463,7 +463,7 @@ impl Store for Rows {
         Ok(state.keys.iter().filter(|key| scope.is_none_or(|scope| key.scope == *scope)).cloned().collect())
     }
 
-    fn key_revoke(&self, scope: Option<&Scope>, id: KeyId) -> StoreResult<bool> {
+    fn key_revoke(&self, scope: Option<&Scope>, id: KeyId, _: &str) -> StoreResult<bool> {
         let mut state = self.here()?;
         let mine = |key: &&mut KeyRow| key.id == id && scope.is_none_or(|scope| key.scope == *scope);
         let key = state.keys.iter_mut().find(mine);
@@ -487,7 +487,7 @@ impl Store for Rows {
         Ok(true)
     }
 
-    fn sweep_close(&self, _: SweepId, _: &SweepReport, _: bool) -> StoreResult<()> {
+    fn sweep_close(&self, _: &SweepStart, _: &SweepReport, _: bool) -> StoreResult<()> {
         Ok(())
     }
 
@@ -538,7 +538,7 @@ impl Store for Rows {
         Ok(self.here()?.parked.iter().find(of).cloned())
     }
 
-    fn parked_remove(&self, scope: Option<&Scope>, id: ParkedId) -> StoreResult<bool> {
+    fn parked_remove(&self, scope: Option<&Scope>, id: ParkedId, _: Unparked, _: &str) -> StoreResult<bool> {
         let mut state = self.here()?;
         let before = state.parked.len();
         state.parked.retain(|row| row.id != id || (scope.is_some() && row.scope.as_ref() != scope));

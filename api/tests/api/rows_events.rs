@@ -49,11 +49,17 @@ impl EventStore for Rows {
         not_here()
     }
 
-    fn webhook_change(&self, _: &Scope, _: WebhookId, _: &WebhookChange) -> StoreResult<Option<WebhookRow>> {
+    fn webhook_change(
+        &self,
+        _: &Scope,
+        _: WebhookId,
+        _: &WebhookChange,
+        _: &str,
+    ) -> StoreResult<Option<WebhookRow>> {
         not_here()
     }
 
-    fn webhook_delete(&self, _: &Scope, _: WebhookId) -> StoreResult<bool> {
+    fn webhook_delete(&self, _: &Scope, _: WebhookId, _: &str) -> StoreResult<bool> {
         not_here()
     }
 

@@ -18,11 +18,17 @@ impl ScheduleStore for Rows {
         self.here().map(|_| Vec::new())
     }
 
-    fn schedule_change(&self, _: &Scope, _: &str, _: ScheduleChange) -> StoreResult<Option<ScheduleRow>> {
+    fn schedule_change(
+        &self,
+        _: &Scope,
+        _: &str,
+        _: ScheduleChange,
+        _: &str,
+    ) -> StoreResult<Option<ScheduleRow>> {
         self.here().map(|_| None)
     }
 
-    fn schedule_delete(&self, _: &Scope, _: &str) -> StoreResult<ScheduleRemoved> {
+    fn schedule_delete(&self, _: &Scope, _: &str, _: &str) -> StoreResult<ScheduleRemoved> {
         self.here().map(|_| ScheduleRemoved::Missing)
     }
 

@@ -36,6 +36,9 @@ struct Filter {
     /// `pending`, `approved`, `denied`, `expired` or `cancelled`
     #[arg(long, default_value = "pending")]
     status: String,
+    /// Only those that wait for this very key's decision
+    #[arg(long)]
+    mine: bool,
     /// Of this agent
     #[arg(long)]
     agent: Option<String>,
@@ -93,6 +96,7 @@ pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCod
 async fn list(client: &Client, filter: Filter, output: Output) -> anyhow::Result<()> {
     let fields = [
         ("status", Some(filter.status)),
+        ("mine", filter.mine.then(|| "true".to_owned())),
         ("agent", filter.agent),
         ("tool", filter.tool),
         ("limit", filter.limit.map(|limit| limit.to_string())),
@@ -158,7 +162,11 @@ async fn decide(
         return Ok(());
     }
     let before = if answer["already_decided"] == Value::Bool(true) { " (it was before)" } else { "" };
-    println!("{}  {}  {}{before}", call.execution, call.call, cell(&answer, "/decision"));
+    let more = match answer["votes_needed"].as_u64() {
+        Some(needed @ 1..) => format!(" (counted; it takes {needed} more)"),
+        _ => String::new(),
+    };
+    println!("{}  {}  {}{before}{more}", call.execution, call.call, cell(&answer, "/decision"));
     Ok(())
 }
 

@@ -102,7 +102,7 @@ async fn dev_file(
     let new = keys::create(&scope(), Role::Admin, "dev", None, None, now)
         .map_err(|error| anyhow::anyhow!("{error}"))?;
     let row = new.row.clone();
-    foundation.db.hot(move |store| store.key_create(&row)).await??;
+    foundation.db.hot(move |store| store.key_create(&row, "operator")).await??;
     Ok(DevFile {
         url,
         key: new.text,

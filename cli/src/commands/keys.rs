@@ -109,7 +109,7 @@ fn make(store: &Arc<dyn Store>, create: Create, output: Output) -> anyhow::Resul
     let mut key = holdpoint_api::keys::create(&scope, create.role, &create.name, end_user, expires_at, now)
         .map_err(|error| anyhow::anyhow!("{error}"))?;
     key.row.groups = create.groups;
-    store.key_create(&key.row)?;
+    store.key_create(&key.row, "operator")?;
     if output.json {
         let mut value = shown(&key.row);
         value["key"] = Value::from(key.text);
@@ -159,7 +159,10 @@ fn list(store: &Arc<dyn Store>, of: Of, output: Output) -> anyhow::Result<()> {
 
 fn revoke(store: &Arc<dyn Store>, id: &str, output: Output) -> anyhow::Result<()> {
     let id: KeyId = id.parse().map_err(|error| Usage(format!("{error}")))?;
-    anyhow::ensure!(store.key_revoke(None, id)?, "there is no key {id}, or it was revoked before");
+    anyhow::ensure!(
+        store.key_revoke(None, id, "operator")?,
+        "there is no key {id}, or it was revoked before"
+    );
     if output.json {
         output::json(&json!({"id": id, "revoked": true}));
     } else {

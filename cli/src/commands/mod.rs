@@ -4,6 +4,7 @@ mod agents;
 mod api;
 mod approvals;
 mod attention;
+mod audit;
 mod bench;
 mod dev;
 mod doctor;
@@ -14,6 +15,7 @@ mod healthcheck;
 mod keys;
 mod migrate;
 mod parked;
+mod policies;
 mod retention;
 mod scheduler;
 mod schedules;
@@ -84,6 +86,8 @@ pub enum Command {
     Approvals(approvals::Arguments),
     /// List and acknowledge workflows that need a person
     Attention(attention::Arguments),
+    /// List, export and verify the audit: who decided, granted and changed what
+    Audit(audit::Arguments),
     /// Register and show agents
     Agents(agents::Arguments),
     /// Register and show workflows
@@ -94,6 +98,8 @@ pub enum Command {
     Schedules(schedules::Arguments),
     /// List, show, take in again and discard messages that could not be carried out
     Parked(parked::Arguments),
+    /// Try approval policies on past calls
+    Policies(policies::Arguments),
     /// Run and list sweeps
     Sweeps(sweeps::Arguments),
     /// Say how long finished executions are kept
@@ -127,11 +133,13 @@ pub async fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Executions(arguments) => executions::run(arguments, output).await,
         Command::Approvals(arguments) => approvals::run(arguments, output).await,
         Command::Attention(arguments) => attention::run(arguments, output).await,
+        Command::Audit(arguments) => audit::run(arguments, &line.sources, output).await,
         Command::Agents(arguments) => agents::run(arguments, output).await,
         Command::Workflows(arguments) => workflows::run(arguments, output).await,
         Command::Files(arguments) => files::run(arguments, output).await,
         Command::Schedules(arguments) => schedules::run(arguments, output).await,
         Command::Parked(arguments) => parked::run(arguments, &line.sources, output).await,
+        Command::Policies(arguments) => policies::run(arguments, output).await,
         Command::Sweeps(arguments) => sweeps::run(arguments, output).await,
         Command::Retention(arguments) => retention::run(arguments, output).await,
         Command::Events(arguments) => events::run(arguments, output).await,
@@ -167,7 +175,7 @@ mod tests {
             "worker --config x.toml",
             "scheduler",
             "migrate --json",
-            "keys create --tenant acme --project shop --role admin --name x --expires-after 30d",
+            "keys create --tenant acme --project shop --role admin --name x --group a --group b --expires-after 30d",
             "keys list",
             "keys revoke key_1",
             "start demo --input hello --watch --json",
@@ -183,7 +191,7 @@ mod tests {
             "executions resolve exe_1 3 did-not-happen",
             "executions why exe_1 --json",
             "doctor --json --url http://127.0.0.1:4653",
-            "approvals list --json",
+            "approvals list --mine --json",
             "approvals approve exe_1 call_1 --arguments {} --digest 00",
             "approvals deny exe_1 call_1 --reason no",
             "agents apply x.json --name a",
@@ -205,6 +213,8 @@ mod tests {
             "sweeps run stale --dry-run --timeout 1h --limit 5",
             "sweeps run retention --dry-run --limit 1000",
             "sweeps list",
+            "policies test refund --agent a --approval always --since 2026-01-01T00:00:00Z --limit 5",
+            "policies test refund --workflow w --file x.json --json",
             "retention show --json",
             "retention set 30d --require-export",
             "retention set never",
@@ -213,6 +223,10 @@ mod tests {
             "parked show prk_1",
             "parked redrive prk_1",
             "parked discard prk_1 --all",
+            "audit list --act key.created --actor key_1 --subject exe_1 --limit 5 --json",
+            "audit export --all",
+            "audit verify --all --head abc",
+            "audit verify --file audit.jsonl",
             "events show",
             "events enable",
             "events disable --json",

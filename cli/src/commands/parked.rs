@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
-use holdpoint_db::{ParkedFilter, ParkedMessage, Store};
+use holdpoint_db::{ParkedFilter, ParkedMessage, Store, Unparked};
 use holdpoint_engine::ids::ParkedId;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -122,7 +122,8 @@ fn find(store: &Arc<dyn Store>, id: &str) -> anyhow::Result<ParkedMessage> {
 }
 
 fn discard(store: &Arc<dyn Store>, id: &str) -> anyhow::Result<()> {
-    anyhow::ensure!(store.parked_remove(None, parse(id)?)?, "there is no parked message {id}");
+    let gone = store.parked_remove(None, parse(id)?, Unparked::Discarded, "operator")?;
+    anyhow::ensure!(gone, "there is no parked message {id}");
     Ok(())
 }
 

@@ -1,6 +1,8 @@
 //! The broker: whether it answers, what it is, and whether what we declare is there.
 
-use super::Finding;
+use holdpoint_queue::Examination;
+
+use super::{Finding, broker_tool};
 use crate::configuration::Configuration;
 
 /// So many waiting messages are a sign that nobody takes them.
@@ -21,13 +23,10 @@ pub async fn examine(configuration: &Configuration) -> Vec<Finding> {
             return vec![Finding::fail("broker", error, advice)];
         }
     };
-    let mut findings = vec![version(seen.version), topology(&seen.missing)];
+    let mut findings = vec![version(seen.version.clone()), topology(&seen.missing)];
     findings.extend(seen.queues.iter().map(|(name, messages, consumers)| queue(name, *messages, *consumers)));
-    findings.push(Finding::ok(
-        "broker settings",
-        "alarms and consumer_timeout do not show by AMQP: see the management API. Hints and commands are \
-         acknowledged within moments, so that its default of 30 min is enough",
-    ));
+    findings.extend([alarms(seen.blocked), bindings(&seen)]);
+    findings.push(broker_tool::consumer_timeout(&host(&settings.url)).await);
     findings
 }
 
@@ -67,6 +66,39 @@ fn topology(missing: &[String]) -> Finding {
     Finding::warn("broker topology", what, "the first api, worker or scheduler that starts declares them")
 }
 
+fn alarms(blocked: bool) -> Finding {
+    if !blocked {
+        return Finding::ok("broker alarms", "it takes messages");
+    }
+    let advice = "`rabbitmqctl list_alarms` says whether memory or disk ran short; until then commands are not sent, \
+                  and workers find work by looking";
+    Finding::fail("broker alarms", "it takes no messages: an alarm is on", advice)
+}
+
+fn bindings(seen: &Examination) -> Finding {
+    if !seen.unbound.is_empty() {
+        let what = format!("not bound to its exchange: {}", seen.unbound.join(", "));
+        let advice =
+            "restart an api, worker or scheduler, which declares it; what producers send is returned to them";
+        return Finding::fail("broker bindings", what, advice);
+    }
+    if seen.blocked {
+        return Finding::warn("broker bindings", "not looked at while an alarm is on", "see the alarm");
+    }
+    if !seen.unprobed.is_empty() {
+        let what = format!("not looked at, because nobody consumes: {}", seen.unprobed.join(", "));
+        let mut finding = Finding::ok("broker bindings", what);
+        finding.advice = Some("look again while an api and a worker run".to_owned());
+        return finding;
+    }
+    Finding::ok("broker bindings", "what is sent to each exchange reaches its queue")
+}
+
+/// The host of an `amqp://…` address; empty where it is none.
+fn host(url: &str) -> String {
+    reqwest::Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default()
+}
+
 fn queue(name: &str, messages: u32, consumers: u32) -> Finding {
     let what = format!("{name}: {messages} waiting, {consumers} consumers");
     if consumers == 0 && messages > 0 && !name.ends_with(".dead") {
@@ -94,6 +126,22 @@ mod tests {
         assert_eq!(state("RabbitMQ 3.9.29"), State::Warn);
         assert_eq!(state("LavinMQ 2.0.0"), State::Warn);
         assert_eq!(version(None).state, State::Warn);
+    }
+
+    fn seen() -> Examination {
+        let (missing, queues, unbound, unprobed) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Examination { version: None, missing, queues, blocked: false, unbound, unprobed }
+    }
+
+    #[test]
+    fn an_alarm_and_a_lost_binding_fail() {
+        assert_eq!([alarms(false).state, alarms(true).state], [State::Ok, State::Fail]);
+        let queue = || vec!["p.commands".to_owned()];
+        assert_eq!(bindings(&seen()).state, State::Ok);
+        assert_eq!(bindings(&Examination { unbound: queue(), ..seen() }).state, State::Fail);
+        assert_eq!(bindings(&Examination { blocked: true, ..seen() }).state, State::Warn);
+        assert!(bindings(&Examination { unprobed: queue(), ..seen() }).advice.is_some());
+        assert_eq!(host("amqp://guest:guest@127.0.0.1:5672/%2f"), "127.0.0.1");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use holdpoint_db::{AgentDocument, Connections, Examination};
+use holdpoint_db::{Connections, Examination};
 use holdpoint_engine::time::{Span, Timestamp};
 
 use super::Finding;
@@ -15,10 +15,8 @@ const CLOCKS_APART: Duration = Duration::from_secs(2);
 /// What a role opens beside its pools: for migrations and a look such as this one.
 const SPARE: i64 = 2;
 
-/// All of it, and the agents that it holds, where it could be read.
-pub async fn examine(
-    configuration: &Configuration,
-) -> anyhow::Result<(Vec<Finding>, Option<Vec<AgentDocument>>)> {
+/// All of it, and what was seen, where it could be read.
+pub async fn examine(configuration: &Configuration) -> anyhow::Result<(Vec<Finding>, Option<Examination>)> {
     let settings = configuration.database.clone();
     let before = now();
     let seen = tokio::task::spawn_blocking(move || holdpoint_db::examine(&settings)).await?;
@@ -27,7 +25,7 @@ pub async fn examine(
     match seen {
         Ok(seen) => {
             findings.extend(of(&seen, configuration, before, after));
-            Ok((findings, Some(seen.agents)))
+            Ok((findings, Some(seen)))
         }
         Err(error) => {
             findings.push(Finding::fail("database", error.to_string(), away(configuration)));

@@ -3,8 +3,11 @@
 
 mod api;
 mod broker;
+mod broker_tool;
+mod certificates;
 mod database;
 mod secrets;
+mod workers;
 
 use serde::Serialize;
 
@@ -63,11 +66,39 @@ impl Finding {
 
 /// Looks at all of it; an API only where one is named.
 pub async fn examine(configuration: &Configuration, url: Option<&str>) -> anyhow::Result<Vec<Finding>> {
-    let (mut findings, agents) = database::examine(configuration).await?;
-    findings.extend(agents.map(|agents| secrets::examine(configuration, &agents)));
+    let (mut findings, seen) = database::examine(configuration).await?;
+    if let Some(seen) = &seen {
+        findings.push(secrets::examine(configuration, seen));
+        findings.extend(workers::examine(seen, configuration));
+    }
     findings.extend(broker::examine(configuration).await);
+    findings.push(prefetch(configuration));
+    findings.push(certificates::examine(configuration).await);
     if let Some(url) = url {
         findings.push(api::examine(url).await?);
     }
     Ok(findings)
+}
+
+/// A worker claims by one connection while another extends its lease.
+const CONNECTIONS: u32 = 2;
+
+/// What is on its way to a worker, against what it can hold, and the connections that it has for
+/// that.
+fn prefetch(configuration: &Configuration) -> Finding {
+    let (slots, connections) = (configuration.worker.slots, configuration.database.hot_connections);
+    let prefetch = holdpoint_worker::PREFETCH;
+    let what =
+        format!("up to {prefetch} hints, {slots} places, {connections} connections for claims and commits");
+    if connections < CONNECTIONS && !configuration.database.url.starts_with("sqlite:") {
+        let advice =
+            "raise `database.hot_connections` to 2 or more: a heartbeat must not wait for a long commit";
+        return Finding::warn("prefetch", what, advice);
+    }
+    if slots < usize::from(prefetch) {
+        let advice =
+            "hints beyond the places go back to the broker: raise `worker.slots` where workers are few";
+        return Finding { advice: Some(advice.to_owned()), ..Finding::ok("prefetch", what) };
+    }
+    Finding::ok("prefetch", what)
 }

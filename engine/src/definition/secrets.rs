@@ -29,7 +29,7 @@ mod tests {
                 {"name": "t", "description": "d", "http": {"url": "https://crm.test/", "secret": "crm"},
                  "reconcile": {"url": "https://crm.test/ask", "secret": "ask"},
                  "parameters": {"type": "object", "properties": {"secret": {"type": "string"}}}},
-                {"name": "s", "description": "d", "mcp": {"url": "https://mcp.test/", "secret": "mcp"}},
+                {"name": "s", "mcp": {"url": "https://mcp.test/", "secret": "mcp"}},
             ],
         });
         let agent = parse_agent(&document.to_string()).expect("an agent");

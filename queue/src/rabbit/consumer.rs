@@ -30,7 +30,7 @@ use super::batch::all_by;
 use super::inbox::Inbox;
 use super::link::{LinkError, Live, Lives, bounded};
 use super::topology::{MOURNING, Subscription};
-use super::{CLOSE_LIMIT, Core, message};
+use super::{CLOSE_LIMIT, Core, message, probe};
 use crate::{Consumer, Delivery, Link, Source, Tag};
 
 /// How long a consumer may get nothing before it looks whether the broker still knows it.
@@ -224,7 +224,9 @@ impl Task {
                 () = live.lost.cancelled() => return Err(Over::Lost("the connection was lost")),
                 order = self.orders.recv() => order,
                 came = session.receive() => {
-                    self.inbox.fill(came?);
+                    let (probes, came): (Vec<_>, Vec<_>) = came?.into_iter().partition(is_probe);
+                    self.inbox.fill(came);
+                    session.ack(&probes.iter().map(|probe| probe.tag).collect::<Vec<_>>()).await?;
                     look.reset();
                     continue;
                 }
@@ -395,6 +397,11 @@ impl Session {
             tracing::debug!(%error, broker = %self.core.broker, "a consumer's channel did not close");
         }
     }
+}
+
+/// Somebody looked whether messages arrive here; there is nothing to do about it.
+fn is_probe(came: &Delivery) -> bool {
+    came.kind.as_deref() == Some(probe::KIND)
 }
 
 /// A delivery, or why there is none.

@@ -1,5 +1,6 @@
 //! What a look at a broker from outside shows, as far as AMQP shows it: nothing is declared,
-//! nothing is consumed. Alarms, memory and `consumer_timeout` are the management API's to tell.
+//! nothing is consumed, and what is published (`probe.rs`) is thrown away by whoever gets it.
+//! `consumer_timeout` is for the broker's own tools to tell.
 
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use lapin::{Channel, Connection, ConnectionProperties, ExchangeKind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::link::bounded;
+use super::probe::{Probed, probe};
 use super::topology::Topology;
 
 /// The longest wait for the broker's first words.
@@ -23,6 +25,12 @@ pub struct Examination {
     pub missing: Vec<String>,
     /// Shared queues with the messages that wait in them, and their consumers.
     pub queues: Vec<(String, u32, u32)>,
+    /// It takes no messages now: an alarm about memory or disk.
+    pub blocked: bool,
+    /// Queues that get nothing from their exchange, because they are not bound to it.
+    pub unbound: Vec<String>,
+    /// Queues of which that cannot be seen, because nobody consumes from them.
+    pub unprobed: Vec<String>,
 }
 
 /// Looks at the broker that `uri` names; the error is for a person.
@@ -30,19 +38,28 @@ pub(crate) async fn examine(uri: &str, prefix: &str) -> Result<Examination, Stri
     let properties = ConnectionProperties::default().with_connection_name(format!("{prefix}.doctor").into());
     let connecting = Connection::connect(uri, properties);
     let connection = bounded("connecting", connecting).await.map_err(|error| error.to_string())?;
-    let examined = look(&connection, prefix).await;
+    let examined = examine_by(&connection, prefix).await;
     // The connection would outlive the runtime otherwise.
     let _ = bounded("closing", connection.close(200, "done".into())).await;
-    let (missing, queues) = examined?;
-    Ok(Examination { version: greeting(uri).await, missing, queues })
+    let ((missing, queues), Probed { blocked, unbound, unprobed }) = examined?;
+    Ok(Examination { version: greeting(uri).await, missing, queues, blocked, unbound, unprobed })
+}
+
+async fn examine_by(connection: &Connection, prefix: &str) -> Result<(Standing, Probed), String> {
+    let topology = Topology::new(prefix);
+    let standing = look(connection, &topology).await?;
+    let consumers =
+        |name: &str| standing.1.iter().find(|(queue, ..)| queue == name).map_or(0, |(_, _, count)| *count);
+    let probed = probe(connection, &topology, consumers).await?;
+    Ok((standing, probed))
 }
 
 type Standing = (Vec<String>, Vec<(String, u32, u32)>);
 
 /// A passive declaration of what is not there closes its channel, so each has its own.
-async fn look(connection: &Connection, prefix: &str) -> Result<Standing, String> {
+async fn look(connection: &Connection, topology: &Topology) -> Result<Standing, String> {
     let (mut missing, mut queues) = (Vec::new(), Vec::new());
-    for (name, is_queue) in Topology::new(prefix).shared() {
+    for (name, is_queue) in topology.shared() {
         let opening = bounded("opening a channel", connection.create_channel()).await;
         let channel = opening.map_err(|error| error.to_string())?;
         let found = if is_queue { queue(&channel, &name).await? } else { exchange(&channel, &name).await? };

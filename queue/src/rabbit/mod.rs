@@ -16,6 +16,7 @@ mod hints;
 mod inbox;
 mod link;
 mod message;
+mod probe;
 mod publisher;
 mod topology;
 

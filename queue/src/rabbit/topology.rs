@@ -125,6 +125,16 @@ impl Topology {
         exchanges.into_iter().chain(queues).collect()
     }
 
+    /// The exchanges whose queue is bound once for all, with that queue.
+    pub fn bindings(&self) -> Vec<(String, String)> {
+        ["commands", "dead"].map(|of| (self.name(of), self.name(of))).into()
+    }
+
+    /// A queue that nobody declares.
+    pub fn nowhere(&self) -> String {
+        self.name("doctor.nowhere")
+    }
+
     /// Declares everything that is shared; [`Topology::shared`] names it.
     pub async fn declare(&self, live: &Live) -> Result<(), LinkError> {
         let channel = live.channel().await?;

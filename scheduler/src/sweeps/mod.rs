@@ -86,7 +86,7 @@ impl Sweeper {
         // Passes that find nothing are many, and would be all that is listed.
         let quiet = !matches!(start.kind, SweepKind::Stale | SweepKind::Stuck);
         let keep = report != SweepReport::default() || !quiet;
-        let (kind, id, period) = (start.kind, start.id, self.settings.period(start.kind));
+        let (kind, period, closing) = (start.kind, self.settings.period(start.kind), start.clone());
         let by_tick = start.source == SweepSource::Scheduler;
         // The tick first: were the pass finished and its tick open, every further command of
         // that tick would name a pass that is over, and the sweep would never run again.
@@ -96,7 +96,7 @@ impl Sweeper {
                     store.tick_close(kind, period)?;
                 }
                 failpoint::hit("sweep.close.between");
-                store.sweep_close(id, &report, keep)
+                store.sweep_close(&closing, &report, keep)
             })
             .await??;
         self.tell(&start, &report);

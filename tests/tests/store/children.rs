@@ -5,6 +5,7 @@ use std::sync::{Arc, Barrier};
 use holdpoint_db::*;
 use holdpoint_engine::effect::Act;
 use holdpoint_engine::entry::{Delegated, Entry, ExecutionSuspended, MessageCompleted, ToolCall, Usage};
+use holdpoint_engine::policy::{Approvers, Barred, Decider, Policy};
 use holdpoint_engine::status::{DefinitionKind, Reason, Status};
 use holdpoint_engine::team::Pins;
 use holdpoint_engine::wire::ExecutionKey;
@@ -21,6 +22,7 @@ on_both_stores! {
     a_parent_that_is_held_gets_news_in_its_inbox;
     a_parent_that_is_over_takes_nothing;
     a_decision_through_the_parent_is_the_childs;
+    votes_through_the_parent_and_on_the_child_are_counted_together;
     the_sweep_finds_what_was_not_told;
     news_are_told_once_however_many_tell_them;
 }
@@ -175,7 +177,11 @@ impl Family {
     }
 
     fn child_asks(&self, bed: &Bed) {
-        let transition = take(bed, &self.child).ask(&[Asked::open("p1")]);
+        self.child_asks_this(bed, Asked::open("p1"));
+    }
+
+    fn child_asks_this(&self, bed: &Bed, asked: Asked<'_>) {
+        let transition = take(bed, &self.child).ask(&[asked]);
         assert_eq!(commit(bed, transition), FREED);
     }
 
@@ -279,6 +285,25 @@ fn a_decision_through_the_parent_is_the_childs(bed: &Bed) {
         bed.store.approval_decide(&stranger(), &decision(family.key(), "a1:p1", true)).unwrap(),
         Decided::NotFound
     ));
+}
+
+fn votes_through_the_parent_and_on_the_child_are_counted_together(bed: &Bed) {
+    let family = Family::waiting(bed);
+    let finance = Approvers { roles: Vec::new(), groups: vec!["finance".to_owned()] };
+    let policy = Policy { quorum: 2, approvers: Some(finance), ..Policy::default() };
+    family.child_asks_this(bed, Asked { policy: Some(&policy), ..Asked::open("p1") });
+    let vote = |key: &ExecutionKey, call: &str, by: Decider| {
+        bed.store.approval_decide(&scope(), &DecideRequest { by, ..decision(key, call, true) }).unwrap()
+    };
+    let of = |key: &str| Decider { groups: vec!["finance".to_owned()], ..decider(key) };
+    let refused = vote(family.key(), "a1:p1", decider("key_1"));
+    assert!(matches!(refused, Decided::Barred { why: Barred::NotAnApprover, .. }), "{refused:?}");
+    let Decided::Counted(row) = vote(family.key(), "a1:p1", of("key_1")) else { panic!("not counted") };
+    assert_eq!((row.key.id, row.tool_call_id.as_str(), row.votes.len()), (family.key().id, "a1:p1", 1));
+    assert!(matches!(vote(&family.child, "p1", of("key_1")), Decided::Already(_)));
+    assert_eq!(approval(bed, family.key(), "a1:p1").votes_needed(), 1);
+    assert!(matches!(vote(&family.child, "p1", of("key_2")), Decided::Taken { .. }));
+    assert_eq!(approval(bed, family.key(), "a1:p1").votes.len(), 2);
 }
 
 fn the_sweep_finds_what_was_not_told(bed: &Bed) {

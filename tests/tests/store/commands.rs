@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use holdpoint_db::*;
 use holdpoint_engine::ids::ExecutionId;
+use holdpoint_engine::policy::Policy;
 use holdpoint_engine::status::{DefinitionKind, Status};
 use holdpoint_engine::wire::ExecutionKey;
 use holdpoint_tests::store_builders::*;
@@ -19,6 +20,7 @@ on_both_stores! {
     commands_of_two_tenants_and_sources_never_meet;
     a_decision_by_command_is_taken_once;
     a_refused_decision_leaves_no_note;
+    a_vote_by_command_is_counted_once;
     a_cancel_by_command_is_taken_once;
     attempts_count_until_the_message_is_settled;
     notes_expire_and_no_more_than_asked;
@@ -60,7 +62,7 @@ fn a_repeat_is_known_when_its_definition_is_gone(bed: &Bed) {
     let agent = || NewExecution { kind: DefinitionKind::Agent, name: "clerk".to_owned(), ..commanded("m1") };
     bed.store.definition_put(&scope(), DefinitionKind::Agent, "clerk", "{}", "key_1").unwrap();
     let first = create(bed.store.as_ref(), agent());
-    bed.store.definition_delete(&scope(), DefinitionKind::Agent, "clerk").unwrap();
+    bed.store.definition_delete(&scope(), DefinitionKind::Agent, "clerk", "key_admin").unwrap();
     assert_is(one(bed, agent()), &first);
 }
 
@@ -135,6 +137,23 @@ fn a_refused_decision_leaves_no_note(bed: &Bed) {
     assert!(matches!(decide_by(bed, "m1", &key, true), Commanded::Now(Decided::Taken { .. })));
     assert!(matches!(decide_by(bed, "m2", &key, false), Commanded::Now(Decided::Conflict(_))));
     assert!(matches!(decide_by(bed, "m2", &key, false), Commanded::Now(Decided::Conflict(_))));
+}
+
+fn a_vote_by_command_is_counted_once(bed: &Bed) {
+    let alone = Policy { quorum: 2, no_self_approval: true, ..Policy::default() };
+    let key = waiting(bed.store.as_ref(), start(), &[Asked { policy: Some(&alone), ..Asked::open("a") }]);
+    let vote = |id: &str, by: &str| {
+        let request = DecideRequest { by: decider(by), ..decision(&key, "a", true) };
+        bed.store.command_decide(&key.scope, &named("/shop", id), &request).unwrap()
+    };
+    // Refused, it leaves no note, and is refused again.
+    for _ in 0..2 {
+        assert!(matches!(vote("m1", "key_test"), Commanded::Now(Decided::Barred { .. })));
+    }
+    assert!(matches!(vote("m2", "key_1"), Commanded::Now(Decided::Counted(_))));
+    assert!(matches!(vote("m2", "key_1"), Commanded::Before(id) if id == key.id));
+    assert!(matches!(vote("m3", "key_1"), Commanded::Now(Decided::Already(_))));
+    assert!(matches!(vote("m4", "key_2"), Commanded::Now(Decided::Taken { .. })));
 }
 
 fn a_cancel_by_command_is_taken_once(bed: &Bed) {

@@ -76,15 +76,15 @@ fn kinds_and_names_are_apart(bed: &Bed) {
     let (row, new) = bed.store.definition_put(&scope(), Workflow, "a", "2", "key").unwrap();
     assert_eq!((row.version, new), (1, true));
     assert_eq!(put(bed, "b", "1"), (1, true));
-    assert!(bed.store.definition_delete(&scope(), Workflow, "a").unwrap());
+    assert!(bed.store.definition_delete(&scope(), Workflow, "a", "key_admin").unwrap());
     assert_eq!(version(bed, "a", None), Some(1));
 }
 
 fn a_deleted_name_is_out_of_use(bed: &Bed) {
     put(bed, "a", "1");
-    assert!(bed.store.definition_delete(&scope(), Agent, "a").unwrap());
-    assert!(!bed.store.definition_delete(&scope(), Agent, "a").unwrap());
-    assert!(!bed.store.definition_delete(&scope(), Agent, "nobody").unwrap());
+    assert!(bed.store.definition_delete(&scope(), Agent, "a", "key_admin").unwrap());
+    assert!(!bed.store.definition_delete(&scope(), Agent, "a", "key_admin").unwrap());
+    assert!(!bed.store.definition_delete(&scope(), Agent, "nobody", "key_admin").unwrap());
     assert_eq!(version(bed, "a", None), None);
     // What runs keeps its version.
     assert_eq!(version(bed, "a", Some(1)), Some(1));
@@ -94,10 +94,10 @@ fn a_deleted_name_is_out_of_use(bed: &Bed) {
 
 fn a_deleted_name_goes_on_counting(bed: &Bed) {
     put(bed, "a", "1");
-    assert!(bed.store.definition_delete(&scope(), Agent, "a").unwrap());
+    assert!(bed.store.definition_delete(&scope(), Agent, "a", "key_admin").unwrap());
     assert_eq!(put(bed, "a", "1"), (2, true));
     assert_eq!(version(bed, "a", None), Some(2));
-    assert!(bed.store.definition_delete(&scope(), Agent, "a").unwrap());
+    assert!(bed.store.definition_delete(&scope(), Agent, "a", "key_admin").unwrap());
 }
 
 fn names_are_listed_in_pages(bed: &Bed) {
@@ -105,7 +105,7 @@ fn names_are_listed_in_pages(bed: &Bed) {
         put(bed, name, "1");
     }
     put(bed, "b", "2");
-    bed.store.definition_delete(&scope(), Agent, "gone").unwrap();
+    bed.store.definition_delete(&scope(), Agent, "gone", "key_admin").unwrap();
     let list = |after: Option<&str>, limit| {
         let rows = bed.store.definition_list(&scope(), Agent, after, limit).unwrap();
         rows.into_iter().map(|row| (row.name, row.version)).collect::<Vec<_>>()

@@ -50,7 +50,7 @@ fn a_key(scope: Scope, created_at: i64) -> KeyRow {
 
 fn a_key_is_found_revoked_and_expired_ones_too(bed: &Bed) {
     let key = a_key(scope(), 1);
-    bed.store.key_create(&key).unwrap();
+    bed.store.key_create(&key, "key_admin").unwrap();
     let found = bed.store.key_get(key.id).unwrap().unwrap();
     assert_eq!(
         (found.id, &found.scope, &found.role, &found.name),
@@ -59,7 +59,7 @@ fn a_key_is_found_revoked_and_expired_ones_too(bed: &Bed) {
     assert_eq!((&found.end_user, &found.groups), (&key.end_user, &key.groups));
     assert_eq!(found.secret_hash, key.secret_hash);
     assert_eq!((found.expires_at, found.revoked_at), (key.expires_at, None));
-    assert!(bed.store.key_revoke(None, key.id).unwrap());
+    assert!(bed.store.key_revoke(None, key.id, "key_admin").unwrap());
     assert!(bed.store.key_get(key.id).unwrap().unwrap().revoked_at.is_some());
     assert!(bed.store.key_get(KeyId(Uuid::now_v7())).unwrap().is_none());
 }
@@ -67,7 +67,7 @@ fn a_key_is_found_revoked_and_expired_ones_too(bed: &Bed) {
 fn keys_are_listed_newest_first(bed: &Bed) {
     let (old, new, theirs) = (a_key(scope(), 1), a_key(scope(), 3), a_key(stranger(), 2));
     for key in [&new, &old, &theirs] {
-        bed.store.key_create(key).unwrap();
+        bed.store.key_create(key, "key_admin").unwrap();
     }
     let list = |scope: Option<&Scope>| {
         let rows = bed.store.key_list(scope).unwrap();
@@ -84,14 +84,14 @@ fn keys_are_listed_newest_first(bed: &Bed) {
 
 fn a_key_is_revoked_in_its_scope(bed: &Bed) {
     let key = a_key(scope(), 1);
-    bed.store.key_create(&key).unwrap();
-    assert!(!bed.store.key_revoke(Some(&stranger()), key.id).unwrap());
+    bed.store.key_create(&key, "key_admin").unwrap();
+    assert!(!bed.store.key_revoke(Some(&stranger()), key.id, "key_admin").unwrap());
     assert!(bed.store.key_get(key.id).unwrap().unwrap().revoked_at.is_none());
-    assert!(bed.store.key_revoke(Some(&scope()), key.id).unwrap());
+    assert!(bed.store.key_revoke(Some(&scope()), key.id, "key_admin").unwrap());
     let at = bed.store.key_get(key.id).unwrap().unwrap().revoked_at;
-    let _ = bed.store.key_revoke(Some(&scope()), key.id).unwrap();
+    let _ = bed.store.key_revoke(Some(&scope()), key.id, "key_admin").unwrap();
     assert_eq!(bed.store.key_get(key.id).unwrap().unwrap().revoked_at, at, "the first time stands");
-    assert!(!bed.store.key_revoke(None, KeyId(Uuid::now_v7())).unwrap());
+    assert!(!bed.store.key_revoke(None, KeyId(Uuid::now_v7()), "key_admin").unwrap());
 }
 
 fn parked(scope: Option<Scope>) -> ParkedMessage {
@@ -147,13 +147,17 @@ fn a_parked_message_is_removed_by_its_owner_only(bed: &Bed) {
     for message in [&ours, &nobodys] {
         bed.store.parked_add(message).unwrap();
         assert!(bed.store.parked_get(Some(&stranger()), message.id).unwrap().is_none());
-        assert!(!bed.store.parked_remove(Some(&stranger()), message.id).unwrap());
+        assert!(
+            !bed.store
+                .parked_remove(Some(&stranger()), message.id, Unparked::Discarded, "key_admin")
+                .unwrap()
+        );
     }
-    assert!(!bed.store.parked_remove(Some(&scope()), nobodys.id).unwrap());
-    assert!(bed.store.parked_remove(Some(&scope()), ours.id).unwrap());
-    assert!(!bed.store.parked_remove(Some(&scope()), ours.id).unwrap());
+    assert!(!bed.store.parked_remove(Some(&scope()), nobodys.id, Unparked::Discarded, "key_admin").unwrap());
+    assert!(bed.store.parked_remove(Some(&scope()), ours.id, Unparked::Discarded, "key_admin").unwrap());
+    assert!(!bed.store.parked_remove(Some(&scope()), ours.id, Unparked::Discarded, "key_admin").unwrap());
     assert!(bed.store.parked_get(None, nobodys.id).unwrap().is_some());
-    assert!(bed.store.parked_remove(None, nobodys.id).unwrap());
+    assert!(bed.store.parked_remove(None, nobodys.id, Unparked::Discarded, "key_admin").unwrap());
     assert!(parked_list(bed, None, 10).is_empty());
 }
 
@@ -251,7 +255,7 @@ fn counted_as(bed: &Bed, name: &str, labels: &[(&str, &str)]) -> f64 {
         metric.get_label().iter().any(|label| label.name() == *name && label.value() == *value)
     };
     let matching = family.get_metric().iter().filter(|metric| labels.iter().all(|label| has(metric, label)));
-    matching.map(|metric| metric.get_counter().value()).sum()
+    matching.map(|metric| metric.get_counter().get_value()).sum()
 }
 
 fn what_was_committed_is_counted_once(bed: &Bed) {

@@ -2,6 +2,7 @@
 
 mod acts;
 mod approvals;
+mod audit;
 mod children;
 mod commands;
 mod commits;
@@ -12,6 +13,7 @@ mod gates;
 mod kit;
 mod leases;
 mod outgoing;
+mod policies;
 mod reads;
 mod retention;
 mod schedules;

@@ -448,9 +448,10 @@ fn records_of_passes_go(bed: &Bed) {
     let open = |_| {
         let id = SweepId(Uuid::now_v7());
         let (kind, source) = (SweepKind::Stuck, SweepSource::Scheduler);
-        let start = SweepStart { id, kind, source, scope: None, dry_run: false };
+        let by = "scheduler".to_owned();
+        let start = SweepStart { id, kind, source, by, scope: None, dry_run: false };
         assert!(bed.store.sweep_open(&start).unwrap());
-        bed.store.sweep_close(id, &SweepReport::default(), true).unwrap();
+        bed.store.sweep_close(&start, &SweepReport::default(), true).unwrap();
     };
     (0..3).for_each(open);
     assert_eq!(bed.store.sweeps_expire(DAY, 10).unwrap(), 0);

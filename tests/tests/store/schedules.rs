@@ -198,23 +198,29 @@ fn a_pause_makes_up_for_nothing(bed: &Bed) {
     let first = starts(bed);
     starts_nothing(hour_and_tick(bed));
     assert!(row(bed).waiting_tick.is_some());
-    let paused = store.schedule_change(&scope(), "nightly", ScheduleChange::Pause).unwrap().unwrap();
+    let paused =
+        store.schedule_change(&scope(), "nightly", ScheduleChange::Pause, "key_admin").unwrap().unwrap();
     assert!(paused.paused_at.is_some());
     assert_eq!((paused.next_tick, paused.due_at, paused.waiting_tick), (None, None, None));
     complete(bed, &first);
     pass_time(bed, HOUR * 24);
     assert!(store.schedules_due(10).unwrap().is_empty());
     assert!(matches!(tick(store, "nightly"), Ticked::Nothing));
-    let again = store.schedule_change(&scope(), "nightly", ScheduleChange::Pause).unwrap().unwrap();
+    let again =
+        store.schedule_change(&scope(), "nightly", ScheduleChange::Pause, "key_admin").unwrap().unwrap();
     assert_eq!(again.paused_at, paused.paused_at, "paused twice is paused once");
     let now = store.now().unwrap();
-    let resumed = store.schedule_change(&scope(), "nightly", ScheduleChange::Resume).unwrap().unwrap();
+    let resumed =
+        store.schedule_change(&scope(), "nightly", ScheduleChange::Resume, "key_admin").unwrap().unwrap();
     assert!(resumed.next_tick.unwrap() > now.plus(HOUR - Duration::from_secs(1)));
     assert!(matches!(tick(store, "nightly"), Ticked::Nothing));
     assert_eq!((resumed.paused_at, resumed.runs, resumed.missed), (None, 1, 0));
     starts(bed);
     assert_eq!(
-        store.schedule_change(&scope(), "other", ScheduleChange::Pause).unwrap().map(|row| row.id),
+        store
+            .schedule_change(&scope(), "other", ScheduleChange::Pause, "key_admin")
+            .unwrap()
+            .map(|row| row.id),
         None
     );
 }
@@ -242,8 +248,8 @@ fn a_put_keeps_the_next_tick_unless_the_timing_is_another(bed: &Bed) {
     };
     assert!(paused.paused_at.is_some() && paused.next_tick.is_none());
     assert!(put_hourly(bed, Overlap::Skip).paused_at.is_some(), "left out, it goes on pausing");
-    assert_eq!(store.schedule_delete(&scope(), "nightly").unwrap(), ScheduleRemoved::Done);
-    assert_eq!(store.schedule_delete(&scope(), "nightly").unwrap(), ScheduleRemoved::Missing);
+    assert_eq!(store.schedule_delete(&scope(), "nightly", "key_admin").unwrap(), ScheduleRemoved::Done);
+    assert_eq!(store.schedule_delete(&scope(), "nightly", "key_admin").unwrap(), ScheduleRemoved::Missing);
     let anew = put_hourly(bed, Overlap::Skip);
     assert!(anew.id != first.id && anew.paused_at.is_none());
 }
@@ -290,7 +296,7 @@ fn an_end_that_nobody_noted_is_seen_all_the_same(bed: &Bed) {
             assert!(row(bed).active.is_none() && row(bed).next_tick.is_some());
         }
         assert_ne!(starts(bed), first);
-        bed.store.schedule_delete(&scope(), "nightly").unwrap();
+        bed.store.schedule_delete(&scope(), "nightly", "key_admin").unwrap();
     }
 }
 
@@ -320,7 +326,7 @@ fn a_workflow_s_own_schedule_comes_and_goes_with_it(bed: &Bed) {
     let first = schedule(store, name);
     assert_eq!((first.owner, first.document.target.as_str()), (Some(1), "ship"));
     assert_eq!((first.document.overlap, first.document.catch_up.limit), (Overlap::Queue, 3));
-    assert_eq!(store.schedule_delete(&scope(), name).unwrap(), ScheduleRemoved::Owned);
+    assert_eq!(store.schedule_delete(&scope(), name, "key_admin").unwrap(), ScheduleRemoved::Owned);
     pass_time(bed, HOUR);
     let run = tick_starts(store, name);
     assert_eq!(get(bed, &run).name, "ship");
@@ -337,7 +343,7 @@ fn a_workflow_s_own_schedule_comes_and_goes_with_it(bed: &Bed) {
     assert!(store.schedule_get(&scope(), name).unwrap().is_none());
     scheduled(bed, json!({"after": {"hours": 1}}), json!({}));
     assert_ne!(schedule(store, name).id, first.id);
-    assert!(store.definition_delete(&scope(), DefinitionKind::Workflow, "ship").unwrap());
+    assert!(store.definition_delete(&scope(), DefinitionKind::Workflow, "ship", "key_admin").unwrap());
     assert!(store.schedule_get(&scope(), name).unwrap().is_none(), "it goes with the name");
 }
 
@@ -401,7 +407,7 @@ fn a_repeat_counts_as_the_run_that_it_repeats(bed: &Bed) {
         assert_eq!(row(bed).active, None);
         starts(bed);
         assert_eq!(row(bed).runs, 2);
-        store.schedule_delete(&scope(), "nightly").unwrap();
+        store.schedule_delete(&scope(), "nightly", "key_admin").unwrap();
     }
 }
 
@@ -440,8 +446,8 @@ fn schedules_are_listed_by_name_in_their_scope(bed: &Bed) {
     assert_eq!(names(Some("b"), 2), ["c"]);
     assert!(store.schedule_list(&stranger(), None, 10).unwrap().is_empty());
     assert!(store.schedule_get(&stranger(), "a").unwrap().is_none());
-    assert!(store.schedule_change(&stranger(), "a", ScheduleChange::Pause).unwrap().is_none());
-    assert_eq!(store.schedule_delete(&stranger(), "a").unwrap(), ScheduleRemoved::Missing);
+    assert!(store.schedule_change(&stranger(), "a", ScheduleChange::Pause, "key_admin").unwrap().is_none());
+    assert_eq!(store.schedule_delete(&stranger(), "a", "key_admin").unwrap(), ScheduleRemoved::Missing);
     assert!(schedule(store, "a").paused_at.is_none());
     let theirs = ScheduleKey { scope: stranger(), name: "a".to_owned() };
     pass_time(bed, HOUR);

@@ -179,7 +179,7 @@ fn a_start_pins_the_latest_version(bed: &Bed) {
     let mut theirs = clerk(None);
     theirs.key.scope = stranger();
     assert!(matches!(one(bed, theirs), Created::UnknownDefinition));
-    assert!(bed.store.definition_delete(&scope(), DefinitionKind::Agent, "clerk").unwrap());
+    assert!(bed.store.definition_delete(&scope(), DefinitionKind::Agent, "clerk", "key_admin").unwrap());
     assert!(matches!(one(bed, clerk(None)), Created::UnknownDefinition));
     assert!(matches!(one(bed, clerk(Some(1))), Created::UnknownDefinition));
 }

@@ -90,6 +90,7 @@ fn pass(kind: SweepKind) -> SweepStart {
         id: SweepId(Uuid::now_v7()),
         kind,
         source: SweepSource::Scheduler,
+        by: "scheduler".to_owned(),
         scope: None,
         dry_run: false,
     }
@@ -102,7 +103,7 @@ fn a_pass_that_finished_is_not_opened_again(bed: &Bed) {
     // Its worker died: whoever gets the command next carries it out.
     assert!(store.sweep_open(&start).unwrap());
     let report = SweepReport { scanned: 3, cleaned_up: 1, failed: 1, skipped: 1 };
-    store.sweep_close(start.id, &report, true).unwrap();
+    store.sweep_close(&start, &report, true).unwrap();
     assert!(!store.sweep_open(&start).unwrap());
     let row = store.sweep_list(&scope(), 10).unwrap().remove(0);
     assert_eq!((row.start.id, row.report, row.report.total()), (start.id, report, 3));
@@ -113,7 +114,7 @@ fn a_pass_whose_record_was_removed_leaves_none(bed: &Bed) {
     let store = bed.store.as_ref();
     let start = pass(SweepKind::Timers);
     assert!(store.sweep_open(&start).unwrap());
-    store.sweep_close(start.id, &SweepReport::default(), false).unwrap();
+    store.sweep_close(&start, &SweepReport::default(), false).unwrap();
     assert!(store.sweep_list(&scope(), 10).unwrap().is_empty());
 }
 

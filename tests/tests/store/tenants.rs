@@ -59,7 +59,7 @@ fn another_tenant_changes_nothing(bed: &Bed) {
         let theirs = ExecutionKey { scope: other.clone(), id: key.id };
         assert_eq!(store.stale_expire(&theirs, None).unwrap(), Swept::Skipped);
         assert_eq!(store.lease_reclaim(&theirs, 4).unwrap(), Swept::Skipped);
-        assert!(!store.definition_delete(&other, DefinitionKind::Agent, "clerk").unwrap());
+        assert!(!store.definition_delete(&other, DefinitionKind::Agent, "clerk", "key_admin").unwrap());
         let (row, new) = store.definition_put(&other, DefinitionKind::Agent, "clerk", "{}", "key").unwrap();
         assert_eq!((row.version, new), (1, true));
         // A session is not a tenant's, the execution is: a hint in another scope names another one.

@@ -85,8 +85,8 @@ fn a_webhook_is_kept_changed_and_removed(bed: &Bed) {
     assert!(store.webhook_get(&stranger(), id).unwrap().is_none());
     let other = WebhookDocument { description: "other".to_owned(), ..document(&["holdpoint.x"]) };
     let change = WebhookChange::Document(other.clone());
-    assert!(store.webhook_change(&stranger(), id, &change).unwrap().is_none());
-    assert_eq!(store.webhook_change(&scope(), id, &change).unwrap().unwrap().document, other);
+    assert!(store.webhook_change(&stranger(), id, &change, "key_admin").unwrap().is_none());
+    assert_eq!(store.webhook_change(&scope(), id, &change, "key_admin").unwrap().unwrap().document, other);
     let second = make(bed, &scope(), &[]);
     let listed: Vec<WebhookId> =
         store.webhook_list(&scope()).unwrap().into_iter().map(|row| row.id).collect();
@@ -101,16 +101,16 @@ fn a_webhook_is_kept_changed_and_removed(bed: &Bed) {
         created_by: String::new(),
     };
     assert!(store.webhook_create(&scope(), &one_more).unwrap().is_none());
-    assert!(!store.webhook_delete(&stranger(), id).unwrap());
-    assert!(store.webhook_delete(&scope(), id).unwrap());
-    assert!(!store.webhook_delete(&scope(), id).unwrap());
+    assert!(!store.webhook_delete(&stranger(), id, "key_admin").unwrap());
+    assert!(store.webhook_delete(&scope(), id, "key_admin").unwrap());
+    assert!(!store.webhook_delete(&scope(), id, "key_admin").unwrap());
 }
 
 fn events_become_deliveries_for_whoever_wants_them(bed: &Bed) {
     let all = make(bed, &scope(), &[]);
     let some = make(bed, &scope(), &["holdpoint.approval.requested.v1"]);
     let off = make(bed, &scope(), &[]);
-    bed.store.webhook_change(&scope(), off, &WebhookChange::Disable).unwrap();
+    bed.store.webhook_change(&scope(), off, &WebhookChange::Disable, "key_admin").unwrap();
     let theirs = make(bed, &stranger(), &[]);
     let key = waiting(bed.store.as_ref(), start(), &[Asked::open("c1")]);
     fan_out(bed);
@@ -198,7 +198,7 @@ fn one_that_is_gone_is_disabled_with_its_deliveries(bed: &Bed) {
     waiting(store, start(), &[Asked::open("c1")]);
     fan_out(bed);
     assert_eq!(store.delivery_list(&scope(), id, 10).unwrap().len(), 3, "nothing more is made");
-    let enabled = store.webhook_change(&scope(), id, &WebhookChange::Enable).unwrap().unwrap();
+    let enabled = store.webhook_change(&scope(), id, &WebhookChange::Enable, "key_admin").unwrap().unwrap();
     assert!(enabled.disabled.is_none() && enabled.failing_since.is_none());
 }
 
@@ -227,7 +227,7 @@ fn a_secret_is_rotated(bed: &Bed) {
     let id = make(bed, &scope(), &[]);
     let rotate = |secret: u8, keep| {
         let change = WebhookChange::Secret { secret: vec![secret], keep };
-        store.webhook_change(&scope(), id, &change).unwrap().unwrap()
+        store.webhook_change(&scope(), id, &change, "key_admin").unwrap().unwrap()
     };
     assert_eq!(rotate(1, MINUTE).old_secret.unwrap().0, [0, 7]);
     let secrets = || {
@@ -249,7 +249,7 @@ fn a_test_is_delivered_without_an_execution(bed: &Bed) {
     let body: serde_json::Value = serde_json::from_str(due.body.as_ref().unwrap()).unwrap();
     assert_eq!(body["type"], "holdpoint.webhook.test.v1");
     assert_eq!((due.key.event, &body["source"]), (event, &serde_json::json!("/holdpoint/acme/shop")));
-    store.webhook_change(&scope(), id, &WebhookChange::Disable).unwrap();
+    store.webhook_change(&scope(), id, &WebhookChange::Disable, "key_admin").unwrap();
     assert!(!store.webhook_test(&scope(), id, EventId(Uuid::now_v7())).unwrap(), "it is not called");
 }
 

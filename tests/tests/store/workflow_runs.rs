@@ -272,7 +272,7 @@ fn attention_is_acknowledged_until_the_next_failure(bed: &Bed) {
     bed.store.workflow_state(&scope(), "ship", WorkflowState::Active, "key_a").unwrap();
     assert_eq!(attention(bed), ["ship"]);
     bed.store
-        .definition_delete(&scope(), holdpoint_engine::status::DefinitionKind::Workflow, "ship")
+        .definition_delete(&scope(), holdpoint_engine::status::DefinitionKind::Workflow, "ship", "key_admin")
         .unwrap();
     assert!(attention(bed).is_empty(), "nor what is out of use");
 }

@@ -17,7 +17,7 @@ let skew = 0;
 export const currentKey = () => key;
 
 /** Sends this key from now on; none where it is null. Kept until the tab is closed. */
-export function useKey(text) {
+export function keepKey(text) {
   key = text;
   if (text) sessionStorage.setItem(KEY, text);
   else sessionStorage.removeItem(KEY);
@@ -92,6 +92,8 @@ async function json(method, where, options) {
 export const get = (where, parameters, options) => json("GET", where + query(parameters), options);
 /** The answer's text as it came: what is shown as the JSON of something. */
 export const getText = (where, parameters, options) => text("GET", where + query(parameters), options);
+/** The same as values; the members that `keep` names have their JSON as text beside them. */
+export const getKeeping = async (where, keep, options) => read(await getText(where, {}, options), keep);
 export const post = (where, body, options) => json("POST", where, { body, ...options });
 export const put = (where, body, options) => json("PUT", where, { body, ...options });
 export const del = (where, options) => json("DELETE", where, options);

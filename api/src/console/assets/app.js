@@ -70,6 +70,16 @@ function Console({ me }) {
   useEffect(() => {
     document.title = `${name} · Holdpoint`;
   }, [name]);
+  const shown = entry?.name ?? entry?.path;
+  const before = useRef(shown);
+  useEffect(() => {
+    // Another page is read from its beginning, by screen readers too.
+    if (before.current !== shown && before.current !== undefined) {
+      scrollTo(0, 0);
+      main.current.focus({ preventScroll: true });
+    }
+    before.current = shown;
+  }, [shown]);
   const skip = (event) => {
     event.preventDefault();
     main.current.focus();
@@ -78,7 +88,7 @@ function Console({ me }) {
     <a class="skip" href="#main" onClick=${skip}>To the content</a>
     <${Menu} place=${place} me=${me} />
     <main id="main" tabindex="-1" ref=${main}>
-      <${Page} key=${entry?.name ?? entry?.path} entry=${entry} query=${place.query} />
+      <${Page} key=${shown} entry=${entry} query=${place.query} />
     </main>
     <${Toasts} /><${Shortcuts} />
   </div>`;

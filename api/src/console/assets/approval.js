@@ -7,7 +7,7 @@ import { parse, quote, write } from "./json.js";
 import { cls, html, useEffect, useState } from "./lib.js";
 import { Facts, Field, ProblemBox, Status, Tabs } from "./parts.js";
 import { Link } from "./router.js";
-import { can } from "./session.js";
+import { can, useMe } from "./session.js";
 import { Bytes, Text } from "./text.js";
 import { Time, useNow } from "./time.js";
 import { toast } from "./toast.js";
@@ -49,22 +49,40 @@ export function DecisionProblem({ problem }) {
 const people = ({ roles = [], groups = [] } = {}) =>
   [roles.length ? `role ${roles.join(" or ")}` : "", groups.length ? `group ${groups.join(" or ")}` : ""].filter(Boolean).join(", or ");
 
+const isAmong = (approvers, me) => (approvers.roles ?? []).includes(me.role) || (approvers.groups ?? []).some((group) => me.groups?.includes(group));
+
+/** Whether the policy counts this key's decisions; what it says of the person, only the API knows. */
+function mayDecide({ policy, escalated_at: escalated }, me) {
+  if (!policy?.approvers) return true;
+  const further = policy.on_timeout?.escalate?.approvers;
+  return isAmong(policy.approvers, me) || Boolean(escalated && further && isAmong(further, me));
+}
+
+const ENDS = { fail: "the execution fails", deny: "the call is denied" };
+
+function afterwards({ escalate } = {}) {
+  if (!escalate) return null;
+  return `${people(escalate.approvers)} may decide too, for ${escalate.expires_after}; then ${ENDS[escalate.then ?? "fail"]}`;
+}
+
 function policyFacts({ policy, votes_needed: needed, votes, escalated_at: escalated }) {
   if (!policy) return [];
-  const quorum = policy.quorum ?? 1;
-  const end = policy.on_timeout?.escalate ? "goes to further approvers" : policy.on_timeout === "deny" ? "is denied" : policy.on_timeout ? "fails" : null;
+  const end = afterwards(policy.on_timeout) ?? (policy.on_timeout === "deny" && ENDS.deny);
+  const text = (words) => words && html`<${Text} value=${words} />`;
   return [
-    ["Who may decide", policy.approvers && people(policy.approvers) && html`<${Text} value=${people(policy.approvers)} />`],
-    ["Votes", quorum > 1 && `${votes?.length ?? 0} of ${quorum}${needed ? `, ${needed} more needed` : ""}`],
+    ["Who may decide", text(policy.approvers && people(policy.approvers))],
+    ["People needed", policy.quorum > 1 && `${policy.quorum}: ${votes?.length ?? 0} voted, ${needed} more needed`],
     ["Own request", policy.no_self_approval && "somebody else must decide"],
-    ["If nobody decides", end],
+    ["If nobody decides", text(end)],
     ["Escalated", escalated && html`<${Time} value=${escalated} />`],
+    ["Why it is asked", text(policy.when_failed && `its condition could not be judged: ${policy.when_failed}`)],
   ];
 }
 
 const Votes = ({ votes }) => votes?.length > 0 && html`<ul class="votes">${votes.map((vote) => html`<li>
   <${Status} value=${vote.approved ? "approved" : "denied"} /> <code><${Text} value=${vote.by} /></code> <${Time} value=${vote.at} />
   ${vote.reason && html` “<${Text} value=${vote.reason} />”`}
+  ${vote.arguments_text && html`<p class="muted">for these edited arguments:</p><${Bytes} value=${vote.arguments_text} label="the arguments voted for" />`}
 </li>`)}</ul>`;
 
 /** How it ended, where it did. */
@@ -72,7 +90,7 @@ export const Decided = ({ approval: one }) => one.status !== "pending" && html`<
   <p><${Status} value=${one.status} />${one.decided_by && html` by <code><${Text} value=${one.decided_by} /></code>`}
     ${one.decided_at && html` <${Time} value=${one.decided_at} />`}${one.used_at && html`, performed <${Time} value=${one.used_at} />`}</p>
   ${one.reason && html`<p>Reason: <${Text} value=${one.reason} /></p>`}
-  ${one.edited_digest && html`<div><p>Sent with edited arguments:</p><${Bytes} value=${one.edited_text} label="edited arguments" />
+  ${one.edited_digest && html`<div><p>Sent with edited arguments:</p><${Bytes} value=${one.edited_arguments_text} label="edited arguments" />
     <p class="verified"><span class="muted">SHA-256</span> <code>${one.edited_digest}</code></p></div>`}
 </div>`;
 
@@ -103,22 +121,23 @@ export function Expiry({ at }) {
 }
 
 /** The edited arguments: a form from the schema, or the text. `onText` gets JSON text, or null while it is none. */
-function Editor({ approval, onText }) {
+function Editor({ approval, begin, onText }) {
   const [schema, setSchema] = useState(undefined);
   const [problem, setProblem] = useState(null);
   const [mode, setMode] = useState("form");
-  const [node, setNode] = useState(() => nodeOf(approval.arguments_text));
-  const [text, setText] = useState(approval.arguments_text);
+  const [node, setNode] = useState(() => nodeOf(begin));
+  const [text, setText] = useState(begin);
   useEffect(() => {
     get(placeOf(approval)).then((whole) => setSchema(whole.arguments_schema), setProblem);
   }, [nameOf(approval)]);
   const wrong = mode === "form" ? badOf(node) : textProblem(text);
   const sent = wrong ? null : mode === "form" ? write(node) : text;
-  const same = mode === "form" && write(node) === write(nodeOf(approval.arguments_text));
-  useEffect(() => onText(same ? approval.arguments_text : sent), [sent, same]);
+  // What is not touched keeps its spaces too.
+  const same = mode === "form" && write(node) === write(nodeOf(begin));
+  useEffect(() => onText(same ? begin : sent), [sent, same]);
   const turn = (to) => {
     if (to === mode || wrong) return;
-    if (to === "text") setText(same ? approval.arguments_text : write(node, 2));
+    if (to === "text") setText(same ? begin : write(node, 2));
     else setNode(parse(text));
     setMode(to);
   };
@@ -130,10 +149,10 @@ function Editor({ approval, onText }) {
     ${mode === "form"
       ? html`<${SchemaForm} schema=${usable.type ? usable : { type: "object", ...usable }} node=${node} onChange=${setNode} label="Arguments" />`
       : html`<${Field} label="Arguments as JSON" as="textarea" class="code-field" rows="10" spellcheck=${false} value=${text} onInput=${setText} />`}
-    ${wrong && html`<p class="bad-text" role="alert"><${Text} value=${wrong} /></p>`}
+    ${wrong && mode === "text" && html`<p class="bad-text" role="alert"><${Text} value=${wrong} /></p>`}
     <h3>What will be sent</h3>
-    ${sent !== null && html`<${Bytes} value=${same ? approval.arguments_text : sent} label="what will be sent" />`}
-    ${sent !== null && (same || sent === approval.arguments_text) && html`<p class="muted">Nothing is changed: the stored bytes are sent.</p>`}
+    ${sent !== null && html`<${Bytes} value=${same ? begin : sent} label="what will be sent" />`}
+    ${sent !== null && (same ? begin : sent) === approval.arguments_text && html`<p class="muted">Nothing is changed: the stored bytes are sent.</p>`}
   </div>`;
 }
 
@@ -154,20 +173,27 @@ function textProblem(text) {
   }
 }
 
-/** Approve, deny, or approve with edited arguments. `onDecided` gets the API's answer. */
-export function DecisionForm({ approval, verdict, onDecided, onStale }) {
+/** The edited arguments that others voted for. Votes count for the same bytes only: whoever comes later begins with them. */
+export const editedBefore = (approval) => approval.votes?.find((vote) => vote.approved)?.arguments_text ?? null;
+
+/** Approve, deny, or approve with edited arguments. */
+function DecisionForm({ approval, verdict, problem, setProblem, onDecided, onStale }) {
   const [reason, setReason] = useState("");
   const [isEditing, setEditing] = useState(false);
+  const votedFor = editedBefore(approval);
+  const begin = votedFor ?? approval.arguments_text;
   const [edited, setEdited] = useState(null);
+  const me = useMe();
   const [busy, setBusy] = useState(false);
-  const [problem, setProblem] = useState(null);
   const now = useNow();
   if (!can("decide")) return html`<p class="muted">Your key's role may look, and not decide.</p>`;
+  if (!mayDecide(approval, me)) return html`<p class="muted">Your key is not among those who may decide this call.</p>`;
   const isOver = Date.parse(approval.expires_at) <= now;
   const decide = async (approved) => {
     setBusy(true);
     setProblem(null);
-    const changed = approved && isEditing && edited !== approval.arguments_text ? edited : null;
+    const chosen = isEditing ? edited : begin;
+    const changed = approved && chosen !== approval.arguments_text ? chosen : null;
     try {
       const answer = await post(placeOf(approval), bodyOf({ approved, reason, digest: approval.digest, edited: changed }));
       tell(answer);
@@ -178,16 +204,18 @@ export function DecisionForm({ approval, verdict, onDecided, onStale }) {
     }
     setBusy(false);
   };
-  const mayEdit = approval.policy?.allow_edit !== false;
+  const mayEdit = approval.policy?.allow_edit !== false && !approval.votes?.length;
+  const isEdited = (isEditing ? edited : begin) !== approval.arguments_text;
   const blocked = busy || verdict === "differs" || (isEditing && edited === null);
   return html`<div class="decide">
-    ${isEditing && html`<${Editor} approval=${approval} onText=${setEdited} />`}
+    ${isEditing && html`<${Editor} approval=${approval} begin=${begin} onText=${setEdited} />`}
+    ${votedFor && html`<p class="note">Those before you voted for the edited arguments above. To approve is to vote for the same bytes.</p>`}
     <${Field} label="Reason" as="textarea" rows="2" value=${reason} onInput=${setReason} hint="Kept with the decision; the model is told why it was denied." />
     <${DecisionProblem} problem=${problem} />
     ${isOver && html`<p class="warn">Its time is over: a decision will be refused.</p>`}
     <div class="actions">
       <button class="primary" id="approve" disabled=${blocked} onClick=${() => decide(true)}>
-        ${isEditing && edited !== approval.arguments_text ? "Approve the edited call" : "Approve"}</button>
+        ${isEdited ? "Approve the edited call" : "Approve"}</button>
       <button class="danger" id="deny" disabled=${busy} onClick=${() => decide(false)}>Deny</button>
       ${mayEdit && html`<button aria-expanded=${isEditing} onClick=${() => setEditing(!isEditing)}>${isEditing ? "Drop the edits" : "Edit arguments"}</button>`}
     </div>
@@ -199,13 +227,15 @@ function tell({ decision, already_decided: already, votes_needed: needed }) {
   else toast(already ? `It was ${decision} before; nothing happened twice.` : `It is ${decision}.`);
 }
 
-/** A question with its form, or with what became of it. `before` stands while it is pending. */
+/** A question with its form, or with what became of it. What went wrong with a decision stays to be read. */
 export function ApprovalCard({ approval, onDecided, onStale, showExecution }) {
   const verdict = useVerified(approval);
+  const [problem, setProblem] = useState(null);
   return html`<div class="stack">
     <${Question} approval=${approval} verdict=${verdict} showExecution=${showExecution} />
     ${approval.status === "pending"
-      ? html`<${DecisionForm} key=${nameOf(approval) + approval.digest} approval=${approval} verdict=${verdict} onDecided=${onDecided} onStale=${onStale} />`
-      : html`<${Decided} approval=${approval} />`}
+      ? html`<${DecisionForm} key=${nameOf(approval) + approval.digest} approval=${approval} verdict=${verdict} problem=${problem} setProblem=${setProblem}
+          onDecided=${onDecided} onStale=${onStale} />`
+      : html`<div><${DecisionProblem} problem=${problem} /><${Decided} approval=${approval} /></div>`}
   </div>`;
 }

@@ -14,7 +14,8 @@ export function Dialog({ title, onClose, children, foot, wide = false }) {
     dialog.querySelector("[autofocus]")?.focus();
     return () => {
       dialog.close();
-      if (before instanceof HTMLElement && before.isConnected) before.focus();
+      const isThere = before instanceof HTMLElement && before.isConnected;
+      (isThere ? before : document.getElementById("main"))?.focus();
     };
   }, []);
   const cancelled = (event) => {
@@ -29,8 +30,8 @@ export function Dialog({ title, onClose, children, foot, wide = false }) {
   </dialog>`;
 }
 
-/** Asks before an act. `act` is awaited; its problem is shown, and the dialog stays. */
-export function Confirm({ title, children, yes, danger = false, act, onClose, onDone }) {
+/** Asks before an act. `act` is awaited; its problem is shown, and the dialog stays. Not while it is not `ready`. */
+export function Confirm({ title, children, yes, danger = false, ready = true, act, onClose, onDone }) {
   const [busy, setBusy] = useState(false);
   const [problem, setProblem] = useState(null);
   const run = async () => {
@@ -46,7 +47,7 @@ export function Confirm({ title, children, yes, danger = false, act, onClose, on
     }
   };
   const foot = html`<button onClick=${onClose}>Leave it</button>
-    <button class=${danger ? "danger" : "primary"} disabled=${busy} onClick=${run}>${yes}</button>`;
+    <button class=${danger ? "danger" : "primary"} disabled=${busy || !ready} onClick=${run}>${yes}</button>`;
   return html`<${Dialog} title=${title} onClose=${onClose} foot=${foot}>
     ${children}
     <${ProblemBox} problem=${problem} />

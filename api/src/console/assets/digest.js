@@ -1,6 +1,6 @@
 // The digest of a call, made here as docs/approving.md says, from what the page shows: so that
 // a person need not believe that text and digest belong together.
-import { html, useEffect, useState } from "./lib.js";
+import { cls, html, useEffect, useState } from "./lib.js";
 import { Digest } from "./text.js";
 
 function part(text) {
@@ -44,5 +44,5 @@ const WORDS = {
 /** The digest and the check's verdict. */
 export const Verified = ({ digest, verdict }) => html`<p class="verified">
   <span class="muted">SHA-256</span> <${Digest} value=${digest} whole />
-  <span class=${WORDS[verdict][0]}>${WORDS[verdict][1]}</span>
+  <span class=${cls("verdict", WORDS[verdict][0])}>${WORDS[verdict][1]}</span>
 </p>`;

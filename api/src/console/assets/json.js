@@ -5,7 +5,6 @@
 //   {kind: "string", value, raw}   {kind: "number", raw}   {kind: "true" | "false" | "null"}
 
 const NUMBER = /-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?/y;
-const STRING = /"((?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*)"/y;
 const SPACE = /[ \t\r\n]*/y;
 const DEEPEST = 512;
 
@@ -72,10 +71,24 @@ class Reader {
     return node;
   }
 
+  /** The text up to the first quote that is not escaped; the browser's own reader judges what is in it. */
   string() {
-    const found = this.match(STRING);
-    if (!found) this.fail("this text does not end, or has a character that must be escaped");
-    return { kind: "string", value: JSON.parse(found[0]), raw: found[0] };
+    let end = this.text.indexOf('"', this.at + 1);
+    while (end > 0 && this.escaped(end)) end = this.text.indexOf('"', end + 1);
+    const raw = this.text.slice(this.at, end + 1);
+    try {
+      const value = JSON.parse(raw);
+      this.at = end + 1;
+      return { kind: "string", value, raw };
+    } catch {
+      return this.fail("this text does not end, or has a character that must be escaped");
+    }
+  }
+
+  escaped(at) {
+    let first = at;
+    while (this.text[first - 1] === "\\") first -= 1;
+    return (at - first) % 2 === 1;
   }
 
   object() {
@@ -151,19 +164,25 @@ export const quote = (text) =>
     `\\u${sign.charCodeAt(0).toString(16).padStart(4, "0")}`,
   );
 
-/** Nodes as plain values. A number that a double would change becomes an `Exact`. */
-export function plain(node) {
+/**
+ * Nodes as plain values. A number that a double would change becomes an `Exact`. A member that
+ * `keep` names has its JSON beside it, as it was written: `output` and `output_text`.
+ */
+export function plain(node, keep = []) {
   switch (node.kind) {
     case "object": {
       const value = {};
+      // A key `__proto__` is a key like any other.
+      const put = (key, it) => Object.defineProperty(value, key, { value: it, enumerable: true, writable: true, configurable: true });
       for (const [key, member] of node.members) {
-        // A key `__proto__` is a key like any other.
-        Object.defineProperty(value, key, { value: plain(member), enumerable: true, writable: true, configurable: true });
+        const isKept = keep.includes(key);
+        put(key, plain(member, isKept ? [] : keep));
+        if (isKept) put(`${key}_text`, member.kind === "null" ? null : write(member));
       }
       return value;
     }
     case "array":
-      return node.items.map(plain);
+      return node.items.map((item) => plain(item, keep));
     case "string":
       return node.value;
     case "number":
@@ -196,8 +215,8 @@ export function nodes(value) {
   }
 }
 
-/** A text of JSON as plain values without loss. */
-export const read = (text) => plain(parse(text));
+/** A text of JSON as plain values without loss; what `keep` names also as text. */
+export const read = (text, keep = []) => plain(parse(text), keep);
 
 /** Plain values as text. */
 export const show = (value, indent = 2) => write(nodes(value), indent);

@@ -8,6 +8,9 @@ const isTyping = (target) => target.closest?.("input, textarea, select, [content
 let prefix = null;
 let prefixTimer = null;
 
+/** Whether the first of two keys was pressed, so that the next one is no key of a row. */
+export const isPending = () => prefix !== null;
+
 /** A shortcut of one key ("r"), or of two, one after the other ("g i"). */
 export function useShortcut(keys, words, act) {
   const latest = useRef(act);

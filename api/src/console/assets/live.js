@@ -16,6 +16,7 @@ export function usePolling(load, deps, period = 2000) {
     let timer = null;
     let asked = 0;
     setState({ data: null, problem: null, loading: true });
+    let isGone = false;
     const ask = async () => {
       clearTimeout(timer);
       const mine = (asked += 1);
@@ -25,10 +26,12 @@ export function usePolling(load, deps, period = 2000) {
           const data = await latest.current(aborter.signal);
           told({ data, problem: null, loading: false });
         } catch (problem) {
+          // What is not there is not asked for again by itself.
+          isGone = problem.status === 404;
           told((before) => ({ data: before.data, problem, loading: false }));
         }
       }
-      if (period && mine === asked && !aborter.signal.aborted) timer = setTimeout(ask, period);
+      if (period && !isGone && mine === asked && !aborter.signal.aborted) timer = setTimeout(ask, period);
     };
     asker.current = ask;
     const seen = () => !document.hidden && ask();

@@ -69,7 +69,7 @@ export const Labels = ({ of }) => html`<span class="labels">${Object.entries(of 
   html`<span class="label"><${Text} value=${name} most=${40} />=<${Text} value=${value} most=${60} /></span>`)}</span>`;
 
 /** What stands where there is nothing. */
-export const Empty = ({ children }) => html`<p class="empty">${children}</p>`;
+export const Empty = ({ children, class: name }) => html`<p class=${cls("empty", name)}>${children}</p>`;
 
 /** What stands while the first answer is awaited. */
 export const Loading = () => html`<p class="empty" role="status">Loading…</p>`;

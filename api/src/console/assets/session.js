@@ -1,6 +1,6 @@
 // Who is signed in. `useMe()` is what `GET /v1/me` says; `can("decide")` is whether the key's
 // role has a right, so that what it may not do is not offered. The API judges in any case.
-import { currentKey, get, useKey, whenUnauthorized } from "./api.js";
+import { currentKey, get, keepKey, whenUnauthorized } from "./api.js";
 import { useEffect, useState } from "./lib.js";
 
 let state = { stage: currentKey() ? "checking" : "out", me: null, message: null };
@@ -12,17 +12,17 @@ function become(next) {
 }
 
 whenUnauthorized(() => {
-  useKey(null);
+  keepKey(null);
   become({ stage: "out", me: null, message: "The key is no longer taken. Sign in again; you will be where you were." });
 });
 
 /** Checks the key and begins the session; throws the API's problem. */
 export async function signIn(key) {
-  useKey(key);
+  keepKey(key);
   try {
     become({ stage: "in", me: await get("/v1/me"), message: null });
   } catch (error) {
-    useKey(null);
+    keepKey(null);
     become({ stage: "out", me: null, message: null });
     throw error;
   }
@@ -45,7 +45,7 @@ export function again() {
 }
 
 export function signOut() {
-  useKey(null);
+  keepKey(null);
   become({ stage: "out", me: null, message: "You are signed out." });
 }
 

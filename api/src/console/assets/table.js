@@ -1,5 +1,6 @@
 // A table for keyboards: j and k or the arrows move between rows, Enter opens one, x or the
 // space bar picks it where rows can be picked. On a narrow page each row is a card.
+import { isPending } from "./keys.js";
 import { cls, html, useRef } from "./lib.js";
 
 const STEPS = { j: 1, ArrowDown: 1, k: -1, ArrowUp: -1 };
@@ -11,7 +12,7 @@ const STEPS = { j: 1, ArrowDown: 1, k: -1, ArrowUp: -1 };
 export function Table({ label, columns, rows, keyOf, onOpen, picked, onPick, rowClass }) {
   const body = useRef(null);
   const move = (event, row) => {
-    if (event.target.closest("input, textarea, select") || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target.closest("input, textarea, select") || event.ctrlKey || event.metaKey || event.altKey || isPending()) return;
     const onRow = event.target === event.currentTarget;
     if (STEPS[event.key]) {
       const all = [...body.current.children];

@@ -81,10 +81,11 @@ const bytesOf = (text) => new TextEncoder().encode(text).length;
 const size = (bytes) =>
   bytes < 1024 ? `${bytes} bytes` : bytes < 1024 * 1024 ? `${(bytes / 1024).toFixed(1)} KiB` : `${(bytes / 1048576).toFixed(1)} MiB`;
 
-/** A text as a block, exactly: a bounded height that scrolls, with lines and bytes counted. */
-export function Bytes({ value, label, layOut = false, class: name }) {
+/** A text as a block, exactly: a bounded height that scrolls, with lines and bytes counted.
+ * `layOut` offers JSON with line breaks; `laid` begins with them. */
+export function Bytes({ value, label, layOut = false, laid = false, class: name }) {
   const exact = textOf(value);
-  const [laidOut, setLaidOut] = useState(false);
+  const [laidOut, setLaidOut] = useState(laid);
   const [whole, setWhole] = useState(false);
   const canLayOut = useMemo(() => layOut && exact.length < 1 << 20 && isJson(exact), [exact, layOut]);
   const text = useMemo(() => (laidOut && canLayOut ? write(parse(exact), 2) : exact), [exact, laidOut, canLayOut]);
@@ -133,8 +134,8 @@ export function Digest({ value, whole = false }) {
     return () => clearTimeout(timer);
   }, [copied]);
   const shown = whole ? value : `${textOf(value).slice(0, 12)}…`;
-  return html`<button class="digest" title=${`${value} (copy)`} aria-label=${`digest ${value}, copy`} onClick=${copy}>
-    ${copied ? "copied" : html`<${Text} value=${shown} />`}
+  return html`<button class="digest" title=${`${value} (copy)`} onClick=${copy}>
+    ${copied ? "copied" : html`<${Text} value=${shown} /><span class="hidden"> copy the digest</span>`}
   </button>`;
 }
 

@@ -37,7 +37,9 @@ export function span(ms) {
 export function relative(at, now) {
   const away = at - now;
   if (Math.abs(away) < 1000) return "now";
-  const seconds = Math.floor(Math.abs(away) / 1000) * 1000;
+  const whole = Math.floor(Math.abs(away) / 1000) * 1000;
+  // Seconds count while a minute is not over, and shortly before something ends.
+  const seconds = whole < 60000 || (away > 0 && whole < 300000) ? whole : Math.floor(whole / 60000) * 60000;
   const words = seconds < 10000 ? `${seconds / 1000} s` : span(seconds);
   return away < 0 ? `${words} ago` : `in ${words}`;
 }
@@ -47,6 +49,6 @@ export function Time({ value, exact = false }) {
   const now = useNow();
   const at = Date.parse(value ?? "");
   if (Number.isNaN(at)) return html`<span class="muted">–</span>`;
-  const words = exact ? new Date(at).toLocaleString() : relative(at, now);
+  const words = exact ? `${new Date(at).toISOString().replace("T", " ").slice(0, 23)} UTC` : relative(at, now);
   return html`<time dateTime=${value} title=${value}>${words}</time>`;
 }

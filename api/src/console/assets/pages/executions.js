@@ -6,6 +6,7 @@ import { useShortcut } from "../keys.js";
 import { usePolling, useSettled } from "../live.js";
 import { Empty, Field, Labels, Loading, PageHead, ProblemBox, Status } from "../parts.js";
 import { at, go, Link } from "../router.js";
+import { can } from "../session.js";
 import { Table } from "../table.js";
 import { Text } from "../text.js";
 import { Time, span, useNow } from "../time.js";
@@ -33,7 +34,7 @@ const COLUMNS = [
   { name: "status", words: "Status", cell: (row) => html`<${Status} value=${row.status} reason=${row.reason} />` },
   { name: "what", words: "What", cell: (row) => html`<span>
       <${Link} to=${["executions", row.id]}><${Text} value=${row.definition.name} most=${60} /><//>
-      <span class="muted"> ${row.kind} v${row.definition.version}${row.run_type === "test" ? " · test" : ""}${row.attempt > 1 ? ` · attempt ${row.attempt}` : ""}</span>
+      <span class="muted nowrap"> ${row.kind} v${row.definition.version}${row.run_type === "test" ? " · test" : ""}${row.attempt > 1 ? ` · attempt ${row.attempt}` : ""}</span>
     </span>` },
   { name: "labels", words: "Labels", cell: (row) => html`<${Labels} of=${row.labels} />` },
   { name: "id", words: "Id", cell: (row) => html`<code class="muted" title=${row.id}>…${row.id.slice(-8)}</code>` },
@@ -52,7 +53,8 @@ function Filters({ query }) {
     else if (settled !== (query.labels ?? "")) change("labels")(settled);
   }, [settled]);
   return html`<div class="filters" role="search" ref=${box}>
-    <${Field} class="wide" label="Search" type="search" value=${search} onInput=${setSearch} placeholder="exe_… or label=value" spellcheck=${false} />
+    <${Field} class="wide" label="Search" type="search" value=${search} onInput=${setSearch} placeholder="exe_… or label=value" spellcheck=${false}
+      hint=${settled && !settled.includes("=") && !EXECUTION.test(settled) ? "An id (exe_…), or labels as key=value." : undefined} />
     <${Field} label="Status" as="select" value=${query.status ?? ""} onInput=${change("status")}>
       <option value="">all</option>${STATUSES.map((status) => html`<option value=${status}>${status}</option>`)}<//>
     <${Typed} label="Agent" value=${query.agent} onInput=${change("agent")} />
@@ -80,7 +82,9 @@ export function Executions({ query }) {
   useShortcut("r", "Load again", reload);
   const open = (row) => go(at("executions", row.id));
   return html`<div>
-    <${PageHead} title="Executions" actions=${html`<button onClick=${reload}>Load again</button>`}>
+    <${PageHead} title="Executions" actions=${html`
+      ${can("submit") && html`<span class="muted">Start:</span> <a class="button" href=${at("agents")}>an agent</a> <a class="button" href=${at("workflows")}>a workflow</a>`}
+      <button onClick=${reload}>Load again</button>`}>
       Newest first; ${cursor ? "an older page." : "live."}
     <//>
     <${Filters} query=${query} />

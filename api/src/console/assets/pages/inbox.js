@@ -1,10 +1,9 @@
 // The inbox: what waits for a decision, oldest first, live. Nothing that is looked at moves:
 // new ones come in at the end, and what was decided elsewhere stays in its place, marked, until
 // the list is tidied.
-import { get, getText } from "../api.js";
+import { get, getKeeping } from "../api.js";
 import { ApprovalCard, Expiry, nameOf, placeOf } from "../approval.js";
 import { Bulk } from "../bulk.js";
-import { parse, plain, write } from "../json.js";
 import { useShortcut } from "../keys.js";
 import { cls, html, useEffect, useRef, useState } from "../lib.js";
 import { usePolling, useSettled } from "../live.js";
@@ -16,13 +15,6 @@ import { Time } from "../time.js";
 
 const PAGE = 50;
 const MOST = 1000;
-
-/** An approval with its edited arguments as the text that was sent: values would lose digits. */
-export async function approvalGet(place, signal) {
-  const node = parse(await getText(place, {}, { signal }));
-  const edited = node.members.find(([name]) => name === "edited_arguments")?.[1];
-  return { ...plain(node), edited_text: edited && edited.kind !== "null" ? write(edited) : null };
-}
 
 /** How many wait, for the menu. */
 export function InboxCount() {
@@ -62,12 +54,19 @@ function Detail({ entry, params, onChanged }) {
   const [own, setOwn] = useState({ place: null, approval: null, problem: null });
   const box = useRef(null);
   const load = () =>
-    approvalGet(place).then((approval) => setOwn({ place, approval, problem: null }), (problem) => setOwn({ place, approval: null, problem }));
+    getKeeping(place, ["edited_arguments"]).then((approval) => setOwn({ place, approval, problem: null }), (problem) => setOwn({ place, approval: null, problem }));
   useEffect(() => {
     if (!entry?.waits) load();
   }, [place, entry?.waits]);
+  useEffect(() => {
+    // On a narrow page the list gave way, and what had the focus with it.
+    const frame = requestAnimationFrame(() => document.activeElement === document.body && box.current?.focus());
+    return () => cancelAnimationFrame(frame);
+  }, [place]);
   const fresh = own.place === place ? own : { approval: null, problem: null };
-  const approval = entry?.waits && fresh.approval?.status !== "approved" && fresh.approval?.status !== "denied" ? entry.one : (fresh.approval ?? entry?.one);
+  // A call may be asked about anew under its own name: then what is known of the question before is old.
+  const isOver = fresh.approval && fresh.approval.status !== "pending" && fresh.approval.id === entry?.one.id;
+  const approval = entry?.waits && !isOver ? entry.one : (fresh.approval ?? entry?.one);
   const changed = () => {
     load().then(() => box.current?.focus());
     onChanged();
@@ -85,16 +84,18 @@ function useInbox(filters) {
   const [known, setKnown] = useState([]);
   const name = JSON.stringify(filters);
   const limit = Math.min(MOST, PAGE * pages);
-  const { data, problem, loading, reload } = usePolling((signal) => get("/v1/approvals", { ...filters, limit }, { signal }), [name, limit]);
+  // An answer names the filters that it is for: one for others is no news of these.
+  const load = async (signal) => ({ name, page: await get("/v1/approvals", { ...filters, limit }, { signal }) });
+  const { data, problem, loading, reload } = usePolling(load, [name, limit]);
   const before = useRef(name);
   useEffect(() => {
     const isOther = before.current !== name;
     before.current = name;
     if (isOther) setKnown([]);
-    if (data) setKnown((known) => merged(isOther ? [] : known, data.approvals));
+    if (data?.name === name) setKnown((known) => merged(isOther ? [] : known, data.page.approvals));
   }, [data, name]);
   const tidy = () => setKnown((known) => known.filter((entry) => entry.waits));
-  return { known, problem, loading, reload, tidy, more: data?.next_cursor && limit < MOST ? () => setPages(pages + 1) : null };
+  return { known, problem, loading, reload, tidy, more: data?.page.next_cursor && limit < MOST ? () => setPages(pages + 1) : null };
 }
 
 function useMoves(list) {
@@ -155,7 +156,7 @@ export function Inbox({ params, query }) {
     <div class="inbox-detail">
       ${isOpen && html`<p class="back"><a href=${at("inbox")}>← Inbox</a></p>`}
       ${isOpen && html`<${Detail} entry=${inbox.known.find((entry) => nameOf(entry.one) === openName)} params=${params} onChanged=${inbox.reload} />`}
-      ${!isOpen && shown.length > 0 && html`<${Empty}>Choose a call: <kbd>j</kbd> <kbd>k</kbd> and <kbd>Enter</kbd>.<//>`}
+      ${!isOpen && shown.length > 0 && html`<${Empty} class="choose">Choose a call: <kbd>j</kbd> <kbd>k</kbd> and <kbd>Enter</kbd>.<//>`}
     </div>
     ${isBulk && html`<${Bulk} approvals=${chosen} onClose=${() => setBulk(false)} onDone=${inbox.reload} />`}
   </div>`;
