@@ -38,6 +38,7 @@ mod routes;
 mod schedule_view;
 mod schemas;
 mod server;
+mod spans;
 mod steps;
 mod streams;
 mod view;

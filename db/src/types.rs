@@ -17,6 +17,7 @@ use holdpoint_engine::status::{
 };
 use holdpoint_engine::team::Pins;
 use holdpoint_engine::time::Timestamp;
+use holdpoint_engine::trace::Traceparent;
 use holdpoint_engine::wire::{ExecutionKey, SweepKind};
 use holdpoint_engine::workflow::Misfit;
 
@@ -103,6 +104,8 @@ pub struct Extras {
     pub scheduled: bool,
     /// The files that it was started with, as the caller named them.
     pub files: Vec<FileId>,
+    /// The trace of whoever started it, where they told one.
+    pub traceparent: Option<Traceparent>,
     /// What its input was held against before: a start of another version, or with an input
     /// that does not fit, leaves no row. Not read back.
     pub input_check: Option<InputCheck>,

@@ -27,16 +27,20 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::Instrument;
+use tracing::field::Empty;
 
 use crate::Worker;
 use crate::definitions::Missing;
 use crate::grants;
 use crate::session::{Held, Session};
+use crate::spans::Spans;
 
 /// Takes an execution as far as it goes.
 pub(crate) async fn drive(worker: Arc<Worker>, session: Arc<Session>, claimed: Claimed) {
     let key = claimed.key.clone();
-    let span = tracing::info_span!("execution", tenant = %key.scope.tenant, project = %key.scope.project, id = %key.id);
+    let span = tracing::info_span!(
+        "execution", tenant = %key.scope.tenant, project = %key.scope.project, id = %key.id, trace_id = Empty
+    );
     let held = session.hold(&key, claimed.wake);
     if let Err(left) = take_on(&worker, &session, held, claimed).instrument(span.clone()).await {
         let _entered = span.enter();
@@ -56,6 +60,15 @@ enum Left {
 }
 
 impl Left {
+    /// The word in traces.
+    fn word(&self) -> &'static str {
+        match self {
+            Left::Fenced => "fenced",
+            Left::Released => "released",
+            Left::Unavailable(_) => "unavailable",
+        }
+    }
+
     fn tell(&self, worker: &Worker) {
         match self {
             Left::Fenced => {
@@ -96,8 +109,12 @@ async fn take_on(
         key: claimed.key.clone(),
         extras: claimed.extras.clone(),
         forwarded: forwarded(&claimed),
+        spans: Spans::begin(&claimed, &worker.settings.name),
     };
-    match (definition, run) {
+    if let Some(spans) = &drive.spans {
+        tracing::Span::current().record("trace_id", spans.trace_id());
+    }
+    let rest = match (definition, run) {
         (Ok((definition, team)), Ok(run)) => {
             if let Some(pinned) = Arc::get_mut(&mut drive.pinned) {
                 pinned.definition = definition;
@@ -115,7 +132,11 @@ async fn take_on(
         }
         (Err(Missing::Unreadable(message)), run) => drive.give_up(run.ok(), &claimed, message).await,
         (_, Err(corrupt)) => drive.give_up(None, &claimed, corrupt.to_string()).await,
+    };
+    if let Some(spans) = drive.spans.take() {
+        spans.end(drive.run.ended, rest.as_ref().err().map(Left::word));
     }
+    rest
 }
 
 /// A start or a publication that was broken off would leave what nobody knows of.
@@ -194,6 +215,8 @@ struct Drive<'a> {
     acts_taken: Vec<i64>,
     /// What only some executions have.
     extras: Option<Extras>,
+    /// Where somebody follows its trace.
+    spans: Option<Spans>,
     /// Calls under way; dropped with the drive, which ends them.
     calls: JoinSet<()>,
     /// By step, those that may be broken off: what they reach is not ours.
@@ -258,6 +281,9 @@ impl Drive<'_> {
         self.count(&decided.entries);
         match self.land(transition).await? {
             Committed::Done { wake, released } => {
+                if let Some(spans) = &mut self.spans {
+                    spans.committed(&decided.entries);
+                }
                 self.tell_family(&decided.entries).await;
                 if wake != self.wake && !released {
                     // An act came meanwhile: look into the inbox without waiting for its message.
@@ -403,11 +429,15 @@ impl Drive<'_> {
             let (worker, session) = (Arc::clone(self.worker), Arc::clone(self.session));
             let extras = self.extras.clone().unwrap_or_default();
             let span = tracing::info_span!("effect", step = effect.step());
+            let traced =
+                self.spans.as_ref().map(|spans| spans.step(&effect, self.run.steps.get(&effect.step())));
             let (step, breaks) = (effect.step(), may_break_off(&effect));
             let tool = self.limited_tool(&effect);
             let call = self.calls.spawn(
-                async move { crate::perform::perform(&worker, session, effect, tool, extras, origin).await }
-                    .instrument(span),
+                async move {
+                    crate::perform::perform(&worker, session, effect, tool, extras, origin, traced).await
+                }
+                .instrument(span),
             );
             if breaks {
                 self.requests.insert(step, call);

@@ -18,6 +18,7 @@ mod perform;
 mod publish;
 mod session;
 mod settings;
+mod spans;
 mod tool_turn;
 
 use std::sync::Arc;

@@ -7,11 +7,13 @@ use holdpoint_db::{Extras, ToolCall, failpoint};
 use holdpoint_engine::effect::{Certainty, Effect, Input};
 use holdpoint_engine::status::{ErrorType, Failure};
 use holdpoint_perform::Origin;
+use holdpoint_perform::spans::within;
 
 use crate::Worker;
 use crate::delegate::{child, delegate};
 use crate::publish::publish;
 use crate::session::Session;
+use crate::spans::StepSpan;
 use crate::tool_turn;
 
 /// Performs one attempt and sends what came of it. A call of a tool has its turn first.
@@ -22,6 +24,7 @@ pub(crate) async fn perform(
     tool: Option<String>,
     extras: Extras,
     origin: Origin,
+    span: Option<StepSpan>,
 ) {
     let kind = holdpoint_perform::kind(&effect);
     let step = effect.step();
@@ -38,11 +41,15 @@ pub(crate) async fn perform(
     }
     failpoint::hit("worker.effect.before");
     let began = Instant::now();
+    let extras = Extras { traceparent: span.as_ref().map(StepSpan::traceparent), ..extras };
     let input = match effect {
-        Effect::Publish(effect) => publish(worker, &origin.key, &effect).await,
+        Effect::Publish(effect) => publish(worker, &origin.key, &effect, extras.traceparent).await,
         Effect::Delegate(effect) => delegate(worker, &origin.key, extras, effect).await,
         Effect::Child(effect) => child(worker, &origin.key, extras, *effect).await,
-        other => holdpoint_perform::perform(&worker.performer, other, &origin).await,
+        other => {
+            let call = holdpoint_perform::perform(&worker.performer, other, &origin);
+            within(extras.traceparent, call).await
+        }
     };
     failpoint::hit("worker.effect.after");
     let outcome = match &input {
@@ -50,6 +57,9 @@ pub(crate) async fn perform(
         _ => "ok",
     };
     worker.metrics.step_seconds.with_label_values(&[kind]).observe(began.elapsed().as_secs_f64());
+    if let Some(span) = span {
+        span.end(&input);
+    }
     worker.metrics.effects.with_label_values(&[kind, outcome]).inc();
     // The next one's turn, before the result is journaled: a call is over with its answer.
     drop(turn);

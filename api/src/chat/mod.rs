@@ -285,7 +285,7 @@ impl Turn {
             labels: Default::default(),
             end_user: caller.end_user.clone(),
             created_by: caller.key.clone(),
-            extras: Extras { message_ids, sealed_headers, ..self.extras },
+            extras: Extras { message_ids, sealed_headers, traceparent: caller.trace, ..self.extras },
         })
     }
 }

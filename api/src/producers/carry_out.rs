@@ -104,6 +104,7 @@ pub async fn identify(app: &App, message: &Incoming, credential: Credential) -> 
 async fn admitted(app: &App, message: &Incoming, envelope: &Envelope, key: &KeyRow) -> Answer<ExecutionId> {
     let kind = envelope.kind()?;
     let caller = auth::allow(key, right(kind), message.end_user())?;
+    let caller = Caller { trace: message.trace(), ..caller };
     act(app, &caller, kind, envelope, message).await
 }
 

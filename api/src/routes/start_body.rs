@@ -164,6 +164,7 @@ impl StartBody {
                 sealed_headers,
                 files: self.files.unwrap_or_default(),
                 priority,
+                traceparent: caller.trace,
                 ..Extras::default()
             },
         })
