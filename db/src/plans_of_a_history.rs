@@ -423,7 +423,8 @@ fn pages_lead_to_all_that_fit(conn: &mut Conn) -> StoreResult<()> {
         let count = conn.row(&format!("{total} AND {what}"), &[])?.unwrap().big()? as usize;
         let (mut found, mut after, mut pages) = (Vec::new(), None, 0);
         loop {
-            let page = executions::execution_page(conn, &scope(), &ExecutionFilter { after, ..wanted.clone() })?;
+            let page =
+                executions::execution_page(conn, &scope(), &ExecutionFilter { after, ..wanted.clone() })?;
             assert!(page.rows.len() <= wanted.limit);
             found.extend(page.rows.iter().map(|row| (row.created_at, row.key.id)));
             pages += 1;
