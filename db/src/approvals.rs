@@ -23,7 +23,7 @@ pub(crate) const APPROVAL: &str = "
       a.step, a.call_id, a.agent, a.version, a.tool,
       a.arguments, a.digest, a.requested_at, a.expires_at, a.status, a.reason, a.edited_arguments,
       a.edited_digest, a.decided_by, a.decided_at, a.used_at, a.conversation_id, a.list_digest,
-      a.policy, a.escalated_at, a.end_user,
+      a.policy, a.escalated_at, a.granted_by, a.end_user,
       (SELECT i.created_by FROM execution_info i WHERE i.tenant = a.tenant AND i.project = a.project AND i.id = a.execution),
       (SELECT hp_now())
     FROM approvals a WHERE a.tenant = ? AND a.project = ?";
@@ -49,6 +49,7 @@ pub(crate) fn read_approval(mut row: Row) -> StoreResult<ApprovalRow> {
         edited_digest: row.opt_text()?,
         decided_by: row.opt_text()?,
         decided_at: row.opt_time()?,
+        granted_by: None,
         used_at: row.opt_time()?,
         conversation_id: row.opt_text()?,
         list_digest: row.opt_text()?,
@@ -60,6 +61,7 @@ pub(crate) fn read_approval(mut row: Row) -> StoreResult<ApprovalRow> {
     };
     approval.policy = votes::read_policy(row.opt_text()?.as_deref(), approval.id)?;
     approval.escalated_at = row.opt_time()?;
+    approval.granted_by = row.opt_text()?;
     approval.requester = Requester { end_user: row.opt_text()?, key: row.opt_text()?.unwrap_or_default() };
     let now = row.time()?;
     if approval.status == ApprovalStatus::Pending {

@@ -16,6 +16,7 @@ use crate::outgoing::Subscribed;
 use crate::row::Row;
 use crate::sql::{Bind, Dialect, Statement};
 use crate::store::StoreResult;
+use crate::turns::Turns;
 use crate::types::StoreError;
 
 /// The connection itself.
@@ -62,6 +63,8 @@ pub(crate) struct Conn {
     pub(crate) outcomes: Arc<Outcomes>,
     /// What the transaction that is open has to tell the audit; `None` outside of one.
     pub(crate) notes: Option<Notes>,
+    /// Where claims stand; shared in the same way.
+    pub(crate) turns: Arc<Turns>,
     /// What statements touch, while somebody wants to know.
     #[cfg(test)]
     pub(crate) explained: Option<crate::explained::Touched>,
@@ -82,6 +85,7 @@ impl Conn {
             noted: Noted::default(),
             outcomes: Arc::default(),
             notes: None,
+            turns: Arc::default(),
             #[cfg(test)]
             explained: None,
         }

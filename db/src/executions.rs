@@ -12,6 +12,7 @@ use holdpoint_engine::wire::ExecutionKey;
 use crate::conn::Conn;
 use crate::execution_claim::key_row;
 use crate::extras::read_files;
+use crate::lanes::Place;
 use crate::row::Row;
 use crate::sql::{Bind, binds};
 use crate::store::StoreResult;
@@ -27,7 +28,8 @@ const SELECT: &str = "
       CASE WHEN i.extras THEN (SELECT x.parent FROM execution_extras x
          WHERE x.tenant = e.tenant AND x.project = e.project AND x.id = e.id) END,
       CASE WHEN i.extras THEN (SELECT x.files FROM execution_extras x
-         WHERE x.tenant = e.tenant AND x.project = e.project AND x.id = e.id) END
+         WHERE x.tenant = e.tenant AND x.project = e.project AND x.id = e.id) END,
+      e.lane
     FROM";
 const JOINED: &str = " i JOIN executions e ON e.tenant = i.tenant AND e.project = i.project AND e.id = i.id";
 
@@ -133,6 +135,7 @@ fn read_execution(mut row: Row) -> StoreResult<ExecutionRow> {
         pending_approvals: row.big()?,
         parent: row.opt_id()?.map(ExecutionId),
         files: read_files(&key, row.opt_text()?)?,
+        priority: Place::read(&row.text()?)?.priority,
         key,
     })
 }

@@ -11,6 +11,8 @@ use holdpoint_engine::wire::{ExecutionKey, SweepKind};
 
 use crate::audit_store::AuditStore;
 use crate::event_store::EventStore;
+use crate::grant_store::GrantStore;
+use crate::limit_store::LimitStore;
 use crate::policy_store::PolicyStore;
 use crate::retention_store::RetentionStore;
 use crate::schedule_store::ScheduleStore;
@@ -27,7 +29,9 @@ pub type StoreResult<T> = Result<T, StoreError>;
 pub trait Store:
     AuditStore
     + EventStore
+    + LimitStore
     + PolicyStore
+    + GrantStore
     + RetentionStore
     + ScheduleStore
     + StandingStore

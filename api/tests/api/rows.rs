@@ -33,6 +33,8 @@ pub struct State {
     pub key_reads: usize,
     pub event_reads: usize,
     pub event_settings: Vec<(Scope, EventSettings)>,
+    pub limits: Vec<(Scope, LimitRow)>,
+    pub backlog: i64,
 }
 
 #[derive(Default)]
@@ -152,6 +154,7 @@ fn row(new: &NewExecution) -> ExecutionRow {
     ExecutionRow {
         parent: None,
         files: new.extras.files.clone(),
+        priority: new.extras.priority,
         key: new.key.clone(),
         status: Status::Queued,
         reason: None,

@@ -44,6 +44,9 @@ pub(super) async fn run(pass: &Pass<'_>) -> StoreResult<SweepReport> {
             break;
         }
     }
+    if !removal.may_go_on() {
+        pass.stop_short();
+    }
     Ok(removal.report)
 }
 
