@@ -278,6 +278,7 @@ fn acts() -> Vec<(&'static str, Work)> {
                     limit: 20,
                     any: true,
                     history: HistoryLimits { messages: 100, bytes: 100_000 },
+                    tenant_concurrency: None,
                 };
                 execution_claim::execution_claim_in_txn(conn, &request).map(drop)
             }),
