@@ -35,8 +35,8 @@ const SIZES: &[i64] = &[10_000, 40_000];
 const DEEPER: f64 = 1.5;
 const A_FEW: i64 = 60;
 
-/// Tables that do not grow with what is over: workers, messages that came back, sweeps.
-const SMALL: &[&str] = &["SEQ sessions", "SEQ command_attempts", "SEQ ticks"];
+/// Tables that do not grow with what is over: workers, messages that came back, sweeps, limits.
+const SMALL: &[&str] = &["SEQ sessions", "SEQ command_attempts", "SEQ ticks", "SEQ limits"];
 
 type Work = Box<dyn Fn(&mut Conn) -> StoreResult<()>>;
 
