@@ -10,6 +10,7 @@ const WHAT: [&str; 4] = ["scanned", "cleaned_up", "failed", "skipped"];
 pub(crate) struct Metrics {
     pub run: IntCounterVec,
     pub rows: IntCounterVec,
+    pub stopped_short: IntCounterVec,
     pub expired: IntCounter,
 }
 
@@ -27,21 +28,28 @@ impl Metrics {
                 "Rows that sweeps scanned, acted on, failed on or skipped.",
                 &["kind", "what"],
             ),
+            stopped_short: vec(
+                "holdpoint_sweeps_stopped_short_total",
+                "Passes that went as far as they may, and may have left rows for the next.",
+                &["kind"],
+            ),
             expired: IntCounter::new(
                 "holdpoint_approvals_expired_total",
-                "Executions that failed because nobody decided in time.",
+                "Executions with approvals that nobody decided in time, whatever their policy made of it.",
             )
             .expect("a constant name is valid"),
         };
         // A series that begins at its first event hides that event from `increase`.
         for kind in SweepKind::ALL {
+            metrics.stopped_short.with_label_values(&[kind.as_str()]);
             for what in WHAT {
                 metrics.rows.with_label_values(&[kind.as_str(), what]);
             }
         }
-        let collectors: [Box<dyn prometheus::core::Collector>; 3] = [
+        let collectors: [Box<dyn prometheus::core::Collector>; 4] = [
             Box::new(metrics.run.clone()),
             Box::new(metrics.rows.clone()),
+            Box::new(metrics.stopped_short.clone()),
             Box::new(metrics.expired.clone()),
         ];
         for collector in collectors {

@@ -10,6 +10,7 @@ mod stuck;
 mod timers;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use holdpoint_db::{
@@ -50,6 +51,8 @@ struct Pass<'a> {
     timeout: Option<Duration>,
     limit: usize,
     dry_run: bool,
+    /// It went as far as it may, and there may be more.
+    stopped_short: AtomicBool,
 }
 
 impl Sweeper {
@@ -110,15 +113,24 @@ impl Sweeper {
             timeout: bounds.timeout,
             limit: bounds.limit.unwrap_or(self.settings.limit),
             dry_run: start.dry_run,
+            stopped_short: AtomicBool::new(false),
         };
-        match start.kind {
-            SweepKind::Stale => stale::run(&pass).await,
-            SweepKind::Stuck => stuck::run(&pass).await,
-            SweepKind::Timers => timers::run(&pass).await,
-            SweepKind::Retries => retries::run(&pass).await,
-            SweepKind::Retention => retention::run(&pass).await,
-            SweepKind::Schedules => schedules::run(&pass).await,
-            SweepKind::Files => files::run(&pass).await,
+        let report = self.pass_of(start.kind, &pass).await?;
+        if pass.stopped_short.into_inner() {
+            self.metrics.stopped_short.with_label_values(&[start.kind.as_str()]).inc();
+        }
+        Ok(report)
+    }
+
+    async fn pass_of(&self, kind: SweepKind, pass: &Pass<'_>) -> StoreResult<SweepReport> {
+        match kind {
+            SweepKind::Stale => stale::run(pass).await,
+            SweepKind::Stuck => stuck::run(pass).await,
+            SweepKind::Timers => timers::run(pass).await,
+            SweepKind::Retries => retries::run(pass).await,
+            SweepKind::Retention => retention::run(pass).await,
+            SweepKind::Schedules => schedules::run(pass).await,
+            SweepKind::Files => files::run(pass).await,
         }
     }
 
@@ -152,7 +164,15 @@ impl Sweeper {
 impl Pass<'_> {
     async fn select(&self, select: SweepSelect) -> StoreResult<Vec<ExecutionKey>> {
         let limit = self.limit;
-        self.sweeper.db.hot(move |store| store.sweep_select(&select, limit)).await?
+        let keys = self.sweeper.db.hot(move |store| store.sweep_select(&select, limit)).await??;
+        if keys.len() >= limit {
+            self.stop_short();
+        }
+        Ok(keys)
+    }
+
+    fn stop_short(&self) {
+        self.stopped_short.store(true, Ordering::Relaxed);
     }
 
     /// Acts on each row in a transaction of its own: one row's failure stops no other.

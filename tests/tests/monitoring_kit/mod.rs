@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use holdpoint_tests::agents::{Agent, clerk};
 use holdpoint_tests::client::Client;
+use holdpoint_tests::gate::Gate;
 use holdpoint_tests::model::{Request, Turn};
 use holdpoint_tests::poll::until;
 use holdpoint_tests::ports::free_port;
@@ -226,6 +227,8 @@ pub fn words(expression: &str) -> Vec<String> {
 pub struct Cluster {
     pub system: System,
     pub client: Client,
+    /// The model's answers to `hold` wait for it.
+    pub gate: Gate,
     pub targets: Vec<(&'static str, String)>,
 }
 
@@ -234,7 +237,10 @@ impl Cluster {
     /// there.
     pub async fn start(database: Option<&str>, broker: &PrivateBroker) -> Self {
         let setup = Setup::services().roles(2, 0, 0).broker(&broker.url());
-        let setup = setup.set("worker.lease_ms", "3000").set("outbound.seal_keys", SEAL_KEY);
+        let setup = setup
+            .set("worker.lease_ms", "3000")
+            .set("scheduler.limit", "20")
+            .set("outbound.seal_keys", SEAL_KEY);
         let setup = match database {
             Some(url) => setup.database(url),
             None => setup,
@@ -254,7 +260,7 @@ impl Cluster {
             targets.push((job, listen));
         }
         let client = system.client();
-        let cluster = Self { system, client, targets };
+        let cluster = Self { system, client, gate: Gate::closed(), targets };
         cluster.define().await;
         cluster
     }
@@ -267,7 +273,8 @@ impl Cluster {
 
     async fn define(&self) {
         let Self { system, client, .. } = self;
-        system.model.answer_by(answer);
+        let gate = self.gate.clone();
+        system.model.answer_by(move |request| answer(request, &gate));
         let agent: Agent = clerk(&system.model, &system.tools);
         client.put_agent("clerk", agent.document()).await;
         let url = system.tools.url("/price");
@@ -276,6 +283,13 @@ impl Cluster {
         let settings = client.builder(Method::PUT, "/v1/event-settings").json(&json!({"exchange": true}));
         client.send(settings).await.expect(200);
         client.post("/v1/webhooks", &json!({"url": system.tools.url("/hook")})).await.expect(201);
+    }
+
+    /// Registers an agent whose tool `pay` waits for a decision this long.
+    pub async fn put_gated(&self, name: &str, expires_after: &str) {
+        let approval = json!({"approval": {"expires_after": expires_after}});
+        let agent = Agent::new(&self.system.model).tool(&self.system.tools, "pay", approval);
+        self.client.put_agent(name, agent.document()).await;
     }
 
     /// Registers a workflow of these tasks.
@@ -344,12 +358,13 @@ impl Cluster {
     }
 }
 
-/// The model does what it is told: `look`, `pay`, `act`, or `fail`.
-fn answer(request: &Request) -> Turn {
+/// The model does what it is told: `look`, `pay`, `act`, `hold` or `fail`.
+fn answer(request: &Request, gate: &Gate) -> Turn {
     let user = request.messages().iter().find(|message| message["role"] == "user");
     let told = user.and_then(|message| message["content"].as_str()).unwrap_or_default();
     match (told, request.turns()) {
         ("fail", _) => Turn::status(401),
+        ("hold", _) => Turn::say("held").after(gate),
         ("look" | "pay" | "act", 0) => Turn::call(&[("c1", told, json!({"n": 1}))]),
         _ => Turn::say("done"),
     }
