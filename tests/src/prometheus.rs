@@ -123,7 +123,10 @@ fn configuration(targets: &[(&str, String)]) -> String {
         .to_owned();
     for (job, addresses) in jobs {
         let addresses = addresses.join(", ");
-        text.push_str(&format!("  - {{job_name: {job}, static_configs: [{{targets: [{addresses}]}}]}}\n"));
+        // RabbitMQ needs longer to tell of itself where the machine is busy.
+        let pace = if job == "rabbitmq" { "scrape_interval: 5s, scrape_timeout: 5s, " } else { "" };
+        let targets = format!("static_configs: [{{targets: [{addresses}]}}]");
+        text.push_str(&format!("  - {{job_name: {job}, {pace}{targets}}}\n"));
     }
     text
 }
