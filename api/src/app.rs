@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::KeyCache;
+use crate::backlog::Backlogs;
 use crate::clock::Ids;
 use crate::metrics::Metrics;
 use crate::problem::Answer;
@@ -39,6 +40,8 @@ pub struct App {
     pub registry: prometheus::Registry,
     pub metrics: Metrics,
     pub keys: KeyCache,
+    /// What waits, by tenant.
+    pub backlogs: Arc<Backlogs>,
     pub ids: Ids,
     pub schemas: Schemas,
     pub hub: Arc<Hub>,
@@ -68,6 +71,7 @@ impl App {
             keys: KeyCache::new(Duration::from_millis(parts.settings.key_cache_ms)),
             streams: Arc::new(Semaphore::new(parts.settings.streams.min(Semaphore::MAX_PERMITS))),
             schemas: Schemas::default(),
+            backlogs: Arc::default(),
             relay: Relay::new(parts.db.clone(), Arc::clone(&parts.queue)),
             db: parts.db,
             queue: parts.queue,

@@ -15,6 +15,7 @@ use holdpoint_db::KeyRow;
 use holdpoint_engine::ids::KeyId;
 use holdpoint_engine::policy::Decider;
 use holdpoint_engine::scope::Scope;
+use holdpoint_engine::trace::Traceparent;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, header};
 
@@ -22,6 +23,7 @@ use crate::app::App;
 use crate::clock;
 use crate::keys::{Role, SentKey};
 use crate::problem::{Answer, Code, Problem};
+use crate::spans::Begun;
 
 /// The header that names the end user, where the key does not.
 pub const END_USER: &str = "x-holdpoint-end-user";
@@ -87,6 +89,8 @@ pub struct Caller {
     pub groups: Vec<String>,
     /// What the key is good for, for routes of which only some requests need a right.
     pub role: Role,
+    /// The trace that the caller began.
+    pub trace: Option<Traceparent>,
 }
 
 impl Caller {
@@ -127,7 +131,8 @@ pub async fn require(
     next: Next,
 ) -> Response {
     match admit(&app, right, request.headers()).await {
-        Ok(caller) => {
+        Ok(mut caller) => {
+            caller.trace = request.extensions().get::<Begun>().map(|begun| begun.0);
             let span = tracing::Span::current();
             span.record("tenant", &*caller.scope.tenant);
             span.record("project", &*caller.scope.project);
@@ -169,6 +174,7 @@ pub fn allow(row: &KeyRow, right: Right, named: Option<&[u8]>) -> Answer<Caller>
         own_end_user: row.end_user.clone(),
         groups: row.groups.clone(),
         role,
+        trace: None,
     })
 }
 

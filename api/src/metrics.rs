@@ -8,8 +8,8 @@ use holdpoint_db::Stats;
 use holdpoint_engine::status::{DefinitionKind, Status};
 use holdpoint_engine::time::Timestamp;
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry,
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry,
 };
 
 use crate::app::App;
@@ -27,6 +27,8 @@ pub struct Metrics {
     pub streams: IntGauge,
     /// Decisions taken here.
     pub decisions: IntCounterVec,
+    /// Starts refused for the tenant's backlog.
+    pub backlog_refused: IntCounter,
     /// Commands of producers, by what they ask for and what they came to.
     pub commands: IntCounterVec,
     /// From the request to the decision.
@@ -81,6 +83,10 @@ impl Metrics {
                 .buckets(waits),
             )?,
             gauges: Gauges::new()?,
+            backlog_refused: IntCounter::new(
+                "holdpoint_starts_refused_total",
+                "Starts refused here because too many executions of their tenant wait.",
+            )?,
         };
         metrics.show_all();
         metrics.register(registry)?;
@@ -101,6 +107,7 @@ impl Metrics {
         registry.register(Box::new(self.decisions.clone()))?;
         registry.register(Box::new(self.commands.clone()))?;
         registry.register(Box::new(self.approval_wait.clone()))?;
+        registry.register(Box::new(self.backlog_refused.clone()))?;
         self.gauges.register(registry)
     }
 }

@@ -15,12 +15,13 @@ use tracing::Instrument;
 
 use crate::app::App;
 use crate::problem::Problem;
+use crate::spans::RequestSpan;
 
 /// Taken from the caller where it is plain, made here otherwise, and answered.
 const REQUEST_ID: &str = "x-request-id";
 
 /// The layer.
-pub async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+pub async fn observe(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let began = Instant::now();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
@@ -32,8 +33,13 @@ pub async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) 
         method,
         route,
         tenant = tracing::field::Empty,
-        project = tracing::field::Empty
+        project = tracing::field::Empty,
+        trace_id = tracing::field::Empty
     );
+    let traced = RequestSpan::begin(&app, route, &mut request);
+    if let Some(traced) = &traced {
+        span.record("trace_id", traced.trace_id());
+    }
     let mut response = answer(&app, request, next).instrument(span.clone()).await;
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, value);
@@ -41,6 +47,9 @@ pub async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) 
     let status = response.status();
     app.metrics.requests.with_label_values(&[route, method, status.as_str()]).inc();
     app.metrics.durations.with_label_values(&[route]).observe(began.elapsed().as_secs_f64());
+    if let Some(traced) = traced {
+        traced.end(method, route, status, response.headers());
+    }
     span.in_scope(|| tracing::debug!(status = status.as_u16(), "answered"));
     response
 }

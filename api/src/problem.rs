@@ -65,6 +65,8 @@ codes! {
     NotAnApprover = "not_an_approver", FORBIDDEN, "The policy names other approvers";
     /// Whoever started the execution.
     SelfApproval = "self_approval", FORBIDDEN, "Nobody decides about what they asked for";
+    /// The policy, or where the call stands, leaves no room for a grant.
+    GrantNotPossible = "grant_not_possible", CONFLICT, "There can be no such grant";
     /// No such row in this scope.
     NotFound = "not_found", NOT_FOUND, "There is no such thing";
     /// The definition or version that a start names.
@@ -119,6 +121,8 @@ codes! {
     ArgumentsInvalid = "arguments_invalid", UNPROCESSABLE_ENTITY, "The arguments do not fit the tool";
     /// A limit was passed; `limit` and `value` say which.
     Limit = "limit", UNPROCESSABLE_ENTITY, "A limit was passed";
+    /// Too many of the tenant's executions wait; `Retry-After` says when to try again.
+    BacklogFull = "backlog_full", TOO_MANY_REQUESTS, "Too many executions wait";
     /// A message that is none of ours.
     Undecodable = "undecodable", BAD_REQUEST, "The message cannot be read";
     /// A message of a type that we do not know.
@@ -224,7 +228,7 @@ impl IntoResponse for Problem {
         if self.code == Code::Unauthorized {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+        if matches!(self.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         // For routes that tell it in another shape.

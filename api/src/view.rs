@@ -75,6 +75,8 @@ pub struct Summary {
     parent: Option<ExecutionId>,
     /// The files that it was started with.
     files: Vec<FileId>,
+    /// Of those of its project that wait, higher ones are taken first.
+    priority: i32,
     error: Option<Failure>,
     usage: Usage,
     metadata: Json,
@@ -102,6 +104,7 @@ impl From<ExecutionRow> for Summary {
             attempt: row.attempt,
             parent: row.parent,
             files: row.files,
+            priority: row.priority,
             error: row.error,
             usage: row.usage,
             metadata: raw(row.metadata),
@@ -153,6 +156,9 @@ pub struct Approval {
     edited_arguments: Option<Json>,
     edited_digest: Option<String>,
     decided_by: Option<String>,
+    /// The key that made the grant that decided (`decided_by` is its id).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    granted_by: Option<String>,
     decided_at: Option<Timestamp>,
     used_at: Option<Timestamp>,
     /// What a decision is judged by, as it was when this was asked.
@@ -195,6 +201,7 @@ impl From<ApprovalRow> for Approval {
             edited_arguments: row.edited_arguments.as_deref().map(raw_text),
             edited_digest: row.edited_digest,
             decided_by: row.decided_by,
+            granted_by: row.granted_by,
             decided_at: row.decided_at,
             used_at: row.used_at,
             delegated_by: row.delegated_by,

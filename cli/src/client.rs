@@ -64,6 +64,11 @@ impl Client {
         Ok(Self { http: http()?, url, key })
     }
 
+    /// The same API with another key.
+    pub fn with_key(&self, key: &str) -> Self {
+        Self { key: key.to_owned(), ..self.clone() }
+    }
+
     /// A request to a path, authorised.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.http.request(method, format!("{}{path}", self.url)).bearer_auth(&self.key)

@@ -4,7 +4,7 @@
 
 mod check;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -40,6 +40,8 @@ pub struct Configuration {
     pub log: Log,
     /// Where a worker and a scheduler show their metrics.
     pub metrics: Metrics,
+    /// Where spans of distributed traces go.
+    pub trace: Trace,
 }
 
 /// What is logged, and how.
@@ -89,11 +91,43 @@ pub struct Metrics {
     pub listen: Option<SocketAddr>,
 }
 
+/// Where spans of distributed traces go.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Trace {
+    /// The address of a collector that takes OTLP over HTTP, without `/v1/traces`; spans are not
+    /// exported if left out.
+    pub otlp_endpoint: Option<String>,
+    /// Headers for the collector, such as its credentials.
+    pub otlp_headers: BTreeMap<String, String>,
+    /// The `service.name` of this process.
+    pub service_name: String,
+    /// Of traces that begin here, how many are exported: 0 to 1. A caller's own is exported
+    /// where its caller says that it is sampled.
+    pub ratio: f64,
+}
+
+impl Default for Trace {
+    fn default() -> Self {
+        Self {
+            otlp_endpoint: None,
+            otlp_headers: BTreeMap::new(),
+            service_name: "holdpoint".to_owned(),
+            ratio: 1.0,
+        }
+    }
+}
+
 /// Keys whose value is a list: by the environment they come as one text with commas.
 const LISTS: &[&str] = &["outbound.allow_networks", "outbound.hosts", "outbound.seal_keys"];
 
 /// Names that other tools have made usual, and the keys they stand for.
-const USUAL_NAMES: &[(&str, &str)] = &[("DATABASE_URL", "database.url"), ("AMQP_URL", "queue.url")];
+const USUAL_NAMES: &[(&str, &str)] = &[
+    ("DATABASE_URL", "database.url"),
+    ("AMQP_URL", "queue.url"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "trace.otlp_endpoint"),
+    ("OTEL_SERVICE_NAME", "trace.service_name"),
+];
 
 /// Reads the configuration of this process.
 pub fn load(file: Option<&Path>) -> Result<Configuration, Usage> {

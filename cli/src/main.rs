@@ -10,6 +10,7 @@ mod configuration;
 mod demo;
 mod dev_file;
 mod doctor;
+mod otlp;
 mod output;
 mod seal_key;
 mod shutdown;

@@ -20,6 +20,7 @@ use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
 
 use crate::configuration::Configuration;
+use crate::otlp::Otlp;
 use crate::{dev_file, seal_key};
 
 /// Between looks at a schema that is not ready.
@@ -43,6 +44,8 @@ pub struct Foundation {
     pub sweeper: Sweeper,
     /// Everything that `/metrics` shows.
     pub registry: Registry,
+    /// Takes spans to a collector.
+    otlp: Otlp,
 }
 
 /// Opens the store for a command that does one thing and ends.
@@ -63,6 +66,7 @@ impl Foundation {
     /// both are reached, and reached again, in the background.
     pub fn build(mut configuration: Configuration) -> anyhow::Result<Self> {
         let registry = metrics::registry()?;
+        let otlp = Otlp::start(&configuration.trace)?;
         let store = open(&configuration, &registry)?;
         if let Some(folder) = configuration.database.url.strip_prefix("sqlite:")
             && configuration.outbound.seal_keys.is_empty()
@@ -78,7 +82,7 @@ impl Foundation {
         let performer = Arc::new(performer.map_err(anyhow::Error::msg)?);
         let evaluator = Expressions::new(&configuration.expressions, configuration.limits.value_bytes);
         let evaluator = Arc::new(evaluator);
-        Ok(Self { configuration, db, queue, performer, evaluator, sweeper, registry })
+        Ok(Self { configuration, db, queue, performer, evaluator, sweeper, registry, otlp })
     }
 
     /// Waits until `migrate` has run: roles and it may be started together. `false` if it was
@@ -103,9 +107,11 @@ impl Foundation {
         }
     }
 
-    /// Closes the broker's connections, which must not outlive the runtime.
+    /// Closes the broker's connections, which must not outlive the runtime, and sends the last
+    /// spans.
     pub async fn close(&self) {
         self.queue.close().await;
+        self.otlp.end().await;
     }
 }
 

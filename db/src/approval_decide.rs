@@ -18,7 +18,7 @@ use crate::outside::{self, Locked, Opened};
 use crate::sql::binds;
 use crate::store::StoreResult;
 use crate::types::{Acted, ApprovalRow, DecideRequest, Decided, StoreError};
-use crate::votes;
+use crate::{grants, votes};
 
 /// One transaction's work. A decision through a parent is one on the child's own approval,
 /// and is told as the parent shows it.
@@ -156,6 +156,10 @@ fn take(
         return Err(StoreError::Corrupt("an approval changed under its lock".to_owned()));
     }
     tell_audit(conn, AuditAct::ApprovalDecided, approval, request, edited_digest.as_deref())?;
+    if let Some(grant) = request.grant.as_deref().filter(|_| request.approved && approval.policy.quorum <= 1)
+    {
+        grants::grant_create_in_txn(conn, &approval.key.scope, grant)?;
+    }
     let act = Act::Decided(ApprovalDecided {
         step: approval.step,
         tool_call_id: approval.tool_call_id.clone(),

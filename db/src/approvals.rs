@@ -23,7 +23,7 @@ pub(crate) const APPROVAL: &str = "
       a.step, a.call_id, a.agent, a.version, a.tool,
       a.arguments, a.digest, a.requested_at, a.expires_at, a.status, a.reason, a.edited_arguments,
       a.edited_digest, a.decided_by, a.decided_at, a.used_at, a.conversation_id, a.list_digest,
-      a.policy, a.escalated_at, a.end_user,
+      a.policy, a.escalated_at, a.granted_by, a.end_user,
       (SELECT i.created_by FROM execution_info i WHERE i.tenant = a.tenant AND i.project = a.project AND i.id = a.execution),
       (SELECT hp_now())
     FROM approvals a WHERE a.tenant = ? AND a.project = ?";
@@ -49,6 +49,7 @@ pub(crate) fn read_approval(mut row: Row) -> StoreResult<ApprovalRow> {
         edited_digest: row.opt_text()?,
         decided_by: row.opt_text()?,
         decided_at: row.opt_time()?,
+        granted_by: None,
         used_at: row.opt_time()?,
         conversation_id: row.opt_text()?,
         list_digest: row.opt_text()?,
@@ -60,6 +61,7 @@ pub(crate) fn read_approval(mut row: Row) -> StoreResult<ApprovalRow> {
     };
     approval.policy = votes::read_policy(row.opt_text()?.as_deref(), approval.id)?;
     approval.escalated_at = row.opt_time()?;
+    approval.granted_by = row.opt_text()?;
     approval.requester = Requester { end_user: row.opt_text()?, key: row.opt_text()?.unwrap_or_default() };
     let now = row.time()?;
     if approval.status == ApprovalStatus::Pending {
@@ -116,15 +118,8 @@ pub(crate) fn approval_get(
     one(conn, scope, row)
 }
 
-/// The inbox, oldest first. What is asked for one execution or conversation has the
-/// approvals of its children too.
-pub(crate) fn approval_list(
-    conn: &mut Conn,
-    scope: &Scope,
-    filter: &ApprovalFilter,
-) -> StoreResult<Vec<ApprovalRow>> {
-    let mut text = APPROVAL.to_owned();
-    let mut values: Vec<Bind<'_>> = binds![&*scope.tenant, &*scope.project].to_vec();
+/// What each approval is looked at for.
+pub(crate) fn push_filters<'a>(filter: &'a ApprovalFilter, text: &mut String, values: &mut Vec<Bind<'a>>) {
     match filter.status {
         Some(ApprovalStatus::Pending) => {
             text.push_str(
@@ -152,6 +147,18 @@ pub(crate) fn approval_list(
             values.push(wanted.into());
         }
     }
+}
+
+/// The inbox, oldest first. What is asked for one execution or conversation has the
+/// approvals of its children too.
+pub(crate) fn approval_list(
+    conn: &mut Conn,
+    scope: &Scope,
+    filter: &ApprovalFilter,
+) -> StoreResult<Vec<ApprovalRow>> {
+    let mut text = APPROVAL.to_owned();
+    let mut values: Vec<Bind<'_>> = binds![&*scope.tenant, &*scope.project].to_vec();
+    push_filters(filter, &mut text, &mut values);
     if let Some(execution) = filter.execution {
         text.push_str(" AND a.execution = ?");
         values.push(execution.0.into());

@@ -16,6 +16,7 @@ use crate::outgoing::Subscribed;
 use crate::row::Row;
 use crate::sql::{Bind, Dialect, Statement};
 use crate::store::StoreResult;
+use crate::turns::Turns;
 use crate::types::StoreError;
 
 /// The connection itself.
@@ -62,6 +63,11 @@ pub(crate) struct Conn {
     pub(crate) outcomes: Arc<Outcomes>,
     /// What the transaction that is open has to tell the audit; `None` outside of one.
     pub(crate) notes: Option<Notes>,
+    /// Where claims stand; shared in the same way.
+    pub(crate) turns: Arc<Turns>,
+    /// What statements touch, while somebody wants to know.
+    #[cfg(test)]
+    pub(crate) explained: Option<crate::explained::Touched>,
 }
 
 /// No rows for a batch.
@@ -79,6 +85,9 @@ impl Conn {
             noted: Noted::default(),
             outcomes: Arc::default(),
             notes: None,
+            turns: Arc::default(),
+            #[cfg(test)]
+            explained: None,
         }
     }
 
@@ -130,7 +139,9 @@ impl Conn {
         Ok(answer)
     }
 
-    fn send(&mut self, statement: Statement<'_>) -> StoreResult<Vec<Row>> {
+    pub(crate) fn send(&mut self, statement: Statement<'_>) -> StoreResult<Vec<Row>> {
+        #[cfg(test)]
+        crate::explained::before(self, &statement);
         let result = on_each!(&mut self.link, conn => statement.load::<Row>(conn));
         result.map_err(|error| self.failed(error))
     }

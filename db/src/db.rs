@@ -2,7 +2,7 @@
 //! transitions that wait at the same moment share one transaction (group commit).
 //!
 //! A batch goes as soon as its thread is idle: under load the cost is shared, without load
-//! nobody waits. A transition whose row somebody else has locked goes to a thread where only
+//! nobody waits. Where more waits than a batch may have, it takes from each tenant in turn. A transition whose row somebody else has locked goes to a thread where only
 //! its like wait for it. A panic in a piece of work ends that work, never its thread.
 
 use std::collections::HashSet;
@@ -14,6 +14,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use prometheus::{Histogram, HistogramOpts, HistogramVec, Registry};
 use tokio::sync::oneshot;
 
+use crate::fair_queue::FairQueue;
 use crate::store::{Store, StoreResult};
 use crate::types::*;
 
@@ -42,8 +43,11 @@ struct Waiting<T, A> {
     answer: oneshot::Sender<StoreResult<A>>,
 }
 
+/// What a thread of the store does for somebody.
+type Work = Box<dyn FnOnce(&dyn Store) + Send>;
+
 struct Job {
-    work: Box<dyn FnOnce(&dyn Store) + Send>,
+    work: Work,
     since: Instant,
 }
 
@@ -168,7 +172,7 @@ async fn run<R: Send + 'static>(
     work: impl FnOnce(&dyn Store) -> R + Send + 'static,
 ) -> StoreResult<R> {
     let (answer, answered) = oneshot::channel();
-    let work: Box<dyn FnOnce(&dyn Store) + Send> = Box::new(move |store| {
+    let work: Work = Box::new(move |store| {
         let done = catch_unwind(AssertUnwindSafe(|| work(store))).map_err(|_| panicked());
         let _ = answer.send(done);
     });
@@ -198,15 +202,34 @@ fn job_threads(name: &str, count: u32, store: &Arc<dyn Store>, waited: Histogram
     sender
 }
 
-/// The first that waits, and all that wait with it, up to `most`; `None` at the end.
-fn next_batch<T>(from: &Receiver<T>, kept: &mut Vec<T>, most: usize) -> Option<Vec<T>> {
-    let mut batch: Vec<T> = std::mem::take(kept);
-    if batch.is_empty() {
-        batch.push(from.recv().ok()?);
+/// Whose it is.
+trait Owned {
+    fn tenant(&self) -> &Arc<str>;
+}
+
+impl<A> Owned for Waiting<NewExecution, A> {
+    fn tenant(&self) -> &Arc<str> {
+        &self.item.key.scope.tenant
     }
-    let room = most.saturating_sub(batch.len());
-    batch.extend(from.try_iter().take(room));
-    Some(batch)
+}
+
+impl<A> Owned for Waiting<Transition, A> {
+    fn tenant(&self) -> &Arc<str> {
+        &self.item.key.scope.tenant
+    }
+}
+
+/// The first that waits, and all that wait with it, up to `most`, from each tenant in turn;
+/// `None` at the end.
+fn next_batch<T: Owned>(from: &Receiver<T>, queue: &mut FairQueue<T>, most: usize) -> Option<Vec<T>> {
+    if queue.is_empty() {
+        let first = from.recv().ok()?;
+        queue.push(&Arc::clone(first.tenant()), first);
+    }
+    for one in from.try_iter() {
+        queue.push(&Arc::clone(one.tenant()), one);
+    }
+    Some(std::iter::from_fn(|| queue.pop()).take(most).collect())
 }
 
 fn create_thread(
@@ -216,7 +239,8 @@ fn create_thread(
     hooks: &Hooks,
     waited: &Histogram,
 ) {
-    while let Some(batch) = next_batch(from, &mut Vec::new(), most) {
+    let mut queue = FairQueue::default();
+    while let Some(batch) = next_batch(from, &mut queue, most) {
         observe(&batch, waited);
         let hook = |items: &[NewExecution], answers: &[Created]| (hooks.created)(items, answers);
         serve(batch, |items| store.execution_create(items), hook, give);
@@ -227,12 +251,16 @@ type Commit = Waiting<Transition, Committed>;
 
 /// At most one transition of an execution in a batch: a second one waits for the next.
 fn commit_thread(from: &Receiver<Commit>, most: usize, waited: &Histogram, commit: impl Fn(Vec<Commit>)) {
-    let mut kept = Vec::new();
-    while let Some(waiting) = next_batch(from, &mut kept, most) {
+    let mut queue = FairQueue::default();
+    while let Some(waiting) = next_batch(from, &mut queue, most) {
         let mut keys = HashSet::with_capacity(waiting.len());
         let mut batch = Vec::with_capacity(waiting.len());
+        let mut kept = Vec::new();
         for one in waiting {
             if keys.insert(one.item.key.clone()) { batch.push(one) } else { kept.push(one) }
+        }
+        for one in kept.into_iter().rev() {
+            queue.push_front(&Arc::clone(one.tenant()), one);
         }
         observe(&batch, waited);
         commit(batch);

@@ -9,26 +9,31 @@ use holdpoint_engine::status::DefinitionKind;
 use holdpoint_engine::wire::ExecutionKey;
 
 use crate::conn::Conn;
+use crate::limit_types::LookAgain;
+use crate::limits::{self, InForce};
 use crate::postgres::SUSPECT_LOCK;
 use crate::row::Row;
 use crate::sql::{Bind, binds};
 use crate::store::StoreResult;
+use crate::turns::InTurn;
 use crate::types::{ClaimRequest, Claimed, Extras, HistoryLimits, Inbox, StoreError};
 use crate::{extras, messages};
 
-/// One transaction's work: hinted ones, then the oldest ready, then at most one suspect.
+/// One transaction's work: hinted ones, then the others that are ready, then at most one suspect.
+/// Where there are at least as many hints as slots, or limits, a hint says no more than 'look':
+/// it brings nobody forward.
 pub(crate) fn execution_claim_in_txn(conn: &mut Conn, request: &ClaimRequest) -> StoreResult<Vec<Claimed>> {
-    let mut claimed = select_hinted(conn, request)?;
+    let in_force = InForce::new(limits::known(conn)?, request.tenant_concurrency);
+    let mut claimed = Vec::new();
+    if !request.any || request.hinted.len() < request.limit {
+        claimed = select_hinted(conn, request)?;
+        let limited = |one: &Claimed| in_force.subjects(&one.key.scope, Some((one.kind, &one.name)));
+        claimed.retain(|one| in_force.is_empty() || limited(one).is_empty());
+        take(conn, request.session, &claimed)?;
+    }
     if request.any && claimed.len() < request.limit {
-        take(conn, request.session, &claimed)?;
-        let oldest = select_oldest(conn, request, request.limit - claimed.len())?;
-        take(conn, request.session, &oldest)?;
-        claimed.extend(oldest);
-        if claimed.len() < request.limit {
-            claimed.extend(claim_suspect(conn, request.session)?);
-        }
-    } else {
-        take(conn, request.session, &claimed)?;
+        let room = request.limit - claimed.len();
+        claimed.extend(claim_ready(conn, request, &in_force, room)?);
     }
     load(conn, &mut claimed)?;
     load_histories(conn, &mut claimed, request.history)?;
@@ -44,11 +49,15 @@ macro_rules! columns {
     };
 }
 
+pub(crate) use columns;
+
 macro_rules! info {
     () => {
         " JOIN execution_info i ON i.tenant = e.tenant AND i.project = e.project AND i.id = e.id "
     };
 }
+
+pub(crate) use info;
 
 macro_rules! alive {
     () => {
@@ -82,8 +91,11 @@ const SELECT_SUSPECT: &str = concat!(
     info!(),
     "WHERE e.owner IS NULL AND e.ready_at <= (SELECT hp_now()) AND e.lost >= 2",
     alive!(),
-    "ORDER BY e.ready_at LIMIT 1 @skip"
+    "ORDER BY e.ready_at LIMIT ? @skip"
 );
+
+/// Under limits, so many suspects are looked at for one that may be taken.
+const SUSPECTS: i64 = 16;
 
 fn select_hinted(conn: &mut Conn, request: &ClaimRequest) -> StoreResult<Vec<Claimed>> {
     let mut hinted: Vec<&ExecutionKey> = request.hinted.iter().collect();
@@ -104,25 +116,62 @@ fn select_hinted(conn: &mut Conn, request: &ClaimRequest) -> StoreResult<Vec<Cla
     Ok(claimed)
 }
 
+/// While there is room for all that is ready, it is taken as it comes; else in turn.
+fn claim_ready(
+    conn: &mut Conn,
+    request: &ClaimRequest,
+    in_force: &InForce,
+    room: usize,
+) -> StoreResult<Vec<Claimed>> {
+    if in_force.is_empty() && !conn.turns.is_crowded() {
+        let mut oldest = select_oldest(conn, request, room + 1)?;
+        if oldest.len() <= room {
+            take(conn, request.session, &oldest)?;
+            if oldest.len() < room {
+                oldest.extend(claim_suspect(conn, request.session, None)?);
+            }
+            conn.turns.set_look_again(LookAgain::default());
+            return Ok(oldest);
+        }
+    }
+    let mut in_turn = InTurn::new(request, in_force);
+    let mut claimed = in_turn.take(conn, room)?;
+    if claimed.len() < room {
+        let judge = Some(&mut in_turn).filter(|_| !in_force.is_empty());
+        claimed.extend(claim_suspect(conn, request.session, judge)?);
+    }
+    in_turn.close(conn, claimed.len() >= room)?;
+    Ok(claimed)
+}
+
 fn select_oldest(conn: &mut Conn, request: &ClaimRequest, room: usize) -> StoreResult<Vec<Claimed>> {
     read_all(conn.rows(SELECT_OLDEST, &binds![request.session.0, room as i64])?)
 }
 
 /// A suspect goes out alone in the cluster: the lock makes the look and the claim one step.
-fn claim_suspect(conn: &mut Conn, session: SessionId) -> StoreResult<Vec<Claimed>> {
+fn claim_suspect(
+    conn: &mut Conn,
+    session: SessionId,
+    limits: Option<&mut InTurn<'_>>,
+) -> StoreResult<Option<Claimed>> {
     let ready = "SELECT 1 FROM executions WHERE lost >= 2 AND owner IS NULL AND ready_at <= (SELECT hp_now()) LIMIT 1";
     if conn.row(ready, &[])?.is_none() {
-        return Ok(Vec::new());
+        return Ok(None);
     }
     if conn.is_postgres() {
         conn.rows("SELECT 1 FROM (SELECT pg_advisory_xact_lock(?)) AS locked", &binds![SUSPECT_LOCK])?;
     }
     if conn.row("SELECT 1 FROM executions WHERE lost >= 2 AND owner IS NOT NULL LIMIT 1", &[])?.is_some() {
-        return Ok(Vec::new());
+        return Ok(None);
     }
-    let found = read_all(conn.rows(SELECT_SUSPECT, &binds![session.0])?)?;
-    take(conn, session, &found)?;
-    Ok(found)
+    let at_most = if limits.is_some() { SUSPECTS } else { 1 };
+    let found = read_all(conn.rows(SELECT_SUSPECT, &binds![session.0, at_most])?)?;
+    let suspect = match limits {
+        Some(limits) => limits.first_admitted(conn, found)?,
+        None => found.into_iter().next(),
+    };
+    take(conn, session, suspect.as_slice())?;
+    Ok(suspect)
 }
 
 /// Tenant, project and id as a row of a batch.
@@ -131,11 +180,11 @@ pub(crate) fn key_row(key: &ExecutionKey) -> [Bind<'_>; 3] {
 }
 
 fn read_all(rows: Vec<Row>) -> StoreResult<Vec<Claimed>> {
-    rows.into_iter().map(read_claimed).collect()
+    rows.into_iter().map(|mut row| read_claimed(&mut row)).collect()
 }
 
 /// The row as it will be once it is taken: the epoch is the new one.
-fn read_claimed(mut row: Row) -> StoreResult<Claimed> {
+pub(crate) fn read_claimed(row: &mut Row) -> StoreResult<Claimed> {
     let key = row.key()?;
     let (epoch, wake, seq, event) = (row.big()? + 1, row.big()?, row.big()?, row.big()?);
     let ready_at = row.opt_time()?;
@@ -181,7 +230,7 @@ pub(crate) const TAKE: &str = "
     FROM u WHERE e.tenant = u.t AND e.project = u.p AND e.id = u.x";
 
 /// The rows are locked: nobody else can have taken them meanwhile.
-fn take(conn: &mut Conn, session: SessionId, claimed: &[Claimed]) -> StoreResult<()> {
+pub(crate) fn take(conn: &mut Conn, session: SessionId, claimed: &[Claimed]) -> StoreResult<()> {
     let rows: Vec<_> = claimed
         .iter()
         .map(|claimed| {
@@ -318,11 +367,12 @@ pub(crate) fn execution_reload_in_txn(
     let [tenant, project, id] = key_row(key);
     let owner = Bind::from(session.0);
     // The row is locked, so that no act comes between it and its inbox.
-    let Some(row) = conn.row(&format!("{RELOAD} @lock"), &[tenant, project, id, owner, Bind::from(epoch)])?
+    let Some(mut row) =
+        conn.row(&format!("{RELOAD} @lock"), &[tenant, project, id, owner, Bind::from(epoch)])?
     else {
         return Ok(None);
     };
-    let mut claimed = read_claimed(row)?;
+    let mut claimed = read_claimed(&mut row)?;
     claimed.epoch = epoch;
     load(conn, std::slice::from_mut(&mut claimed))?;
     Ok(Some(claimed))

@@ -18,7 +18,7 @@ use crate::execution_claim::key_row;
 use crate::sql::{Bind, binds};
 use crate::store::StoreResult;
 use crate::types::{Committed, StoreError, Target, Transition};
-use crate::{commit_approvals, extras, journal, session, workflow_end};
+use crate::{commit_approvals, extras, grants_use, journal, session, workflow_end};
 
 /// What a transition is compared with, and what it leaves.
 struct Head {
@@ -57,7 +57,13 @@ pub(crate) fn execution_commit_in_txn(
     for (at, tool_call_id) in refused {
         answers[at] = Some(Committed::GateRefused { tool_call_id });
     }
+    let granted = grants_use::take(conn, going.iter().map(|(at, _)| (*at, batch[*at])))?;
+    for one in &granted {
+        going.iter_mut().filter(|(at, _)| *at == one.at).for_each(|(_, head)| head.wake += 1);
+    }
     write(conn, batch, &going)?;
+    let wake = |at| going.iter().find(|(place, _)| *place == at).map_or(0, |(_, head)| head.wake);
+    grants_use::decide(conn, &granted, wake)?;
     for (at, head) in going {
         let released = is_released(&head, batch[at]);
         answers[at] = Some(Committed::Done { wake: head.wake, released });

@@ -13,8 +13,11 @@ use holdpoint_engine::wire::ExecutionKey;
 
 use crate::conn::Conn;
 use crate::execution_claim::key_row;
+use crate::lanes::Place;
+use crate::limits::{self, InForce};
 use crate::sql::binds;
 use crate::store::StoreResult;
+use crate::turns::move_to_lanes;
 use crate::types::{Conversation, Created, NewExecution, StoreError};
 use crate::{children, commands, conversations, extras, files, pin, test_runs, workflow_runs};
 
@@ -38,6 +41,7 @@ pub(crate) fn execution_create_in_txn(
     refused.extend(taken.refused.drain());
     files::refer(conn, batch, &inserted)?;
     insert_executions(conn, batch, &inserted, &taken.ready_at)?;
+    place(conn, batch, &inserted)?;
     insert_labels(conn, batch, &inserted)?;
     extras::insert(conn, inserted.keys().map(|at| (&batch[*at], pins.get(at).map(String::as_str))))?;
     children::insert(conn, inserted.keys().map(|at| &batch[*at]))?;
@@ -226,6 +230,20 @@ fn insert_executions(
     conn.each(INSERT_EXECUTION, &rows, &[])?;
     inserted.keys().for_each(|at| conn.noted.started(batch[*at].kind));
     Ok(())
+}
+
+/// Those that do not wait in their project's plain lane are put where they do.
+fn place(conn: &mut Conn, batch: &[NewExecution], inserted: &HashMap<usize, Timestamp>) -> StoreResult<()> {
+    let in_force = InForce::new(limits::known(conn)?, None);
+    let mut placed = Vec::new();
+    for at in inserted.keys() {
+        let NewExecution { key, kind, name, extras, .. } = &batch[*at];
+        let place = in_force.place(&key.scope, (*kind, name), extras.priority, false);
+        if place != Place::plain(0) {
+            placed.push((key, place));
+        }
+    }
+    move_to_lanes(conn, placed.iter().map(|(key, place)| (*key, place)))
 }
 
 const INSERT_LABEL: &str = "

@@ -5,16 +5,18 @@ use std::collections::{BTreeMap, HashMap};
 use holdpoint_engine::entry::Usage;
 use holdpoint_engine::ids::ExecutionId;
 use holdpoint_engine::scope::Scope;
-use holdpoint_engine::status::{ErrorType, Failure};
+use holdpoint_engine::status::{ErrorType, Failure, Status};
+use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::wire::ExecutionKey;
 
 use crate::conn::Conn;
 use crate::execution_claim::key_row;
 use crate::extras::read_files;
+use crate::lanes::Place;
 use crate::row::Row;
 use crate::sql::{Bind, binds};
 use crate::store::StoreResult;
-use crate::types::{ExecutionFilter, ExecutionRow};
+use crate::types::{ExecutionFilter, ExecutionPage, ExecutionRow};
 
 const SELECT: &str = "
     SELECT e.tenant, e.project, e.id, e.status, e.reason, e.last_event, i.kind, i.name, i.version,
@@ -26,37 +28,80 @@ const SELECT: &str = "
       CASE WHEN i.extras THEN (SELECT x.parent FROM execution_extras x
          WHERE x.tenant = e.tenant AND x.project = e.project AND x.id = e.id) END,
       CASE WHEN i.extras THEN (SELECT x.files FROM execution_extras x
-         WHERE x.tenant = e.tenant AND x.project = e.project AND x.id = e.id) END
+         WHERE x.tenant = e.tenant AND x.project = e.project AND x.id = e.id) END,
+      e.lane
     FROM";
 const JOINED: &str = " i JOIN executions e ON e.tenant = i.tenant AND e.project = i.project AND e.id = i.id";
 
-/// The `CASE` in the list above keeps the planner from the indexes over all pending approvals.
-/// The rows of a page are found before anything is joined to them, and what is asked of other
-/// tables is asked row by row: a join under a constant tenant is planned, on tables without
-/// statistics, as a walk over the whole tenant for each row.
-const OF_TENANT: &str = "(SELECT i.* FROM execution_info i WHERE i.tenant || '/' || i.project = ?";
-/// One label leads, newest first, by the index over its whole expression. A key or value with a
-/// slash could be read in two ways, so that the key is compared as well, and the owner in a form
-/// that no index offers; the bound on the inner rows only keeps the two selections apart.
-const OF_LABEL: &str = "(SELECT i.* FROM (
-      SELECT l.tenant, l.project, l.id, l.created_at FROM execution_labels l
-      WHERE l.tenant || '/' || l.project || '/' || l.key || '/' || l.value = ? AND l.key = ?
-      ORDER BY l.created_at DESC, l.id DESC LIMIT 9223372036854775807) u
-    JOIN execution_info i ON i.tenant = u.tenant AND i.project = u.project AND i.id = u.id
-    WHERE i.project || '/' || i.tenant = ?";
+/// Rows that a page looks at when it has to look at each: a filter that few of them pass would
+/// walk the whole project otherwise. What was not looked at is the next page's.
+pub const LOOKED_AT: usize = 5_000;
+
+/// Where a list begins: the rows in its order, before any filter. The `CASE` in the list above
+/// keeps the planner from the indexes over all pending approvals. The rows of a page are found
+/// before anything is joined to them, and what is asked of other tables is asked row by row: a
+/// join under a constant tenant is planned, on tables without statistics, as a walk over the
+/// whole tenant for each row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lead {
+    /// Newest first in a project, by the index over one expression.
+    Project,
+    /// Newest first in a conversation, by its index.
+    Conversation,
+    /// All that are suspended in a project, by their index: for those that are few.
+    Suspended,
+    /// One label, newest first, by the index over its whole expression. A key or value with a
+    /// slash could be read in two ways, so that the key is compared as well, and the owner in a
+    /// form that no index offers. A label's time is its execution's.
+    Label,
+}
+
+impl Lead {
+    /// Its rows under further conditions on `k`, of which so many are looked at.
+    pub(crate) fn text(self, conditions: &str) -> String {
+        let end = format!("{conditions} ORDER BY k.created_at DESC, k.id DESC LIMIT ?");
+        match self {
+            Lead::Project => {
+                format!("SELECT k.* FROM execution_info k WHERE k.tenant || '/' || k.project = ?{end}")
+            }
+            Lead::Conversation => format!(
+                "SELECT k.* FROM execution_info k WHERE k.conversation_id = ? AND k.tenant = ? AND k.project = ?{end}"
+            ),
+            Lead::Suspended => format!(
+                "SELECT k.* FROM (SELECT e.tenant, e.project, e.id FROM executions e
+                   WHERE e.tenant || '/' || e.project = ? AND e.status = 'suspended') s
+                 JOIN execution_info k ON k.tenant = s.tenant AND k.project = s.project AND k.id = s.id
+                 WHERE true{end}"
+            ),
+            Lead::Label => format!(
+                "SELECT k.tenant, k.project, k.id, k.created_at FROM execution_labels k
+                 WHERE k.tenant || '/' || k.project || '/' || k.key || '/' || k.value = ? AND k.key = ?{end}"
+            ),
+        }
+    }
+
+    /// A page of these rows, those that pass the filters on `i`.
+    pub(crate) fn page(self, conditions: &str, filters: &str) -> String {
+        let inner = self.text(conditions);
+        let page = match self {
+            Lead::Label => format!(
+                "SELECT i.* FROM ({inner}) u
+                 JOIN execution_info i ON i.tenant = u.tenant AND i.project = u.project AND i.id = u.id
+                 WHERE i.project || '/' || i.tenant = ?{filters} ORDER BY u.created_at DESC, u.id DESC LIMIT ?"
+            ),
+            _ => format!(
+                "SELECT i.* FROM ({inner}) i WHERE true{filters}
+                 ORDER BY i.created_at DESC, i.id DESC LIMIT ?"
+            ),
+        };
+        format!("{SELECT} ({page}){JOINED} ORDER BY i.created_at DESC, i.id DESC")
+    }
+}
+
 pub(crate) const HAS_STATUS: &str = "(SELECT e.status FROM executions e
     WHERE e.tenant = i.tenant AND e.project = i.project AND e.id = i.id) = ?";
 pub(crate) const HAS_LABEL: &str = "(SELECT l.value FROM execution_labels l
     WHERE l.tenant = i.tenant AND l.project = i.project AND l.id = i.id AND l.key = ?) = ?";
-const NEWEST: &str = " ORDER BY i.created_at DESC, i.id DESC";
-
-/// A list with these conditions, over a whole project or over one label.
-pub(crate) fn list_text(by_label: bool, conditions: &str) -> String {
-    // A label's time is its execution's: the order of the index is the order of the list.
-    let (page, newest) =
-        if by_label { (OF_LABEL, " ORDER BY u.created_at DESC, u.id DESC") } else { (OF_TENANT, NEWEST) };
-    format!("{SELECT} {page}{conditions}{newest} LIMIT ?){JOINED}{NEWEST}")
-}
 
 fn read_execution(mut row: Row) -> StoreResult<ExecutionRow> {
     let key = row.key()?;
@@ -90,6 +135,7 @@ fn read_execution(mut row: Row) -> StoreResult<ExecutionRow> {
         pending_approvals: row.big()?,
         parent: row.opt_id()?.map(ExecutionId),
         files: read_files(&key, row.opt_text()?)?,
+        priority: Place::read(&row.text()?)?.priority,
         key,
     })
 }
@@ -117,68 +163,133 @@ pub(crate) fn execution_get(
 }
 
 /// Conditions that are added one by one.
-struct Query<'a> {
-    conditions: String,
+#[derive(Default)]
+struct Conditions<'a> {
+    text: String,
     values: Vec<Bind<'a>>,
 }
 
-impl<'a> Query<'a> {
+impl<'a> Conditions<'a> {
     fn and(&mut self, condition: &str, values: &[Bind<'a>]) {
-        self.conditions.push_str(" AND ");
-        self.conditions.push_str(condition);
+        self.text.push_str(" AND ");
+        self.text.push_str(condition);
         self.values.extend_from_slice(values);
     }
 }
 
-/// Newest first.
-pub(crate) fn execution_list(
+/// What a list is asked for, in the words of its statement.
+struct Query<'a> {
+    lead: Lead,
+    lead_values: Vec<Bind<'a>>,
+    /// Where it begins and ends: columns of the leading index.
+    range: Conditions<'a>,
+    /// What each row is looked at for.
+    filters: Conditions<'a>,
+}
+
+impl<'a> Query<'a> {
+    /// `owner` and `label` are the expressions of the indexes.
+    fn new(scope: &'a Scope, filter: &'a ExecutionFilter, owner: &'a str, label: &'a str) -> Self {
+        let mut labels = filter.labels.iter();
+        let (lead, lead_values) = if let Some(conversation) = &filter.conversation_id {
+            let (tenant, project) = (&*scope.tenant, &*scope.project);
+            (Lead::Conversation, binds![conversation, tenant, project].to_vec())
+        } else if let Some((key, _)) = labels.next() {
+            (Lead::Label, binds![label, key].to_vec())
+        } else {
+            (Lead::Project, binds![owner].to_vec())
+        };
+        let (mut range, mut filters) = (Conditions::default(), Conditions::default());
+        if let Some(created_after) = filter.created_after {
+            range.and("k.created_at > ?", &binds![created_after]);
+        }
+        if let Some((created_at, id)) = filter.after {
+            range.and("(k.created_at, k.id) < (?, ?)", &binds![created_at, id.0]);
+        }
+        if let Some(status) = filter.status {
+            filters.and(HAS_STATUS, &binds![status.as_str()]);
+        }
+        if let Some((kind, name)) = &filter.kind_and_name {
+            filters.and("i.kind = ? AND i.name = ?", &binds![kind.as_str(), name]);
+        }
+        if let Some(run_type) = filter.run_type {
+            filters.and("i.run_type = ?", &binds![run_type.as_str()]);
+        }
+        for (key, value) in labels {
+            filters.and(HAS_LABEL, &binds![key, value]);
+        }
+        if let Some(end_user) = &filter.end_user {
+            filters.and("i.end_user = ?", &binds![end_user]);
+        }
+        Self { lead, lead_values, range, filters }
+    }
+}
+
+const SUSPENDED: &str = "
+    SELECT count(*) FROM (SELECT 1 FROM executions e
+      WHERE e.tenant || '/' || e.project = ? AND e.status = 'suspended' LIMIT ?) s";
+
+/// Whether a list of those that wait is led by them: where they are many, the newest lead sooner.
+fn few_are_suspended(conn: &mut Conn, owner: &str, filter: &ExecutionFilter) -> StoreResult<bool> {
+    if filter.status != Some(Status::Suspended)
+        || filter.conversation_id.is_some()
+        || !filter.labels.is_empty()
+    {
+        return Ok(false);
+    }
+    let counted = conn.row(SUSPENDED, &binds![owner, LOOKED_AT as i64 + 1])?;
+    counted.map_or(Ok(true), |mut row| Ok(row.big()? <= LOOKED_AT as i64))
+}
+
+/// A page, newest first.
+pub(crate) fn execution_page(
     conn: &mut Conn,
     scope: &Scope,
     filter: &ExecutionFilter,
-) -> StoreResult<Vec<ExecutionRow>> {
-    let mut labels = filter.labels.iter();
-    let owner = format!("{}/{}", scope.tenant, scope.project);
+) -> StoreResult<ExecutionPage> {
+    let owner = scope.to_string();
+    let label = filter.labels.first_key_value();
+    let label = label.map_or_else(String::new, |(key, value)| format!("{owner}/{key}/{value}"));
+    let mut query = Query::new(scope, filter, &owner, &label);
+    if few_are_suspended(conn, &owner, filter)? {
+        query.lead = Lead::Suspended;
+    }
+    let text = query.lead.page(&query.range.text, &query.filters.text);
+    let looked_at = LOOKED_AT.max(filter.limit + 1) as i64;
     let owner_turned = format!("{}/{}", scope.project, scope.tenant);
-    let leading = labels.next().map(|(key, value)| (format!("{owner}/{key}/{value}"), key));
-    let values = match &leading {
-        Some((expression, key)) => binds![expression, *key, &owner_turned].to_vec(),
-        None => binds![&owner].to_vec(),
+    let mut values = [query.lead_values.as_slice(), &query.range.values, &binds![looked_at]].concat();
+    if query.lead == Lead::Label {
+        values.push((&owner_turned).into());
+    }
+    values.extend_from_slice(&query.filters.values);
+    // One more than asked for says whether there is a next page.
+    values.push((filter.limit as i64 + 1).into());
+    let rows = conn.rows(&text, &values)?;
+    let mut rows = rows.into_iter().map(read_execution).collect::<StoreResult<Vec<_>>>()?;
+    let next = if rows.len() > filter.limit {
+        rows.truncate(filter.limit);
+        rows.last().map(|row| (row.created_at, row.key.id))
+    } else if query.filters.text.is_empty() && query.lead != Lead::Label {
+        None
+    } else {
+        last_looked_at(conn, &query, looked_at)?
     };
-    let mut query = Query { conditions: String::new(), values };
-    if let Some(status) = filter.status {
-        query.and(HAS_STATUS, &binds![status.as_str()]);
-    }
-    if let Some((kind, name)) = &filter.kind_and_name {
-        query.and("i.kind = ? AND i.name = ?", &binds![kind.as_str(), name]);
-    }
-    if let Some(conversation) = &filter.conversation_id {
-        // Said again in the columns of the index over conversations.
-        let (tenant, project) = (&*scope.tenant, &*scope.project);
-        query.and(
-            "i.conversation_id = ? AND i.tenant = ? AND i.project = ?",
-            &binds![conversation, tenant, project],
-        );
-    }
-    if let Some(run_type) = filter.run_type {
-        query.and("i.run_type = ?", &binds![run_type.as_str()]);
-    }
-    for (key, value) in labels {
-        query.and(HAS_LABEL, &binds![key, value]);
-    }
-    if let Some(created_after) = filter.created_after {
-        query.and("i.created_at > ?", &binds![created_after]);
-    }
-    if let Some(end_user) = &filter.end_user {
-        query.and("i.end_user = ?", &binds![end_user]);
-    }
-    if let Some((created_at, id)) = filter.after {
-        query.and("(i.created_at, i.id) < (?, ?)", &binds![created_at, id.0]);
-    }
-    query.values.push((filter.limit as i64).into());
-    let rows = conn.rows(&list_text(leading.is_some(), &query.conditions), &query.values)?;
-    let mut found = rows.into_iter().map(read_execution).collect::<StoreResult<Vec<_>>>()?;
-    add_labels(conn, &mut found)?;
-    Ok(found)
+    add_labels(conn, &mut rows)?;
+    Ok(ExecutionPage { rows, next })
+}
+
+/// The last of the rows that were looked at, where there may be more behind it.
+fn last_looked_at(
+    conn: &mut Conn,
+    query: &Query<'_>,
+    looked_at: i64,
+) -> StoreResult<Option<(Timestamp, ExecutionId)>> {
+    let text =
+        format!("SELECT k.created_at, k.id FROM ({}) k LIMIT 1 OFFSET ?", query.lead.text(&query.range.text));
+    let bounds = binds![looked_at, looked_at - 1];
+    let values = [query.lead_values.as_slice(), &query.range.values, &bounds].concat();
+    let row = conn.row(&text, &values)?;
+    row.map(|mut row| Ok((row.time()?, ExecutionId(row.id()?)))).transpose()
 }
 
 fn add_labels(conn: &mut Conn, executions: &mut [ExecutionRow]) -> StoreResult<()> {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use holdpoint_engine::ids::{ExecutionId, FileId};
+use holdpoint_engine::trace::Traceparent;
 use holdpoint_engine::wire::ExecutionKey;
 
 use crate::conn::Conn;
@@ -24,15 +25,16 @@ impl Extras {
             || self.reply.is_some()
             || self.scheduled
             || !self.files.is_empty()
+            || self.traceparent.is_some()
     }
 }
 
 const INSERT: &str = "
-    WITH u(t, p, x, ct, cz, sh, pa, ps, pc, cs, ci, rq, rc, pd, pi, fi) AS (@u)
+    WITH u(t, p, x, ct, cz, sh, pa, ps, pc, cs, ci, rq, rc, pd, pi, fi, tp) AS (@u)
     INSERT INTO execution_extras (tenant, project, id, client_timestamp, client_timezone, sealed_headers, parent,
       parent_step, parent_call, command_source, command_id, reply_queue, reply_correlation, parent_depth,
-      pins, files)
-    SELECT t, p, x, ct, cz, sh, pa, ps, pc, cs, ci, rq, rc, pd, pi, fi FROM u";
+      pins, files, traceparent)
+    SELECT t, p, x, ct, cz, sh, pa, ps, pc, cs, ci, rq, rc, pd, pi, fi, tp FROM u";
 
 /// Inserts those of new executions, each with its pins.
 pub(crate) fn insert<'a>(
@@ -40,8 +42,14 @@ pub(crate) fn insert<'a>(
     new: impl Iterator<Item = (&'a NewExecution, Option<&'a str>)>,
 ) -> StoreResult<()> {
     let kept = new.filter(|(new, pins)| pins.is_some() || new.extras.is_kept());
-    let kept: Vec<_> = kept.map(|(new, pins)| (new, pins, written(&new.extras.files))).collect();
-    let rows: Vec<_> = kept.iter().map(|(new, pins, files)| row_of(new, *pins, files.as_deref())).collect();
+    let written = |new: &NewExecution| {
+        (written(&new.extras.files), new.extras.traceparent.map(|traceparent| traceparent.to_string()))
+    };
+    let kept: Vec<_> = kept.map(|(new, pins)| (new, pins, written(new))).collect();
+    let rows: Vec<_> = kept
+        .iter()
+        .map(|(new, pins, (files, traceparent))| row_of(new, *pins, files.as_deref(), traceparent.as_deref()))
+        .collect();
     conn.each(INSERT, &rows, &[]).map(drop)
 }
 
@@ -56,10 +64,15 @@ pub(crate) fn read_files(key: &ExecutionKey, files: Option<String>) -> StoreResu
     files.map_or_else(|| Ok(Vec::new()), |files| serde_json::from_str(&files).map_err(corrupt))
 }
 
-fn row_of<'a>(new: &'a NewExecution, pins: Option<&'a str>, files: Option<&'a str>) -> [Bind<'a>; 16] {
+fn row_of<'a>(
+    new: &'a NewExecution,
+    pins: Option<&'a str>,
+    files: Option<&'a str>,
+    traceparent: Option<&'a str>,
+) -> [Bind<'a>; 17] {
     let [tenant, project, id] = key_row(&new.key);
     let Extras { client_time, sealed_headers, parent, command, reply, .. } = &new.extras;
-    let [ct, cz, sh, pa, ps, pc, cs, ci, rq, rc, pd, pi, fi] = binds![
+    let [ct, cz, sh, pa, ps, pc, cs, ci, rq, rc, pd, pi, fi, tp] = binds![
         client_time.as_ref().map(|time| time.timestamp.as_str()),
         client_time.as_ref().map(|time| time.timezone.as_str()),
         sealed_headers.as_deref(),
@@ -73,15 +86,16 @@ fn row_of<'a>(new: &'a NewExecution, pins: Option<&'a str>, files: Option<&'a st
         parent.as_ref().map(|parent| parent.depth),
         pins,
         files,
+        traceparent,
     ];
-    [tenant, project, id, ct, cz, sh, pa, ps, pc, cs, ci, rq, rc, pd, pi, fi]
+    [tenant, project, id, ct, cz, sh, pa, ps, pc, cs, ci, rq, rc, pd, pi, fi, tp]
 }
 
 const SELECT: &str = "
     WITH u(t, p, x) AS (@u)
     SELECT e.tenant, e.project, e.id, e.client_timestamp, e.client_timezone, e.sealed_headers, e.parent,
       e.parent_step, e.parent_call, e.command_source, e.command_id, e.reply_queue, e.reply_correlation,
-      e.parent_depth, e.pins, e.files,
+      e.parent_depth, e.pins, e.files, e.traceparent,
       CASE WHEN e.pins IS NOT NULL THEN (SELECT c.active_agent FROM execution_info i
         JOIN conversations c ON c.tenant = i.tenant AND c.project = i.project AND c.id = i.conversation_id
         WHERE i.tenant = e.tenant AND i.project = e.project AND i.id = e.id AND c.agent = i.name) END
@@ -110,11 +124,12 @@ fn read_row(mut row: Row) -> StoreResult<(ExecutionKey, Extras)> {
     let reply = queue.map(|queue| ReplyTo { queue, correlation_id });
     let (depth, pins) = (row.opt_int()?, row.opt_text()?);
     let files = read_files(&key, row.opt_text()?)?;
+    let traceparent = row.opt_text()?.as_deref().and_then(Traceparent::parse);
     let active_agent = row.opt_text()?;
     let parent = parent.map(|parent| Parent { depth: depth.unwrap_or(1), ..parent });
     let pins = pins.map(|pins| serde_json::from_str(&pins)).transpose();
     let pins = pins.map_err(|error| StoreError::Corrupt(format!("pins of {}: {error}", key.id)))?;
-    let (message_ids, scheduled) = (Vec::new(), false);
+    let (message_ids, scheduled, priority) = (Vec::new(), false, 0);
     Ok((
         key,
         Extras {
@@ -128,7 +143,9 @@ fn read_row(mut row: Row) -> StoreResult<(ExecutionKey, Extras)> {
             active_agent,
             scheduled,
             files,
+            traceparent,
             input_check: None,
+            priority,
         },
     ))
 }

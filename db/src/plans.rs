@@ -9,11 +9,11 @@ use crate::pool::Pool;
 use crate::sql::{Bind, binds};
 use crate::{
     Settings, approvals, children, commands, execution_claim, execution_commit, executions, journal,
-    messages, postgres, schedules, session,
+    limit_rooms, limit_standing, messages, past_calls, postgres, schedules, session, turns,
 };
 
 /// The hot pool on a schema of its own; the schema's name.
-fn hot_pool() -> (Pool, String) {
+pub(crate) fn hot_pool() -> (Pool, String) {
     let server = std::env::var("DATABASE_URL").expect("DATABASE_URL names a Postgres");
     let schema = format!("p_{}", Uuid::now_v7().simple());
     let mut settings = Settings { url: server.clone(), ..Settings::default() };
@@ -55,14 +55,25 @@ fn hot_statements_reach_their_rows_by_their_keys() {
         assert!(!claim.contains("executions_ready"), "{claim}");
 
         let conditions = format!(" AND {} AND {}", executions::HAS_STATUS, executions::HAS_LABEL);
-        let list = executions::list_text(false, &conditions);
-        let listed = explain(conn, &list, &[], &binds![text, text, text, text, 10_i64]);
+        let lead = executions::Lead::Project;
+        let list = lead.page("", &conditions);
+        let many = binds![text, 10_i64, text, text, text, 10_i64];
+        let listed = explain(conn, &list, &[], &many);
         for index in ["execution_labels_pkey", "executions_pkey", "approvals_pkey"] {
             assert_by_key(&listed, index);
         }
         assert!(listed.contains("using execution_info_newest "), "{listed}");
-        let by_label = executions::list_text(true, &conditions);
-        let listed = explain(conn, &by_label, &[], &binds![text, text, text, text, text, text, 10_i64]);
+        let by_conversation = executions::Lead::Conversation.page("", &conditions);
+        let many = binds![text, text, text, 10_i64, text, text, text, 10_i64];
+        let listed = explain(conn, &by_conversation, &[], &many);
+        assert!(listed.contains("using execution_info_conversation "), "{listed}");
+        let waiting = executions::Lead::Suspended.page("", &conditions);
+        let listed = explain(conn, &waiting, &[], &binds![text, 10_i64, text, text, text, 10_i64]);
+        assert!(listed.contains("using executions_waiting "), "{listed}");
+        assert_by_key(&listed, "execution_info_pkey");
+        let by_label = executions::Lead::Label.page("", &conditions);
+        let many = binds![text, text, 10_i64, text, text, text, text, 10_i64];
+        let listed = explain(conn, &by_label, &[], &many);
         assert!(listed.contains("using execution_labels_newest "), "{listed}");
         for index in ["execution_labels_pkey", "executions_pkey", "execution_info_pkey", "approvals_pkey"] {
             assert_by_key(&listed, index);
@@ -77,6 +88,21 @@ fn hot_statements_reach_their_rows_by_their_keys() {
         let oldest = explain(conn, execution_claim::SELECT_OLDEST, &[], &binds![id, 10_i64]);
         assert!(oldest.contains("using executions_ready "), "{oldest}");
         assert_by_key(&oldest, "execution_info_pkey");
+
+        let lanes = explain(conn, turns::LANES_AFTER, &[], &binds![text, 10_i32]);
+        assert_eq!(lanes.matches("using executions_lanes ").count(), 3, "{lanes}");
+        assert!(!lanes.contains("Seq Scan on exec") && !lanes.contains("Filter: (ready_at"), "{lanes}");
+        let asked = vec![binds![text, 10_i64].to_vec(); 3];
+        let in_turn = explain(conn, turns::OLDEST_OF_LANES_POSTGRES, &asked, &binds![id]);
+        assert!(in_turn.contains("using executions_lanes "), "{in_turn}");
+        assert_by_key(&in_turn, "execution_info_pkey");
+        let held = explain(conn, limit_rooms::HELD, &[], &[]);
+        assert!(held.contains("using executions_owned "), "{held}");
+        assert_by_key(&held, "execution_info_pkey");
+        let waiting = explain(conn, limit_standing::WAITING, &[], &binds![text, text, 10_i64]);
+        assert!(waiting.contains("using executions_lanes "), "{waiting}");
+        let ready = explain(conn, limit_standing::READY_ONE, &[], &key);
+        assert_by_key(&ready, "executions_pkey");
 
         let take = [key.as_slice(), &binds![id, 1_i64]].concat();
         assert_by_key(&explain(conn, execution_claim::TAKE, &[take], &[]), "executions_pkey");
@@ -96,6 +122,9 @@ fn hot_statements_reach_their_rows_by_their_keys() {
         assert_by_key(&link, "executions_pkey");
         let news = [key.as_slice(), &binds![0_i64, 10_i64]].concat();
         assert_by_key(&explain(conn, children::NEWS, &[], &news), "journal_pkey");
+        let looked = explain(conn, past_calls::LOOKED_AT, &[], &binds![text, 1_i64, id, 0_i64, 10_i64]);
+        assert!(looked.contains("using execution_info_newest ") && !looked.contains("Sort"), "{looked}");
+        assert_by_key(&explain(conn, past_calls::CALL_LINES, &keys, &[]), "journal_pkey");
         let below = explain(conn, children::OF_PARENT, &[], &binds![text, id]);
         assert!(below.contains("using children_parent ") && !below.contains("Seq Scan"), "{below}");
         let parents = explain(conn, children::PARENTS_IN, &[], &binds![text, text, text]);

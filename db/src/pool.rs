@@ -14,6 +14,7 @@ use crate::conn::{Conn, Fault, Link};
 use crate::outcomes::Outcomes;
 use crate::outgoing::Subscribed;
 use crate::store::StoreResult;
+use crate::turns::Turns;
 use crate::types::StoreError;
 
 /// Opens one connection, set up for its pool.
@@ -25,6 +26,7 @@ pub(crate) struct Manager {
     generation: Arc<AtomicU64>,
     subscribed: Arc<Subscribed>,
     outcomes: Arc<Outcomes>,
+    turns: Arc<Turns>,
 }
 
 impl ManageConnection for Manager {
@@ -34,7 +36,8 @@ impl ManageConnection for Manager {
     fn connect(&self) -> Result<Conn, Self::Error> {
         let born = self.generation.load(Ordering::SeqCst);
         let (subscribed, outcomes) = (Arc::clone(&self.subscribed), Arc::clone(&self.outcomes));
-        Ok(Conn { subscribed, outcomes, ..Conn::new((self.open)()?, born) })
+        let turns = Arc::clone(&self.turns);
+        Ok(Conn { subscribed, outcomes, turns, ..Conn::new((self.open)()?, born) })
     }
 
     fn is_valid(&self, _conn: &mut Conn) -> Result<(), Self::Error> {
@@ -54,6 +57,8 @@ pub(crate) struct Pool {
     pub(crate) subscribed: Arc<Subscribed>,
     /// What its transactions came to.
     pub(crate) outcomes: Arc<Outcomes>,
+    /// Where its claims stand.
+    pub(crate) turns: Arc<Turns>,
 }
 
 /// How often work is done again after a conflict or a lost connection.
@@ -64,11 +69,13 @@ impl Pool {
         let generation = Arc::new(AtomicU64::new(0));
         let subscribed = Arc::new(Subscribed::default());
         let outcomes = Arc::new(Outcomes::default());
+        let turns = Arc::new(Turns::default());
         let manager = Manager {
             open,
             generation: Arc::clone(&generation),
             subscribed: Arc::clone(&subscribed),
             outcomes: Arc::clone(&outcomes),
+            turns: Arc::clone(&turns),
         };
         let inner = r2d2::Pool::builder()
             .max_size(size.max(1))
@@ -79,7 +86,7 @@ impl Pool {
             .idle_timeout(Some(Duration::from_secs(600)))
             .error_handler(Box::new(NopErrorHandler))
             .build_unchecked(manager);
-        Self { inner, generation, subscribed, outcomes }
+        Self { inner, generation, subscribed, outcomes, turns }
     }
 
     /// The most connections that it opens.

@@ -22,9 +22,10 @@ pub(crate) const SUSPECT_LOCK: i64 = 0x686f_6c64_0002;
 
 /// Plans made on empty tables must still be good on full ones: statements name their rows by
 /// full keys or go along an index of the project's, and nothing but an index leads there.
-/// Streams read by the same keys as workers, so that both pools plan alike.
+/// Streams read by the same keys as workers, so that both pools plan alike. Compiling a plan would
+/// take longer than carrying it out, and what has to walk a small table seems dear enough for it.
 const PLANS: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
-    SET enable_bitmapscan = off;";
+    SET enable_bitmapscan = off; SET jit = off;";
 
 /// The pools for the hot path and for reading.
 pub(crate) fn pools(settings: &Settings) -> (Pool, Pool) {

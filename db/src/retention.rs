@@ -11,6 +11,7 @@ use holdpoint_engine::ids::ExecutionId;
 use holdpoint_engine::scope::Scope;
 use holdpoint_engine::status::AuditAct;
 use holdpoint_engine::time::Timestamp;
+use holdpoint_engine::wire::ExecutionKey;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -115,6 +116,8 @@ pub(crate) fn export_note_in_txn(
          WHERE tenant = ? AND project = ?",
         &[noted.into(), by.into(), tenant, project],
     )?;
+    let details = json!({"exported_before": noted});
+    audit::note(conn, scope, by, AuditAct::RetentionPut, "retention", details)?;
     Ok(Exported::Noted(noted))
 }
 
@@ -151,22 +154,23 @@ pub(crate) const NEXT: &str = "
     ORDER BY i.tenant || '/' || i.project, i.created_at DESC, i.id DESC LIMIT 1";
 
 /// One transaction's work: the next projects, from where the last call stopped.
-pub(crate) fn retention_scopes_in_txn(
+pub(crate) fn retention_turn_in_txn(
     conn: &mut Conn,
     default: Option<Duration>,
     limit: usize,
-) -> StoreResult<Vec<DueScope>> {
+) -> StoreResult<Turn> {
     let row = conn.row("SELECT e.after FROM retention_walk e WHERE e.id = 1 @lock", &[])?;
     let mut row = row.ok_or_else(|| StoreError::Corrupt("retention has no place to go on".to_owned()))?;
     let scopes = scopes_after(conn, row.text()?, default.is_some(), limit)?;
-    let after = if scopes.len() < limit { None } else { scopes.last() };
+    let is_last = scopes.len() < limit;
+    let after = scopes.last().filter(|_| !is_last);
     let after = after.map(Scope::to_string).unwrap_or_default();
     conn.rows("UPDATE retention_walk SET after = ? WHERE id = 1", &binds![&after])?;
     let mut found = Vec::with_capacity(scopes.len());
     for scope in &scopes {
         found.extend(due(conn, scope, default)?);
     }
-    Ok(found)
+    Ok(Turn { due: found, is_last })
 }
 
 fn scopes_after(conn: &mut Conn, after: String, all: bool, limit: usize) -> StoreResult<Vec<Scope>> {
@@ -189,21 +193,47 @@ pub(crate) const WALK: &str = "
     WHERE i.tenant || '/' || i.project = ? AND i.created_at <= ? AND (i.created_at, i.id) > (?, ?)
     ORDER BY i.created_at, i.id LIMIT ?";
 
+/// An execution that was looked at.
+struct Seen {
+    key: ExecutionKey,
+    place: Place,
+    finished_at: Option<Timestamp>,
+}
+
+/// The next executions that began by then, and whether there may be more.
+fn walk(
+    conn: &mut Conn,
+    scope: &Scope,
+    until: Timestamp,
+    place: Option<Place>,
+    limit: usize,
+) -> StoreResult<(Vec<Seen>, Option<Place>)> {
+    let owner = scope.to_string();
+    let (at, id) = place.map_or((Timestamp::default(), Uuid::nil()), |(at, id)| (at, id.0));
+    let rows = conn.rows(WALK, &binds![&owner, until, at, id, limit as i64])?;
+    let read = |mut row: Row| {
+        let (key, created_at) = (row.key()?, row.time()?);
+        Ok(Seen { place: (created_at, key.id), key, finished_at: row.opt_time()? })
+    };
+    let seen: Vec<Seen> = rows.into_iter().map(read).collect::<StoreResult<_>>()?;
+    let next = seen.last().map(|seen| seen.place).filter(|_| seen.len() >= limit);
+    Ok((seen, next))
+}
+
 /// Looks at the next executions.
 pub(crate) fn retention_walk(conn: &mut Conn, due: &DueScope, limit: usize) -> StoreResult<Walked> {
-    let owner = due.scope.to_string();
-    let (at, id) = due.place.map_or((Timestamp::default(), Uuid::nil()), |(at, id)| (at, id.0));
-    let rows = conn.rows(WALK, &binds![&owner, due.before, at, id, limit as i64])?;
-    let (mut finished, mut next) = (Vec::new(), None);
-    let is_full = rows.len() >= limit;
-    for mut row in rows {
-        let (key, created_at, finished_at) = (row.key()?, row.time()?, row.opt_time()?);
-        next = Some((created_at, key.id)).filter(|_| is_full);
-        if finished_at.is_some_and(|at| at <= due.before) {
-            finished.push(key);
-        }
-    }
-    Ok(Walked { finished, next })
+    let (seen, next) = walk(conn, &due.scope, due.before, due.place, limit)?;
+    let over = seen.into_iter().filter(|seen| seen.finished_at.is_some_and(|at| at <= due.before));
+    Ok(Walked { finished: over.map(|seen| seen.key).collect(), next })
+}
+
+/// Finished executions to export.
+pub(crate) fn export_walk(conn: &mut Conn, scope: &Scope, asked: &ExportWalk) -> StoreResult<ExportPage> {
+    let (seen, next) = walk(conn, scope, asked.finished_before, asked.place, asked.limit)?;
+    let fits =
+        |at: Timestamp| at < asked.finished_before && asked.finished_after.is_none_or(|after| at >= after);
+    let over = seen.into_iter().filter(|seen| seen.finished_at.is_some_and(fits));
+    Ok(ExportPage { finished: over.map(|seen| (seen.place, seen.key)).collect(), next })
 }
 
 /// Keeps the place for the next pass.

@@ -28,11 +28,12 @@ pub trait RetentionStore: Send + Sync + 'static {
         before: Timestamp,
         by: &str,
     ) -> StoreResult<Exported>;
+    /// Finished executions to export, in the order in which they began.
+    fn export_walk(&self, scope: &Scope, walk: &ExportWalk) -> StoreResult<ExportPage>;
 
-    /// The next projects whose turn it is, at most `limit`: each is answered once until all
-    /// were. `default` holds where a project said nothing; `None` keeps for ever. Fewer than
-    /// `limit` say that the round is over.
-    fn retention_scopes(&self, default: Option<Duration>, limit: usize) -> StoreResult<Vec<DueScope>>;
+    /// The next projects, at most `limit` of them: each has its turn once until all had.
+    /// `default` holds where a project said nothing; `None` keeps for ever.
+    fn retention_turn(&self, default: Option<Duration>, limit: usize) -> StoreResult<Turn>;
     /// One project, where it lets anything go.
     fn retention_due(&self, scope: &Scope, default: Option<Duration>) -> StoreResult<Option<DueScope>>;
     /// Looks at the next executions from a place on, at most `limit`.

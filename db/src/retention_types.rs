@@ -65,6 +65,15 @@ pub struct DueScope {
     pub place: Option<Place>,
 }
 
+/// Projects whose turn it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Turn {
+    /// Those that let something go.
+    pub due: Vec<DueScope>,
+    /// Whether all projects had their turn: the next one begins with the first again.
+    pub is_last: bool,
+}
+
 /// Some of a project's executions, looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Walked {
@@ -82,4 +91,26 @@ pub struct Family {
     pub members: Vec<ExecutionKey>,
     /// Their journals' lines together.
     pub lines: i64,
+}
+
+/// What an export asks for.
+#[derive(Debug, Clone)]
+pub struct ExportWalk {
+    /// Those that finished then or later.
+    pub finished_after: Option<Timestamp>,
+    /// Those that finished before then.
+    pub finished_before: Timestamp,
+    /// Behind this one.
+    pub place: Option<Place>,
+    /// At most so many are looked at.
+    pub limit: usize,
+}
+
+/// What an export found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExportPage {
+    /// Each with its place.
+    pub finished: Vec<(Place, ExecutionKey)>,
+    /// Where to go on; `None` where there are no more.
+    pub next: Option<Place>,
 }

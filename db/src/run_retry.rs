@@ -271,8 +271,8 @@ fn insert(conn: &mut Conn, wanted: &Repeat<'_>, run: &ExecutionKey, lines: &[Lin
     let last_event = lines.iter().filter_map(|line| line.event).max().unwrap_or_default();
     let [due_at, seq, event] = binds![wanted.due_at, lines.len() as i64, last_event];
     let made = conn.rows(
-        "INSERT INTO executions (tenant, project, id, kind, status, ready_at, last_seq, last_event, updated_at)
-         SELECT tenant, project, ?, kind, 'queued', ?, ?, ?, ? FROM executions
+        "INSERT INTO executions (tenant, project, id, kind, status, ready_at, last_seq, last_event, updated_at, lane)
+         SELECT tenant, project, ?, kind, 'queued', ?, ?, ?, ?, lane FROM executions
          WHERE tenant = ? AND project = ? AND id = ? RETURNING kind",
         &[id, due_at, seq, event, now, tenant, project, failed],
     )?;

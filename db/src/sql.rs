@@ -3,7 +3,7 @@
 //! A statement is text with marks: `?` takes the next value; `@u` is the source of a batch
 //! of rows (`unnest` of one array for each column on Postgres, one row at a time on SQLite);
 //! `@lock` and `@skip` lock the rows of the table `e`, and `@share` keeps others from locking
-//! them so (SQLite has one writer and needs none of them). The text is constant for each call, so that each database prepares it once for
+//! them so (SQLite has one writer and needs none of them); `@c` compares byte by byte. The text is constant for each call, so that each database prepares it once for
 //! a connection; values never enter the text.
 
 use diesel::pg::Pg;
@@ -85,7 +85,7 @@ bind_from! {
 }
 
 /// One value, or a column of them for `unnest`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Param<'a> {
     One(Bind<'a>),
     Texts(Vec<Option<&'a str>>),
@@ -127,7 +127,7 @@ pub(crate) enum Dialect {
 }
 
 /// A statement ready to be sent: pieces of text with a parameter between each two.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Statement<'a> {
     pieces: Vec<String>,
     params: Vec<Param<'a>>,
@@ -154,7 +154,8 @@ impl<'a> Statement<'a> {
                 ("@lock", Dialect::Postgres) => made.push("FOR UPDATE OF e"),
                 ("@skip", Dialect::Postgres) => made.push("FOR UPDATE OF e SKIP LOCKED"),
                 ("@share", Dialect::Postgres) => made.push("FOR KEY SHARE OF e"),
-                ("@lock" | "@skip" | "@share", Dialect::Sqlite) => {}
+                ("@c", Dialect::Postgres) => made.push("COLLATE \"C\""),
+                ("@lock" | "@skip" | "@share" | "@c", Dialect::Sqlite) => {}
                 _ => {
                     made.param(Param::One(values.next().copied().unwrap_or(Bind::Text(None))));
                     rest = &mark[1..];
@@ -164,6 +165,14 @@ impl<'a> Statement<'a> {
             rest = &mark[word..];
         }
         made.push(rest);
+        made
+    }
+
+    /// The same behind these words.
+    #[cfg(test)]
+    pub(crate) fn after(&self, words: &str) -> Self {
+        let mut made = self.clone();
+        made.pieces[0].insert_str(0, words);
         made
     }
 

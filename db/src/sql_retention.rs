@@ -36,8 +36,12 @@ impl RetentionStore for SqlStore {
         self.hot.write(|conn| retention::export_note_in_txn(conn, scope, after, before, by))
     }
 
-    fn retention_scopes(&self, default: Option<Duration>, limit: usize) -> StoreResult<Vec<DueScope>> {
-        self.hot.write(|conn| retention::retention_scopes_in_txn(conn, default, limit))
+    fn export_walk(&self, scope: &Scope, walk: &ExportWalk) -> StoreResult<ExportPage> {
+        self.read.with(|conn| retention::export_walk(conn, scope, walk))
+    }
+
+    fn retention_turn(&self, default: Option<Duration>, limit: usize) -> StoreResult<Turn> {
+        self.hot.write(|conn| retention::retention_turn_in_txn(conn, default, limit))
     }
 
     fn retention_due(&self, scope: &Scope, default: Option<Duration>) -> StoreResult<Option<DueScope>> {

@@ -23,8 +23,9 @@ use crate::stale_expire::stale_expire_in_txn;
 use crate::store::{Store, StoreResult};
 use crate::types::*;
 use crate::{
-    Settings, approvals, audit, children, commands, conversations, definitions, execution_commit,
-    execution_create, executions, journal, keys, messages, parked, postgres, session, stats, sweeps,
+    Settings, approval_page, approvals, audit, children, commands, conversations, definitions,
+    execution_commit, execution_create, executions, journal, keys, messages, parked, postgres, session,
+    stats, sweeps,
 };
 
 /// Where the schema is brought up to date.
@@ -227,6 +228,10 @@ impl Store for SqlStore {
         self.hot.write(|conn| approval_decide_in_txn(conn, scope, request))
     }
 
+    fn approval_page(&self, scope: &Scope, filter: &ApprovalFilter) -> StoreResult<ApprovalPage> {
+        self.read.with(|conn| approval_page::approval_page(conn, scope, filter))
+    }
+
     fn approval_list(&self, scope: &Scope, filter: &ApprovalFilter) -> StoreResult<Vec<ApprovalRow>> {
         self.read.with(|conn| approvals::approval_list(conn, scope, filter))
     }
@@ -247,8 +252,8 @@ impl Store for SqlStore {
         self.read.with(|conn| executions::execution_get(conn, scope, id))
     }
 
-    fn execution_list(&self, scope: &Scope, filter: &ExecutionFilter) -> StoreResult<Vec<ExecutionRow>> {
-        self.read.with(|conn| executions::execution_list(conn, scope, filter))
+    fn execution_page(&self, scope: &Scope, filter: &ExecutionFilter) -> StoreResult<ExecutionPage> {
+        self.read.with(|conn| executions::execution_page(conn, scope, filter))
     }
 
     fn journal_read(&self, scope: &Scope, id: ExecutionId) -> StoreResult<Option<Vec<Line>>> {

@@ -11,6 +11,8 @@ use holdpoint_engine::wire::{ExecutionKey, SweepKind};
 
 use crate::audit_store::AuditStore;
 use crate::event_store::EventStore;
+use crate::grant_store::GrantStore;
+use crate::limit_store::LimitStore;
 use crate::policy_store::PolicyStore;
 use crate::retention_store::RetentionStore;
 use crate::schedule_store::ScheduleStore;
@@ -27,7 +29,9 @@ pub type StoreResult<T> = Result<T, StoreError>;
 pub trait Store:
     AuditStore
     + EventStore
+    + LimitStore
     + PolicyStore
+    + GrantStore
     + RetentionStore
     + ScheduleStore
     + StandingStore
@@ -92,6 +96,8 @@ pub trait Store:
 
     /// Decides; judged in the contract's order under the lock of the execution's row.
     fn approval_decide(&self, scope: &Scope, request: &DecideRequest) -> StoreResult<Decided>;
+    /// A page of a project's approvals, oldest first.
+    fn approval_page(&self, scope: &Scope, filter: &ApprovalFilter) -> StoreResult<ApprovalPage>;
     /// The inbox, oldest first.
     fn approval_list(&self, scope: &Scope, filter: &ApprovalFilter) -> StoreResult<Vec<ApprovalRow>>;
 
@@ -103,8 +109,12 @@ pub trait Store:
     fn message_list(&self, scope: &Scope, filter: &MessageFilter) -> StoreResult<Vec<MessageRow>>;
     /// One execution.
     fn execution_get(&self, scope: &Scope, id: ExecutionId) -> StoreResult<Option<ExecutionRow>>;
-    /// Newest first.
-    fn execution_list(&self, scope: &Scope, filter: &ExecutionFilter) -> StoreResult<Vec<ExecutionRow>>;
+    /// A page, newest first.
+    fn execution_page(&self, scope: &Scope, filter: &ExecutionFilter) -> StoreResult<ExecutionPage>;
+    /// Its rows.
+    fn execution_list(&self, scope: &Scope, filter: &ExecutionFilter) -> StoreResult<Vec<ExecutionRow>> {
+        Ok(self.execution_page(scope, filter)?.rows)
+    }
     /// The whole journal without deltas; `None` where there is no such execution.
     fn journal_read(&self, scope: &Scope, id: ExecutionId) -> StoreResult<Option<Vec<Line>>>;
     /// Events for many streams in one statement.

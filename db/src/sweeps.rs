@@ -180,7 +180,9 @@ pub(crate) fn sweep_select(
                 Unclaimed::Timers => {
                     "AND (e.status = 'queued' OR (e.status = 'suspended' AND e.reason = 'timer'))"
                 }
-                Unclaimed::Retries => "AND e.status = 'suspended' AND e.reason = 'retry'",
+                // Only suspended ones have that reason; said of the status, it would lead through all of
+                // those that wait for something else.
+                Unclaimed::Retries => "AND e.reason = 'retry'",
             };
             let text = format!(
                 "SELECT e.tenant, e.project, e.id FROM executions e

@@ -17,10 +17,12 @@ use holdpoint_engine::status::{
 };
 use holdpoint_engine::team::Pins;
 use holdpoint_engine::time::Timestamp;
+use holdpoint_engine::trace::Traceparent;
 use holdpoint_engine::wire::{ExecutionKey, SweepKind};
 use holdpoint_engine::workflow::Misfit;
 
 use crate::event_types::Backlog;
+use crate::grant_types::{GrantOffer, NewGrant};
 
 /// Why the store did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -102,9 +104,13 @@ pub struct Extras {
     pub scheduled: bool,
     /// The files that it was started with, as the caller named them.
     pub files: Vec<FileId>,
+    /// The trace of whoever started it, where they told one.
+    pub traceparent: Option<Traceparent>,
     /// What its input was held against before: a start of another version, or with an input
     /// that does not fit, leaves no row. Not read back.
     pub input_check: Option<InputCheck>,
+    /// Higher ones of its project are taken first. Not read back.
+    pub priority: i32,
 }
 
 /// A workflow's input, held against the `input.schema` of a version.
@@ -274,6 +280,8 @@ pub struct ClaimRequest {
     pub any: bool,
     /// How much of what was said before comes with each.
     pub history: HistoryLimits,
+    /// At most so many executions at a time of each tenant that has no limit of its own.
+    pub tenant_concurrency: Option<i64>,
 }
 
 /// How much of a conversation an execution is given: the newest messages, whole ones, as far
@@ -417,6 +425,8 @@ pub struct Transition {
     pub gates: Vec<Gate>,
     /// Approvals opened and closed.
     pub approvals: Vec<ApprovalChange>,
+    /// Standing grants that would answer what is opened.
+    pub grants: Vec<GrantOffer>,
     /// Inbox rows that these lines journal.
     pub acts_taken: Vec<i64>,
     /// Usage so far, written at suspension and end.
@@ -587,6 +597,8 @@ pub struct DecideRequest {
     pub by: Decider,
     /// Only for executions of this end user.
     pub end_user: Option<String>,
+    /// A standing grant that is made if this decision is taken.
+    pub grant: Option<Box<NewGrant>>,
 }
 
 /// What one person said about a question that asks for several.
@@ -682,6 +694,8 @@ pub struct ApprovalRow {
     pub decided_by: Option<String>,
     /// When.
     pub decided_at: Option<Timestamp>,
+    /// The key that made the grant that decided, where one did.
+    pub granted_by: Option<String>,
     /// When the call's intent was committed.
     pub used_at: Option<Timestamp>,
     /// The execution's conversation.
@@ -776,6 +790,8 @@ pub struct ExecutionRow {
     pub parent: Option<ExecutionId>,
     /// The files that it was started with.
     pub files: Vec<FileId>,
+    /// Higher ones of its project are taken first.
+    pub priority: i32,
 }
 
 /// One conversation as it stands.
@@ -868,6 +884,25 @@ pub struct ExecutionFilter {
     /// The last row of the page before.
     pub after: Option<(Timestamp, ExecutionId)>,
     pub limit: usize,
+}
+
+/// A page of a list, newest first.
+#[derive(Debug, Clone, Default)]
+pub struct ExecutionPage {
+    /// At most as many as asked for; fewer, or none, also where many were looked at and passed no
+    /// filter.
+    pub rows: Vec<ExecutionRow>,
+    /// Where to go on, where there may be more.
+    pub next: Option<(Timestamp, ExecutionId)>,
+}
+
+/// A page of approvals, oldest first.
+#[derive(Debug, Clone, Default)]
+pub struct ApprovalPage {
+    /// As in [`ExecutionPage`].
+    pub rows: Vec<ApprovalRow>,
+    /// Where to go on, where there may be more.
+    pub next: Option<(Timestamp, ApprovalId)>,
 }
 
 /// What the inbox of approvals is asked for, oldest first.

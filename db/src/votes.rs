@@ -1,8 +1,10 @@
 //! What people said about a question that asks for several of them. Each person counts once.
 
 use holdpoint_engine::ids::ApprovalId;
+use holdpoint_engine::policy::Requester;
 use holdpoint_engine::scope::Scope;
 use holdpoint_engine::time::Timestamp;
+use holdpoint_engine::wire::ExecutionKey;
 
 use crate::conn::Conn;
 use crate::execution_claim::key_row;
@@ -77,12 +79,23 @@ pub(crate) fn insert(
 /// Delegations and children have their parent where others have a key: who started the first
 /// of them is who asked.
 pub(crate) fn resolve_requester(conn: &mut Conn, scope: &Scope, row: &mut ApprovalRow) -> StoreResult<()> {
-    if !row.policy.no_self_approval {
-        return Ok(());
+    if row.policy.no_self_approval {
+        resolve(conn, scope, &mut row.requester)?;
     }
+    Ok(())
+}
+
+/// Who asked for what an execution does.
+pub(crate) fn requester(conn: &mut Conn, key: &ExecutionKey) -> StoreResult<Requester> {
+    let mut requester = Requester { key: key.id.to_string(), end_user: None };
+    resolve(conn, &key.scope, &mut requester)?;
+    Ok(requester)
+}
+
+fn resolve(conn: &mut Conn, scope: &Scope, requester: &mut Requester) -> StoreResult<()> {
     // As deep as executions may start each other without anybody waiting.
     for _ in 0..256 {
-        let Ok(parent) = row.requester.key.parse::<holdpoint_engine::ids::ExecutionId>() else {
+        let Ok(parent) = requester.key.parse::<holdpoint_engine::ids::ExecutionId>() else {
             return Ok(());
         };
         let found = conn.row(
@@ -90,8 +103,8 @@ pub(crate) fn resolve_requester(conn: &mut Conn, scope: &Scope, row: &mut Approv
             &binds![&*scope.tenant, &*scope.project, parent.0],
         )?;
         let Some(mut found) = found else { return Ok(()) };
-        row.requester.key = found.text()?;
-        row.requester.end_user = row.requester.end_user.take().or(found.opt_text()?);
+        requester.key = found.text()?;
+        requester.end_user = requester.end_user.take().or(found.opt_text()?);
     }
     Ok(())
 }

@@ -244,7 +244,7 @@ mod tests {
     }
 
     fn head(rows: &[AuditRow]) -> AuditHead {
-        let last = rows.last().unwrap();
+        let last = rows.last().expect("fine");
         AuditHead { chain: last.chain(), seq: last.seq, hash: last.hash.clone() }
     }
 
@@ -274,8 +274,8 @@ mod tests {
     #[test]
     fn a_whole_chain_is_whole() {
         let rows = chain(5);
-        assert_eq!(verify(&rows, Some(&head(&rows)), Some(&rows[2].hash)).unwrap(), head(&rows));
-        assert_eq!(verify(&[], None, None).unwrap().seq, 0);
+        assert_eq!(verify(&rows, Some(&head(&rows)), Some(&rows[2].hash)).expect("fine"), head(&rows));
+        assert_eq!(verify(&[], None, None).expect("fine").seq, 0);
     }
 
     #[test]
@@ -292,11 +292,11 @@ mod tests {
         for change in changes {
             let mut rows = chain(4);
             change(&mut rows[1]);
-            let broken = verify(&rows, None, None).unwrap_err();
+            let broken = verify(&rows, None, None).expect_err("broken");
             assert_eq!((broken.seq, broken.fault), (2, Fault::Altered));
             // Whoever computes that row's hash anew is told by the next one.
             rows[1].hash = rows[1].computed_hash();
-            let broken = verify(&rows, None, None).unwrap_err();
+            let broken = verify(&rows, None, None).expect_err("broken");
             assert!(matches!((broken.seq, &broken.fault), (2 | 3, Fault::Unlinked)), "{broken}");
         }
     }
@@ -305,25 +305,25 @@ mod tests {
     fn removed_swapped_and_foreign_rows_are_found() {
         let rows = chain(5);
         let without = [&rows[..1], &rows[2..]].concat();
-        let broken = verify(&without, None, None).unwrap_err();
+        let broken = verify(&without, None, None).expect_err("broken");
         assert_eq!((broken.seq, broken.fault), (3, Fault::OutOfOrder { wanted: 2 }));
         let mut swapped = rows.clone();
         swapped.swap(1, 2);
-        assert_eq!(verify(&swapped, None, None).unwrap_err().seq, 3);
+        assert_eq!(verify(&swapped, None, None).expect_err("broken").seq, 3);
         let mut foreign = rows.clone();
         foreign[3].project = "other".to_owned();
-        assert_eq!(verify(&foreign, None, None).unwrap_err().fault, Fault::Foreign);
+        assert_eq!(verify(&foreign, None, None).expect_err("broken").fault, Fault::Foreign);
     }
 
     #[test]
     fn a_cut_end_is_found_by_the_head_or_by_a_hash_that_was_noted() {
         let rows = chain(5);
         let (end, cut) = (head(&rows), &rows[..3]);
-        assert_eq!(verify(cut, Some(&end), None).unwrap_err().fault, Fault::NotTheHead { head: 5 });
+        assert_eq!(verify(cut, Some(&end), None).expect_err("broken").fault, Fault::NotTheHead { head: 5 });
         assert!(verify(cut, None, None).is_ok());
-        let broken = verify(cut, None, Some(&end.hash)).unwrap_err();
+        let broken = verify(cut, None, Some(&end.hash)).expect_err("broken");
         assert!(matches!(broken.fault, Fault::HeadMissing { .. }));
         let other = AuditHead { hash: "00".to_owned(), ..end };
-        assert_eq!(verify(&rows, Some(&other), None).unwrap_err().fault, Fault::OtherHead);
+        assert_eq!(verify(&rows, Some(&other), None).expect_err("broken").fault, Fault::OtherHead);
     }
 }

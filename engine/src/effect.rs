@@ -60,6 +60,23 @@ impl Effect {
             Effect::Reconcile(effect) => effect.request.step,
         }
     }
+
+    /// Which attempt of the step it is, from 1.
+    pub fn attempt(&self) -> u32 {
+        match self {
+            Effect::Model(effect) => effect.attempt,
+            Effect::Http(effect) => effect.attempt,
+            Effect::List(effect) => effect.attempt,
+            Effect::Mcp(effect) => effect.attempt,
+            Effect::Delegate(effect) => effect.attempt,
+            Effect::Request(effect) => effect.attempt,
+            Effect::OpenApi(effect) => effect.attempt,
+            Effect::McpRequest(effect) => effect.attempt,
+            Effect::Child(effect) => effect.attempt,
+            Effect::Publish(effect) => effect.attempt,
+            Effect::Reconcile(effect) => effect.request.attempt,
+        }
+    }
 }
 
 /// A chat completion to ask for.

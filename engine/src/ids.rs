@@ -162,6 +162,11 @@ typed_id!(
     "fil"
 );
 typed_id!(
+    /// One standing grant.
+    GrantId,
+    "grt"
+);
+typed_id!(
     /// One webhook.
     WebhookId,
     "whk"

@@ -31,6 +31,7 @@ pub mod strict_json;
 pub mod tasks;
 pub mod team;
 pub mod time;
+pub mod trace;
 pub mod transcript;
 pub mod wire;
 pub mod workflow;

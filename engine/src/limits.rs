@@ -34,6 +34,14 @@ pub struct Limits {
     pub history_messages: usize,
     /// The same in bytes of JSON, all together.
     pub history_bytes: usize,
+    /// For how many days a standing grant may be made.
+    pub grant_days: u32,
+    /// How often a standing grant may be used.
+    pub grant_uses: i32,
+    /// Executions at a time of each tenant that has no limit of its own; 0: as many as there are.
+    pub tenant_concurrency: u32,
+    /// Executions of a tenant that may wait to be taken, 1 and up: more are refused for a while.
+    pub tenant_backlog: u32,
 }
 
 impl Default for Limits {
@@ -53,7 +61,18 @@ impl Default for Limits {
             forwarded_header_bytes: 8 * 1024,
             history_messages: 200,
             history_bytes: 256 * 1024,
+            grant_days: 30,
+            grant_uses: 10_000,
+            tenant_concurrency: 0,
+            tenant_backlog: 100_000,
         }
+    }
+}
+
+impl Limits {
+    /// Executions at a time of each tenant, where that is limited.
+    pub fn tenant_slots(&self) -> Option<i64> {
+        (self.tenant_concurrency > 0).then_some(i64::from(self.tenant_concurrency))
     }
 }
 

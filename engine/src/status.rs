@@ -401,6 +401,20 @@ impl fmt::Display for Failure {
 }
 
 words!(
+    /// How a standing grant stands.
+    GrantStatus, "status of a grant", {
+        /// It answers questions.
+        Active = "active",
+        /// It was used as often as it may be.
+        UsedUp = "used_up",
+        /// Its time is over.
+        Expired = "expired",
+        /// Somebody took it back.
+        Revoked = "revoked",
+    }
+);
+
+words!(
     /// What the audit tells of.
     AuditAct, "act of the audit", {
         /// A question was answered for good.

@@ -14,6 +14,7 @@ mod http;
 mod mcp;
 mod model;
 mod secrets;
+pub mod spans;
 mod webhook;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -97,11 +98,19 @@ impl Performer {
     /// operator's choice, and not for the guard to judge.
     fn request(&self, method: reqwest::Method, url: reqwest::Url) -> reqwest::RequestBuilder {
         let target = self.hosts.target(url);
-        let request = self.client.request(method, target.url);
+        let request = traced(self.client.request(method, target.url));
         match target.host {
             Some(host) => request.header(reqwest::header::HOST, host),
             None => request,
         }
+    }
+}
+
+/// Says of which trace the request is a part, where the effect is a part of one.
+fn traced(request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
+    match spans::current() {
+        Some(span) => request.header("traceparent", span.to_string()),
+        None => request,
     }
 }
 

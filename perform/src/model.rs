@@ -12,7 +12,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::secrets::Hidden;
-use crate::{Fault, Origin, Performer, retry_after, transport_fault};
+use crate::{Fault, Origin, Performer, retry_after, traced, transport_fault};
 
 const PIECE_BYTES: usize = 4 * 1024;
 const PIECE_TIME: Duration = Duration::from_millis(50);
@@ -41,9 +41,7 @@ async fn ask(
         .guard
         .check_literal(&url)
         .map_err(|refused| Fault::definite(ErrorType::Permission, format!("the model: {refused}")))?;
-    let mut request = performer
-        .client
-        .post(url)
+    let mut request = traced(performer.client.post(url))
         .header("content-type", "application/json")
         .header("accept", "text/event-stream, application/json")
         .body(effect.body.clone());

@@ -107,6 +107,8 @@ pub struct Outgoing {
     pub correlation_id: Option<String>,
     /// What the body is.
     pub content_type: &'static str,
+    /// The trace that it is a part of, as W3C's `traceparent`: a header.
+    pub traceparent: Option<String>,
 }
 
 impl Outgoing {
@@ -120,6 +122,7 @@ impl Outgoing {
             address: String::new(),
             correlation_id: None,
             content_type: "application/json",
+            traceparent: None,
         }
     }
 }

@@ -9,6 +9,7 @@
 pub mod agents;
 pub mod client;
 pub mod clients;
+pub mod collector;
 pub mod conformance;
 pub mod description;
 pub mod gate;

@@ -91,6 +91,24 @@ impl PrivateBroker {
         self.program("rabbitmqctl").args(["-q", "-n", self.node.as_str()]).args(args).run()
     }
 
+    /// What a program needs in its environment to find `rabbitmqctl`, and by it this broker.
+    pub fn tool_environment(&self) -> Vec<(String, String)> {
+        let home = self.folder.path().to_str().expect("a plain path").to_owned();
+        let server = server_program();
+        let folder = Path::new(&server).parent().and_then(Path::to_str).expect("a plain path");
+        let path = format!("{folder}:{}", std::env::var("PATH").unwrap_or_default());
+        [
+            ("PATH", path),
+            ("HOME", home),
+            ("RABBITMQ_CONF_ENV_FILE", "/dev/null".to_owned()),
+            ("RABBITMQ_NODENAME", self.node.clone()),
+            ("ERL_EPMD_PORT", self.port_mapper_port.to_string()),
+            ("ERL_EPMD_ADDRESS", "127.0.0.1".to_owned()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into()
+    }
+
     /// Throws away what lies in a queue.
     pub fn purge(&self, queue: &str) {
         self.ctl(&["purge_queue", queue]);

@@ -163,13 +163,27 @@ pub fn expire(store: &dyn Store, id: SessionId) {
 /// Claims these, and nothing else.
 pub fn claim(store: &dyn Store, session: SessionId, keys: &[&ExecutionKey]) -> Vec<Claimed> {
     let hinted = keys.iter().map(|key| (*key).clone()).collect();
-    let request = ClaimRequest { session, hinted, limit: 100, any: false, history: history() };
+    let request = ClaimRequest {
+        session,
+        hinted,
+        limit: 100,
+        any: false,
+        history: history(),
+        tenant_concurrency: None,
+    };
     store.execution_claim(&request).expect("a claim")
 }
 
 /// Claims whatever is ready.
 pub fn claim_any(store: &dyn Store, session: SessionId, limit: usize) -> Vec<Claimed> {
-    let request = ClaimRequest { session, hinted: Vec::new(), limit, any: true, history: history() };
+    let request = ClaimRequest {
+        session,
+        hinted: Vec::new(),
+        limit,
+        any: true,
+        history: history(),
+        tenant_concurrency: None,
+    };
     store.execution_claim(&request).expect("a claim")
 }
 
@@ -228,6 +242,7 @@ impl Held {
             last_event: self.run.event,
             gates: Vec::new(),
             approvals,
+            grants: Vec::new(),
             acts_taken: Vec::new(),
             usage: Usage { input_tokens: 1, output_tokens: 2, cost_micros: 3 },
             definition: ("clerk".to_owned(), 1),

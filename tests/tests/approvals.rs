@@ -180,6 +180,9 @@ async fn a_digest_binds_the_decision(system: System) {
 async fn edited_arguments_must_fit_and_are_what_is_sent(system: System) {
     let client = system.client();
     let id = waiting(&system, &client, "c1").await;
+    let asked = client.get(&format!("/v1/executions/{id}/approvals/c1")).await.expect(200).body;
+    let schema = json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]});
+    assert_eq!((&asked["arguments_schema"], &asked["status"]), (&schema, &json!("pending")));
     for bad in [json!({"n": "x"}), json!({}), json!([])] {
         let answer = client.decide(&id, "c1", &json!({"approved": true, "arguments": bad})).await;
         assert!(matches!(answer.status, 400 | 422), "{}: {}", answer.status, answer.text);

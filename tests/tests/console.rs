@@ -13,6 +13,7 @@ use holdpoint_tests::client::Client;
 use holdpoint_tests::clients::{browser, run};
 use holdpoint_tests::model::{Request, Turn};
 use holdpoint_tests::on_both;
+use holdpoint_tests::poll::until_true;
 use holdpoint_tests::processes::Spawn;
 use holdpoint_tests::system::{Setup, System};
 use reqwest::Method;
@@ -124,9 +125,13 @@ async fn what_goes_wrong_when_people_decide_is_told() {
     });
     let script = script(&system, "decisions.mjs", given);
     let restart = async {
-        system.tools.wait_calls("/restart", 1).await;
-        system.stop_dev();
-        system.tools.wait_calls("/restart", 2).await;
+        let told = |count| {
+            let tools = &system.tools;
+            until_true("the script tells", STORY, move || tools.count("/restart") >= count)
+        };
+        told(1).await;
+        system.apis[0].kill9();
+        told(2).await;
         system.run_dev(&[]).await;
         ask(&client, "after the restart").await;
     };

@@ -60,6 +60,8 @@ async fn waiting(system: &System, client: &Client) -> (String, String) {
 async fn a_childs_approval_is_decided_through_its_parent(system: System) {
     let client = system.client();
     let (id, child) = waiting(&system, &client).await;
+    let steps = client.steps(&id).await;
+    assert!(steps.iter().any(|step| step["child"] == child.as_str()), "the step names its child: {steps:?}");
     let of_conversation = client.get("/v1/conversations/talk/pending-approvals").await.expect(200).body;
     let of_parent = client.pending(&id).await;
     for shown in [&of_parent[0], &of_conversation["approvals"][0]] {

@@ -156,6 +156,8 @@ async fn a_changed_list_asks_for_each_call(system: &System, ledger: &Ledger) {
     let step = step_of(&client, &id, "c1").await;
     assert_eq!(step["listed"]["tools"], json!(["add", "echo", "fail", "hang"]), "{step}");
 
+    let shown = client.get(&format!("/v1/executions/{id}/approvals/c1")).await.expect(200).body;
+    assert!(shown["arguments_schema"]["properties"]["b"].is_object(), "as the server lists it: {shown}");
     let bad = json!({"approved": true, "arguments": {"a": 1, "b": "x"}});
     client.decide(&id, "c1", &bad).await.expect_problem(422, "arguments_invalid");
     let edited = json!({"approved": true, "arguments": {"a": 40, "b": 2}, "digest": asked[0]["digest"]});

@@ -5,6 +5,7 @@ use holdpoint_tests::gate::Gate;
 use holdpoint_tests::model::Turn;
 use holdpoint_tests::on_both;
 use holdpoint_tests::poll::SOON;
+use holdpoint_tests::private_broker::PrivateBroker;
 use holdpoint_tests::system::{Setup, System};
 use serde_json::{Value, json};
 
@@ -38,7 +39,7 @@ async fn why_says_what_it_waits_for_and_who_holds_it(system: System) {
     system.model.wait_requests(1).await;
     let (sentence, kinds) = why(&system, &held).await;
     assert!(
-        sentence.starts_with("The worker `") && sentence.contains("the model call (step 1)"),
+        sentence.starts_with("The worker `") && sentence.contains("the model call (step 1) is under way"),
         "{sentence}"
     );
     assert_eq!(kinds, ["execution", "lease", "step"]);
@@ -51,6 +52,7 @@ async fn why_says_what_it_waits_for_and_who_holds_it(system: System) {
     client.wait_suspended(&asked, "approval").await;
     let printed = command_line(&system, &["executions", "why", &asked]).run();
     assert!(printed.starts_with("It waits for a decision on `pay` (call c1), asked for at "), "{printed}");
+    assert!(printed.contains("→ decide: `holdpoint approvals approve` or `deny`"), "{printed}");
     let printed = command_line(&system, &["executions", "why", &asked, "--json"]).run();
     let told: Value = serde_json::from_str(&printed).expect("JSON");
     assert_eq!(told["evidence"][1]["tool_call_id"], "c1");
@@ -97,10 +99,28 @@ async fn the_doctor_names_what_is_wrong() {
     let system = Setup::services().roles(1, 1, 0).start().await;
     let (code, well) = doctor(&system, &[], &["--url", &system.url_of(0)]).await;
     assert_eq!(code, 0, "{well}");
-    for name in ["database", "migrations", "indexes", "clock", "broker", "broker topology", "secrets", "api"]
-    {
+    for name in [
+        "database",
+        "migrations",
+        "indexes",
+        "clock",
+        "broker",
+        "broker topology",
+        "broker alarms",
+        "broker bindings",
+        "broker consumer_timeout",
+        "prefetch",
+        "certificates",
+        "secrets",
+        "workers",
+        "workers' broker",
+        "workers' clocks",
+        "api",
+    ] {
         assert_eq!(states(&well, name), ["ok"], "{name}: {well}");
     }
+    // No scheduler was started.
+    assert_eq!(states(&well, "sweeps"), ["warn"], "{well}");
 
     let agent = Agent::new(&system.model).with(json!({"model": {"secret": "nowhere"}}));
     system.client().put_agent("clerk", agent.document()).await;
@@ -121,6 +141,74 @@ async fn the_doctor_names_what_is_wrong() {
     let (code, away) = doctor(&system, &nowhere, &["--url", "http://127.0.0.1:9"]).await;
     let all = ["database", "broker", "api"].map(|name| states(&away, name));
     assert_eq!((code, all), (1, [vec!["fail"], vec!["fail"], vec!["fail"]]), "{away}");
+}
+
+/// Looks until the finding of this name has this state.
+async fn wait_state(system: &System, settings: &[(&str, &str)], name: &str, state: &str) -> Value {
+    let begun = std::time::Instant::now();
+    loop {
+        let (_, seen) = doctor(system, settings, &[]).await;
+        if states(&seen, name) == [state] {
+            return seen;
+        }
+        assert!(begun.elapsed() < SOON, "{name} should be {state}: {seen}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_doctor_sees_a_binding_that_is_gone_and_disturbs_nobody() {
+    let system = Setup::services().start().await;
+    wait_state(&system, &[], "broker bindings", "ok").await;
+    wait_state(&system, &[], "sweeps", "ok").await;
+    let parked = system.client().get("/v1/parked-messages").await.expect(200).body;
+    assert_eq!(parked["parked_messages"], json!([]), "probes are thrown away");
+    assert_eq!(system.schema().count("SELECT count(*) FROM parked_messages"), 0);
+    let connection = system.amqp().await;
+    let channel = connection.create_channel().await.expect("a channel");
+    let commands = format!("{}.commands", system.prefix);
+    channel
+        .queue_unbind(commands.as_str().into(), commands.as_str().into(), "#".into(), Default::default())
+        .await
+        .expect("unbound");
+    connection.close(200, "done".into()).await.expect("closed");
+    let (code, seen) = doctor(&system, &[], &[]).await;
+    assert_eq!((code, states(&seen, "broker bindings")), (1, vec!["fail"]), "{seen}");
+    assert!(seen.to_string().contains(&format!("not bound to its exchange: {commands}")), "{seen}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_doctor_sees_an_alarm_and_a_short_timeout() {
+    let broker = PrivateBroker::start();
+    let system = Setup::services().broker(&broker.url()).start().await;
+    let tool = broker.tool_environment();
+    let settings: Vec<(&str, &str)> =
+        tool.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let seen = wait_state(&system, &settings, "broker alarms", "ok").await;
+    assert_eq!(states(&seen, "broker consumer_timeout"), ["ok"], "{seen}");
+    assert!(seen.to_string().contains("1800000 ms"), "{seen}");
+    broker.ctl(&["eval", "application:set_env(rabbit, consumer_timeout, 5000)."]);
+    broker.ctl(&["set_vm_memory_high_watermark", "0.000001"]);
+    let seen = wait_state(&system, &settings, "broker alarms", "fail").await;
+    assert_eq!(states(&seen, "broker bindings"), ["warn"], "{seen}");
+    assert_eq!(states(&seen, "broker consumer_timeout"), ["warn"], "{seen}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_doctor_tells_of_workers_that_are_gone() {
+    let mut system = Setup::services().roles(1, 0, 0).set("worker.lease_ms", "1500").start().await;
+    let (_, none) = doctor(&system, &[], &[]).await;
+    assert_eq!(states(&none, "workers"), ["warn"], "{none}");
+    let agent = Agent::new(&system.model).with(json!({"model": {"secret": "openai"}}));
+    system.client().put_agent("clerk", agent.document()).await;
+    let worker =
+        system.start_worker(&[("worker.name", "ada"), ("outbound.secrets.acme.openai", "sk-123456")]);
+    // The worker has the secret, though it is not configured where the doctor is called.
+    let seen = wait_state(&system, &[], "workers", "ok").await;
+    assert!(seen.to_string().contains("`ada` holds 0"), "{seen}");
+    wait_state(&system, &[], "secrets", "ok").await;
+    system.workers[worker].kill9();
+    let seen = wait_state(&system, &[], "workers", "warn").await;
+    assert!(seen.to_string().contains("the lease of the last one, `ada`, ran out at "), "{seen}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

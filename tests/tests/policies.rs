@@ -2,6 +2,8 @@
 //! nobody does, and what a changed policy would have asked.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
+
 use holdpoint_tests::agents::Agent;
 use holdpoint_tests::client::Client;
 use holdpoint_tests::model::Turn;
@@ -43,6 +45,22 @@ async fn approval(client: &Client, id: &str) -> Value {
 async fn mine(client: &Client) -> Vec<Value> {
     let page = client.get("/v1/approvals?mine=true").await.expect(200).body;
     page["approvals"].as_array().unwrap().iter().map(|row| row["execution_id"].clone()).collect()
+}
+
+/// How many wait for this caller, page by page.
+async fn all_of_mine(client: &Client) -> usize {
+    let (mut seen, mut cursor) = (BTreeSet::new(), String::new());
+    for _ in 0..10 {
+        let page = client.get(&format!("/v1/approvals?mine=true&limit=300{cursor}")).await.expect(200).body;
+        for row in page["approvals"].as_array().unwrap() {
+            assert!(seen.insert(row["id"].as_str().unwrap().to_owned()), "told twice: {row}");
+        }
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return seen.len(),
+        }
+    }
+    panic!("the pages do not end")
 }
 
 async fn two_of_three_approvers_are_needed_one_of_them_the_requester(system: System) {
@@ -216,8 +234,8 @@ async fn a_bad_policy_is_refused_with_its_place(system: System) {
 
 async fn a_workflows_question_has_the_same_policy(system: System) {
     let client = system.client();
-    let ask = |with: Value| {
-        json!({"document": {"dsl": "1.0.3", "namespace": "test", "name": "asks", "version": "1.0.0"},
+    let ask = |version: &str, with: Value| {
+        json!({"document": {"dsl": "1.0.3", "namespace": "test", "name": "asks", "version": version},
             "do": [{"ask": {"call": "approval:1.0.0@default", "with": with}}]})
     };
     let put = |document: Value| {
@@ -228,7 +246,7 @@ async fn a_workflows_question_has_the_same_policy(system: System) {
     };
     let with =
         json!({"title": "Well?", "quorum": 2, "approvers": {"groups": ["finance"]}, "allowEdit": false});
-    put(ask(with)).await.expect(201);
+    put(ask("1.0.0", with)).await.expect(201);
     let id = client.start_with(json!({"workflow": "asks", "input": {}})).await;
     let call = client.wait_pending(&id, 1).await[0]["tool_call_id"].as_str().unwrap().to_owned();
     let yes = json!({"approved": true});
@@ -246,13 +264,14 @@ async fn a_workflows_question_has_the_same_policy(system: System) {
         json!({"approvers": {"groups": ["board"]}, "expiresAfter": {"milliseconds": 100}, "then": "deny"});
     let with =
         json!({"title": "Well?", "expiresAfter": {"milliseconds": 100}, "onTimeout": {"escalate": next}});
-    put(ask(with)).await.expect(201);
+    put(ask("2.0.0", with)).await.expect(201);
     let id = client.start_with(json!({"workflow": "asks", "input": {}})).await;
     let output = client.wait_status(&id, "completed").await["output"].clone();
     assert_eq!((&output["approved"], &output["reason"]), (&json!(false), &json!("nobody decided in time")));
     let denied = approval(&client, &id).await;
     assert_eq!((&denied["status"], denied["escalated_at"].is_string()), (&json!("denied"), true));
-    let wrong = put(ask(json!({"title": "Well?", "onTimeout": {"escalate": {"then": "deny"}}}))).await;
+    let wrong =
+        put(ask("3.0.0", json!({"title": "Well?", "onTimeout": {"escalate": {"then": "deny"}}}))).await;
     wrong.expect_problem(400, "invalid_workflow");
 }
 
@@ -314,7 +333,10 @@ async fn a_policy_is_tried_on_a_thousand_past_calls(system: System) {
         let refused = test(body.clone()).await.expect_problem(400, "invalid_body");
         assert!(refused.body["detail"].as_str().unwrap().contains(told), "{body}: {}", refused.text);
     }
-    let reader = key(&client, "approve", &[]).await;
-    reader.post("/v1/policies/test", &when("true")).await.expect_problem(403, "forbidden");
+    let person = key(&client, "approve", &[]).await;
+    person.post("/v1/policies/test", &when("true")).await.expect_problem(403, "forbidden");
+    // All of them wait for whoever may decide, each told once.
+    assert_eq!(all_of_mine(&person).await, TURNS * CALLS);
+    assert_eq!(all_of_mine(&key(&client, "read", &[]).await).await, 0);
     assert_eq!(system.tools.count("/pay"), 0);
 }

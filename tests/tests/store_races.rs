@@ -6,10 +6,11 @@
 #![allow(clippy::unwrap_used, clippy::cloned_ref_to_slice_refs)]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
 use std::time::Duration;
 
 use holdpoint_db::*;
-use holdpoint_engine::ids::SweepId;
+use holdpoint_engine::ids::{GrantId, SweepId};
 use holdpoint_engine::policy::{ApproverRole, Approvers, Escalation, OnTimeout, Policy, Then};
 use holdpoint_engine::scope::Scope;
 use holdpoint_engine::status::{ApprovalStatus, AuditAct, Reason, Status};
@@ -56,6 +57,9 @@ on_both_stores! {
     approve_while_the_worker_suspends;
     two_workers_claim_one_hint;
     claims_of_whatever_is_ready_share_nothing;
+    a_limit_is_never_passed;
+    a_rate_is_never_passed;
+    a_tools_limit_is_never_passed;
     two_commits_of_one_epoch_and_seq;
     a_late_commit_and_its_successor;
     one_suspect_at_a_time;
@@ -63,6 +67,8 @@ on_both_stores! {
     twenty_sweeps_count_each_row_once;
     twenty_writers_make_one_chain;
     decisions_and_cancels_of_many_projects_make_whole_chains;
+    a_grant_is_never_used_more_often_than_it_says;
+    a_grant_that_is_taken_back_answers_nothing_more;
 }
 
 /// A store with enough connections for all parties.
@@ -106,7 +112,14 @@ impl Ground {
         let keys = self.queued(count);
         let mine = session(self.store.as_ref());
         let hinted = keys.clone();
-        let request = ClaimRequest { session: mine, hinted, limit: count, any: false, history: history() };
+        let request = ClaimRequest {
+            session: mine,
+            hinted,
+            limit: count,
+            any: false,
+            history: history(),
+            tenant_concurrency: None,
+        };
         let mut claimed = self.store.execution_claim(&request).unwrap();
         assert_eq!(claimed.len(), count);
         claimed.sort_by_key(|one| keys.iter().position(|key| *key == one.key));
@@ -131,6 +144,7 @@ impl Ground {
             arguments: None,
             digest: None,
             by: decider("key_person"),
+            grant: None,
             end_user: None,
         }
     }
@@ -456,6 +470,78 @@ fn claims_of_whatever_is_ready_share_nothing(ground: &Ground) {
     assert_eq!((count, claimed.len()), (keys.len(), keys.len()));
 }
 
+fn limit(ground: &Ground, kind: LimitKind, name: &str, limit: Limit) {
+    ground.store.limit_put(&scope(), kind, name, &limit, "key_1").unwrap();
+}
+
+/// Everybody claims as much as there is, and lets it go in another way each time.
+fn a_limit_is_never_passed(ground: &Ground) {
+    const MOST: i64 = 3;
+    let keys = ground.queued(200);
+    limit(
+        ground,
+        LimitKind::Workflow,
+        "holdpoint.noop",
+        Limit { concurrency: Some(MOST), ..Limit::default() },
+    );
+    let sessions: Vec<_> = (0..4).map(|_| session(ground.store.as_ref())).collect();
+    let (held, most_held) = (AtomicI64::new(0), AtomicI64::new(0));
+    let ended = race(4, ROUNDS, |party, round| {
+        let claimed = claim_any(ground.store.as_ref(), sessions[party], 5);
+        let count = claimed.len() as i64;
+        most_held.fetch_max(held.fetch_add(count, SeqCst) + count, SeqCst);
+        let mut ended = Vec::new();
+        for one in claimed {
+            // Before it is let go: nobody can have its place yet.
+            held.fetch_sub(1, SeqCst);
+            let (key, mut one) = (one.key.clone(), Held::of(one, sessions[party]));
+            if round % 3 == 0 {
+                ground.store.execution_release(sessions[party], &[key]).unwrap();
+            } else {
+                let done = ground.store.execution_commit(&[one.complete()]).unwrap();
+                assert_eq!(done, [Committed::Done { wake: 0, released: true }]);
+                ended.push(key);
+            }
+        }
+        ended
+    });
+    let most_held = most_held.load(SeqCst);
+    assert!(most_held > 1 && most_held <= MOST, "{most_held} were held");
+    let mut ended: Vec<_> = ended.into_iter().flatten().flatten().collect();
+    let count = ended.len();
+    ended.sort();
+    ended.dedup();
+    assert_eq!(ended.len(), count, "each once");
+    assert!(count > 100, "only {count} of {} came to their end", keys.len());
+}
+
+fn a_rate_is_never_passed(ground: &Ground) {
+    ground.queued(100);
+    let hourly = Rate { count: 7, per: Duration::from_secs(3_600) };
+    limit(ground, LimitKind::Tenant, TENANT_LIMIT, Limit { rate: Some(hourly), ..Limit::default() });
+    let sessions: Vec<_> = (0..4).map(|_| session(ground.store.as_ref())).collect();
+    let begun = race(4, 30, |party, _| claim_any(ground.store.as_ref(), sessions[party], 5).len());
+    assert_eq!(begun.into_iter().flatten().sum::<usize>(), 7);
+}
+
+fn a_tools_limit_is_never_passed(ground: &Ground) {
+    const MOST: i64 = 2;
+    let held = ground.held(4);
+    limit(ground, LimitKind::Tool, "pay", Limit { concurrency: Some(MOST), ..Limit::default() });
+    let (under_way, most) = (AtomicI64::new(0), AtomicI64::new(0));
+    race(4, 40, |party, round| {
+        let (key, session) = (held[party].key().clone(), held[party].session);
+        let call = ToolCall { key, step: round as i32, tool: "pay".to_owned(), session };
+        until_blocking("the call has its turn", SOON, || {
+            (ground.store.tool_call_ask(&call).unwrap() == ToolTurn::Begun).then_some(())
+        });
+        most.fetch_max(under_way.fetch_add(1, SeqCst) + 1, SeqCst);
+        under_way.fetch_sub(1, SeqCst);
+        ground.store.tool_call_done(&call.key, call.step).unwrap();
+    });
+    assert!(most.load(SeqCst) <= MOST, "{most:?} were under way");
+}
+
 fn two_commits_of_one_epoch_and_seq(ground: &Ground) {
     let mut held = ground.held(ROUNDS);
     // Not the same transition twice (that would be done twice), but two different ones.
@@ -614,4 +700,82 @@ fn decisions_and_cancels_of_many_projects_make_whole_chains(ground: &Ground) {
     let decided = store.audit_list(&scope(), &of(AuditAct::ApprovalDecided)).unwrap();
     let subjects: std::collections::HashSet<_> = decided.iter().map(|row| &row.subject).collect();
     assert_eq!(subjects.len(), decided.len(), "one row for each decision");
+}
+
+fn grant_of(store: &dyn Store, max_uses: i32) -> GrantId {
+    let new = NewGrant {
+        id: GrantId(Uuid::now_v7()),
+        on: GrantFor::Agent("clerk".to_owned()),
+        tool: "refund".to_owned(),
+        when: None,
+        reason: None,
+        end_user: None,
+        max_uses,
+        expires_at: Asked::open("a").expires_at,
+        by: decider("key_maker"),
+    };
+    store.grant_create(&scope(), &new).unwrap().new.id
+}
+
+/// For each round and party a commit that asks about two calls, with these grants offered.
+fn asking(ground: &Ground, parties: usize, grants: &[[GrantId; 2]]) -> Vec<Vec<Transition>> {
+    let mut held = ground.held(parties * grants.len()).into_iter();
+    let of_round = |grants: &[GrantId; 2]| {
+        let ask = |(party, mut held): (usize, Held)| {
+            let mut transition = held.ask(&[Asked::open("a"), Asked::open("b")]);
+            // In another order for every other party: nobody waits in a circle.
+            let [first, second] = if party % 2 == 0 { *grants } else { [grants[1], grants[0]] };
+            transition.grants = vec![
+                GrantOffer { tool_call_id: "a".to_owned(), grants: vec![first, second] },
+                GrantOffer { tool_call_id: "b".to_owned(), grants: vec![second, first] },
+            ];
+            transition
+        };
+        held.by_ref().take(parties).enumerate().map(ask).collect()
+    };
+    grants.iter().map(of_round).collect()
+}
+
+fn approved_by(ground: &Ground, asked: &[Transition], grant: GrantId) -> usize {
+    let of = |one: &Transition| {
+        let filter = ApprovalFilter { execution: Some(one.key.id), limit: 10, ..ApprovalFilter::default() };
+        let rows = ground.store.approval_list(&one.key.scope, &filter).unwrap();
+        rows.iter().filter(|row| row.decided_by == Some(grant.to_string())).count()
+    };
+    asked.iter().map(of).sum()
+}
+
+fn a_grant_is_never_used_more_often_than_it_says(ground: &Ground) {
+    let (parties, rounds, store) = (6, 40, ground.store.as_ref());
+    let grants: Vec<_> = (0..rounds).map(|_| [grant_of(store, 3), grant_of(store, 4)]).collect();
+    let asked = asking(ground, parties, &grants);
+    race(parties, rounds, |party, round| {
+        let answer = store.execution_commit(std::slice::from_ref(&asked[round][party])).unwrap();
+        assert!(matches!(answer[..], [Committed::Done { .. }]), "{answer:?}");
+    });
+    for (round, both) in grants.iter().enumerate() {
+        // Twelve questions, seven uses: none is lost, none is made twice.
+        for (grant, most) in both.iter().zip([3, 4]) {
+            assert_eq!(approved_by(ground, &asked[round], *grant), most);
+            assert_eq!(store.grant_get(&scope(), *grant).unwrap().unwrap().uses, most as i32);
+        }
+    }
+    whole(store, &scope());
+}
+
+fn a_grant_that_is_taken_back_answers_nothing_more(ground: &Ground) {
+    let (parties, rounds, store) = (4, 40, ground.store.as_ref());
+    let grants: Vec<_> = (0..rounds).map(|_| grant_of(store, 100)).map(|one| [one, one]).collect();
+    let asked = asking(ground, parties, &grants);
+    race(parties, rounds, |party, round| match party {
+        0 => drop(store.grant_revoke(&scope(), grants[round][0], "key_other", None).unwrap()),
+        _ => drop(store.execution_commit(std::slice::from_ref(&asked[round][party])).unwrap()),
+    });
+    for (round, [grant, _]) in grants.iter().enumerate() {
+        let uses = approved_by(ground, &asked[round], *grant);
+        assert_eq!(store.grant_get(&scope(), *grant).unwrap().unwrap().uses, uses as i32);
+        // Whoever comes now finds it gone.
+        store.execution_commit(std::slice::from_ref(&asked[round][0])).unwrap();
+        assert_eq!(approved_by(ground, &asked[round], *grant), uses);
+    }
 }

@@ -145,6 +145,7 @@ async fn a_worker_takes_an_agent_through_an_approval() {
         arguments: None,
         digest: None,
         by: holdpoint_tests::store_builders::decider("key_1"),
+        grant: None,
         end_user: None,
     };
     let scope = bench.scope.clone();

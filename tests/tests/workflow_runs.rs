@@ -90,6 +90,10 @@ async fn a_person_approves_with_an_edited_value(system: System) {
     let pending = client.wait_pending(&id, 1).await;
     assert_eq!(pending[0]["arguments"]["title"], "Refund 7?");
     let call = pending[0]["tool_call_id"].as_str().unwrap();
+    let asked = client.get(&format!("/v1/executions/{id}/approvals/{call}")).await.expect(200).body;
+    let subject = json!({"type": "object", "properties": {"amount": {"maximum": 9}}});
+    let properties = json!({"subject": subject, "option": {"enum": ["now", "later"]}});
+    assert_eq!(asked["arguments_schema"]["properties"], properties, "what a form needs");
     for wrong in [json!({"subject": {"amount": 10}}), json!({"option": "never"})] {
         let body = json!({"approved": true, "arguments": wrong});
         client.decide(&id, call, &body).await.expect_problem(422, "arguments_invalid");

@@ -184,6 +184,7 @@ fn inherited(
     let own = Extras {
         client_time: extras.client_time,
         sealed_headers: extras.sealed_headers.map(again).transpose()?,
+        traceparent: extras.traceparent,
         ..Extras::default()
     };
     if !what.tied {

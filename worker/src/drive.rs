@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use holdpoint_db::{
@@ -26,15 +27,20 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::Instrument;
+use tracing::field::Empty;
 
 use crate::Worker;
 use crate::definitions::Missing;
+use crate::grants;
 use crate::session::{Held, Session};
+use crate::spans::Spans;
 
 /// Takes an execution as far as it goes.
 pub(crate) async fn drive(worker: Arc<Worker>, session: Arc<Session>, claimed: Claimed) {
     let key = claimed.key.clone();
-    let span = tracing::info_span!("execution", tenant = %key.scope.tenant, project = %key.scope.project, id = %key.id);
+    let span = tracing::info_span!(
+        "execution", tenant = %key.scope.tenant, project = %key.scope.project, id = %key.id, trace_id = Empty
+    );
     let held = session.hold(&key, claimed.wake);
     if let Err(left) = take_on(&worker, &session, held, claimed).instrument(span.clone()).await {
         let _entered = span.enter();
@@ -54,6 +60,15 @@ enum Left {
 }
 
 impl Left {
+    /// The word in traces.
+    fn word(&self) -> &'static str {
+        match self {
+            Left::Fenced => "fenced",
+            Left::Released => "released",
+            Left::Unavailable(_) => "unavailable",
+        }
+    }
+
     fn tell(&self, worker: &Worker) {
         match self {
             Left::Fenced => {
@@ -94,8 +109,12 @@ async fn take_on(
         key: claimed.key.clone(),
         extras: claimed.extras.clone(),
         forwarded: forwarded(&claimed),
+        spans: Spans::begin(&claimed, &worker.settings.name),
     };
-    match (definition, run) {
+    if let Some(spans) = &drive.spans {
+        tracing::Span::current().record("trace_id", spans.trace_id());
+    }
+    let rest = match (definition, run) {
         (Ok((definition, team)), Ok(run)) => {
             if let Some(pinned) = Arc::get_mut(&mut drive.pinned) {
                 pinned.definition = definition;
@@ -113,7 +132,11 @@ async fn take_on(
         }
         (Err(Missing::Unreadable(message)), run) => drive.give_up(run.ok(), &claimed, message).await,
         (_, Err(corrupt)) => drive.give_up(None, &claimed, corrupt.to_string()).await,
+    };
+    if let Some(spans) = drive.spans.take() {
+        spans.end(drive.run.ended, rest.as_ref().err().map(Left::word));
     }
+    rest
 }
 
 /// A start or a publication that was broken off would leave what nobody knows of.
@@ -192,6 +215,8 @@ struct Drive<'a> {
     acts_taken: Vec<i64>,
     /// What only some executions have.
     extras: Option<Extras>,
+    /// Where somebody follows its trace.
+    spans: Option<Spans>,
     /// Calls under way; dropped with the drive, which ends them.
     calls: JoinSet<()>,
     /// By step, those that may be broken off: what they reach is not ours.
@@ -251,10 +276,14 @@ impl Drive<'_> {
         if decided.entries.is_empty() {
             return Ok(Outcome::Done { released: false });
         }
-        let transition = self.transition(decided);
+        let mut transition = self.transition(decided);
+        transition.grants = grants::offers(self.worker, &self.key, &self.pinned, &decided.entries).await;
         self.count(&decided.entries);
         match self.land(transition).await? {
             Committed::Done { wake, released } => {
+                if let Some(spans) = &mut self.spans {
+                    spans.committed(&decided.entries);
+                }
                 self.tell_family(&decided.entries).await;
                 if wake != self.wake && !released {
                     // An act came meanwhile: look into the inbox without waiting for its message.
@@ -316,6 +345,7 @@ impl Drive<'_> {
             last_event: self.run.event,
             gates: decided.gates.clone(),
             approvals: decided.entries.iter().filter_map(approval_change).collect(),
+            grants: Vec::new(),
             acts_taken: std::mem::take(&mut self.acts_taken),
             usage: self.run.usage,
             definition: (self.pinned.name.clone(), self.pinned.version),
@@ -399,15 +429,28 @@ impl Drive<'_> {
             let (worker, session) = (Arc::clone(self.worker), Arc::clone(self.session));
             let extras = self.extras.clone().unwrap_or_default();
             let span = tracing::info_span!("effect", step = effect.step());
+            let traced =
+                self.spans.as_ref().map(|spans| spans.step(&effect, self.run.steps.get(&effect.step())));
             let (step, breaks) = (effect.step(), may_break_off(&effect));
+            let tool = self.limited_tool(&effect);
             let call = self.calls.spawn(
-                async move { crate::perform::perform(&worker, session, effect, extras, origin).await }
-                    .instrument(span),
+                async move {
+                    crate::perform::perform(&worker, session, effect, tool, extras, origin, traced).await
+                }
+                .instrument(span),
             );
             if breaks {
                 self.requests.insert(step, call);
             }
         }
+    }
+
+    /// The tool that it calls, where there are limits; a question about a call is none.
+    fn limited_tool(&self, effect: &Effect) -> Option<String> {
+        if !self.worker.limited.load(Ordering::Relaxed) || matches!(effect, Effect::Reconcile(_)) {
+            return None;
+        }
+        Some(self.run.steps.get(&effect.step())?.tool()?.tool.clone())
     }
 
     /// Waits for whatever comes first: results, an act, the time, the end of the lease.
@@ -538,6 +581,7 @@ async fn fail(drive: &Drive<'_>, run: Option<Run>, row: &Claimed, message: Strin
         last_event: run.event,
         gates: Vec::new(),
         approvals: entries.iter().filter_map(approval_change).collect(),
+        grants: Vec::new(),
         acts_taken: Vec::new(),
         usage: run.usage,
         definition: (row.name.clone(), row.version),

@@ -1,14 +1,15 @@
-//! Takes executions: consume hints, claim, ack, hand over. One function, three triggers: a
-//! hint, a second without one, a slot that became free.
+//! Takes executions: consume hints, claim, ack, hand over. One function, four triggers: a
+//! hint, a second without one, a slot that became free, a limit that lets more through.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use holdpoint_db::{ClaimRequest, Claimed, failpoint};
+use holdpoint_db::{ClaimRequest, Claimed, Store, failpoint};
 use holdpoint_engine::wire::{ExecutionKey, Message};
 use holdpoint_queue::{Consumer, Delivery, Source};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::MissedTickBehavior;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::task::TaskTracker;
 
 use crate::session::Session;
@@ -30,6 +31,8 @@ pub(crate) async fn run(worker: &Arc<Worker>, session: &Arc<Session>, tasks: &Ta
         slots: Arc::new(Semaphore::new(worker.settings.slots)),
         hints: worker.queue.consume(Source::Workers, PREFETCH).await,
         more: true,
+        freed: Arc::default(),
+        look_at: None,
     };
     let mut poll = tokio::time::interval(worker.settings.poll());
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -44,6 +47,8 @@ pub(crate) async fn run(worker: &Arc<Worker>, session: &Arc<Session>, tasks: &Ta
             () = session.lost.cancelled() => return,
             () = std::future::ready(()), if intake.more => Vec::new(),
             hints = intake.hints.next(HINTS) => hints,
+            () = intake.freed.notified() => Vec::new(),
+            () = sleep_until(intake.look_at) => Vec::new(),
             _ = poll.tick() => Vec::new(),
         };
         intake.take(hints).await;
@@ -58,6 +63,18 @@ struct Intake<'a> {
     hints: Box<dyn Consumer>,
     /// The last claim was full: look again at once.
     more: bool,
+    /// An execution that may have been counted under a limit is held no more.
+    freed: Arc<Notify>,
+    /// When a limit lets more through.
+    look_at: Option<Instant>,
+}
+
+/// Never, where there is no time.
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
 }
 
 impl Intake<'_> {
@@ -74,9 +91,11 @@ impl Intake<'_> {
     }
 
     async fn take(&mut self, hints: Vec<Delivery>) {
+        self.look_at = None;
         let mut hinted = self.read(&hints).await;
         let limit = self.slots.available_permits().min(CLAIM);
-        // Of a long backlog the rest is found as the oldest ready ones, when there is room.
+        // Of a long backlog the rest is found as ready, when there is room; so many hints bring
+        // nobody forward.
         hinted.truncate(limit);
         match self.claim(hinted, limit).await {
             Ok(claimed) => {
@@ -138,8 +157,13 @@ impl Intake<'_> {
             limit,
             any: true,
             history: (&self.worker.limits).into(),
+            tenant_concurrency: self.worker.limits.tenant_slots(),
         };
-        let claimed = self.worker.db.hot(move |store| store.execution_claim(&request)).await??;
+        let work = move |store: &dyn Store| (store.execution_claim(&request), store.look_again());
+        let (claimed, again) = self.worker.db.hot(work).await?;
+        let claimed = claimed?;
+        self.worker.limited.store(again.when_freed, Ordering::Relaxed);
+        self.look_at = again.after.map(|after| Instant::now() + after);
         self.worker.metrics.claimed.inc_by(claimed.len() as u64);
         for claimed in &claimed {
             self.worker.metrics.queue_to_claim.observe(claimed.waited.as_secs_f64());
@@ -150,10 +174,14 @@ impl Intake<'_> {
     fn hand_over(&self, claimed: Claimed) {
         // Never more than the permits that were counted before the claim.
         let permit: Option<OwnedSemaphorePermit> = Arc::clone(&self.slots).try_acquire_owned().ok();
-        let (worker, session) = (Arc::clone(self.worker), Arc::clone(self.session));
+        let (worker, session, freed) =
+            (Arc::clone(self.worker), Arc::clone(self.session), Arc::clone(&self.freed));
         self.tasks.spawn(async move {
-            drive::drive(worker, session, claimed).await;
+            drive::drive(Arc::clone(&worker), session, claimed).await;
             drop(permit);
+            if worker.limited.load(Ordering::Relaxed) {
+                freed.notify_one();
+            }
         });
     }
 }

@@ -9,6 +9,7 @@ mod commands;
 mod definitions;
 mod delegate;
 mod drive;
+mod grants;
 mod intake;
 mod metrics;
 mod outgoing;
@@ -17,8 +18,11 @@ mod perform;
 mod publish;
 mod session;
 mod settings;
+mod spans;
+mod tool_turn;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use holdpoint_db::Db;
@@ -27,6 +31,7 @@ use holdpoint_engine::workflow::expression::Evaluator;
 use holdpoint_perform::Performer;
 use holdpoint_queue::Queue;
 use holdpoint_scheduler::{Relay, Sweeper};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -66,6 +71,10 @@ struct Worker {
     performer: Arc<Performer>,
     evaluator: Arc<dyn Evaluator>,
     metrics: Metrics,
+    /// There are limits, as the last claim saw it.
+    limited: AtomicBool,
+    /// A call of a limited tool ended here.
+    call_ended: Notify,
     /// SIGTERM came: nothing new is begun.
     stop: CancellationToken,
     /// The time for draining is over: what is under way is dropped.
@@ -91,6 +100,8 @@ pub async fn run(
         sweeper: parts.sweeper,
         settings: parts.settings,
         limits: parts.limits,
+        limited: AtomicBool::new(false),
+        call_ended: Notify::new(),
         stop,
         hurry: CancellationToken::new(),
     });

@@ -22,6 +22,7 @@ pub(crate) struct Metrics {
     pub events_sent: IntCounterVec,
     pub webhook_attempts: IntCounterVec,
     pub webhooks_disabled: IntCounterVec,
+    pub tool_waits: IntCounter,
 }
 
 const SECONDS: &[f64] = &[
@@ -111,6 +112,10 @@ impl Metrics {
                 "Webhooks that are called no more, for their failures.",
                 &["reason"],
             ),
+            tool_waits: counter(
+                "holdpoint_tool_calls_delayed_total",
+                "Calls that waited for a limit of their tool.",
+            ),
         };
         metrics.show_all();
         metrics.register(registry);
@@ -144,7 +149,7 @@ impl Metrics {
     }
 
     fn register(&self, registry: &Registry) {
-        let collectors: [Box<dyn Collector>; 14] = [
+        let collectors: [Box<dyn Collector>; 15] = [
             Box::new(self.claimed.clone()),
             Box::new(self.leases.clone()),
             Box::new(self.queue_to_claim.clone()),
@@ -159,6 +164,7 @@ impl Metrics {
             Box::new(self.events_sent.clone()),
             Box::new(self.webhook_attempts.clone()),
             Box::new(self.webhooks_disabled.clone()),
+            Box::new(self.tool_waits.clone()),
         ];
         for collector in collectors {
             if let Err(error) = registry.register(collector) {

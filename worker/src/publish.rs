@@ -7,6 +7,7 @@ use holdpoint_engine::lifecycle::CLOUD_EVENT;
 use holdpoint_engine::scope::Scope;
 use holdpoint_engine::status::{ErrorType, Failure};
 use holdpoint_engine::time::Timestamp;
+use holdpoint_engine::trace::Traceparent;
 use holdpoint_engine::wire::ExecutionKey;
 use holdpoint_queue::{Link, Outgoing, Route, SendError};
 use serde::Serialize;
@@ -18,7 +19,12 @@ use crate::session::process_now;
 const TASK: &str = "holdpoint.task.v1";
 
 /// Publishes it, and makes the queue where there is none. Its end comes as an act.
-pub(crate) async fn publish(worker: &Worker, key: &ExecutionKey, effect: &PublishEffect) -> Input {
+pub(crate) async fn publish(
+    worker: &Worker,
+    key: &ExecutionKey,
+    effect: &PublishEffect,
+    span: Option<Traceparent>,
+) -> Input {
     let step = effect.step;
     let not_connected = || *worker.queue.link().borrow() == Link::Down;
     if not_connected() {
@@ -27,13 +33,13 @@ pub(crate) async fn publish(worker: &Worker, key: &ExecutionKey, effect: &Publis
     let Some(body) = body(&key.scope, key.id, effect) else {
         return failed(step, ErrorType::Internal, "the task's input is not JSON", Certainty::Definite);
     };
-    let mut sent = send(worker, effect, body.clone()).await;
+    let mut sent = send(worker, effect, body.clone(), span).await;
     if sent == Err(SendError::Unroutable) {
         if worker.queue.provide(&effect.queue).await == Err(SendError::Unroutable) {
             let message = "tasks of queues need RabbitMQ: the queue inside the process has no outside";
             return failed(step, ErrorType::Logic, message, Certainty::Definite);
         }
-        sent = send(worker, effect, body).await;
+        sent = send(worker, effect, body, span).await;
     }
     match sent {
         Ok(()) => Input::Published { step },
@@ -41,10 +47,16 @@ pub(crate) async fn publish(worker: &Worker, key: &ExecutionKey, effect: &Publis
     }
 }
 
-async fn send(worker: &Worker, effect: &PublishEffect, body: String) -> Result<(), SendError> {
+async fn send(
+    worker: &Worker,
+    effect: &PublishEffect,
+    body: String,
+    span: Option<Traceparent>,
+) -> Result<(), SendError> {
     let message = Outgoing {
         address: effect.queue.clone(),
         content_type: CLOUD_EVENT,
+        traceparent: span.map(|span| span.to_string()),
         ..Outgoing::new(Route::Task, TASK, effect.key.clone(), body)
     };
     worker.queue.send(vec![message]).await.pop().unwrap_or(Err(SendError::Disconnected))

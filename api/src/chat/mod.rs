@@ -18,6 +18,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::app::App;
 use crate::auth::Caller;
+use crate::backlog;
 use crate::classic::{self, Classic};
 use crate::forwarded;
 use crate::problem::{Answer, Code, Problem};
@@ -157,6 +158,7 @@ pub async fn begin(app: &Arc<App>, caller: &Caller, turn: Turn) -> Answer<Begun>
         return Ok(begun);
     }
     let new = turn.start(app, caller)?;
+    backlog::admit(app, &new.key.scope.tenant, 1).await?;
     let created = app.db.create(new.clone()).await?;
     let is_new = matches!(created, Created::New { .. });
     let (started, _) = outcome(app, &new, created).await?;
@@ -283,7 +285,7 @@ impl Turn {
             labels: Default::default(),
             end_user: caller.end_user.clone(),
             created_by: caller.key.clone(),
-            extras: Extras { message_ids, sealed_headers, ..self.extras },
+            extras: Extras { message_ids, sealed_headers, traceparent: caller.trace, ..self.extras },
         })
     }
 }

@@ -70,7 +70,9 @@ impl Scene<'_> {
             (WorkflowState::Maintenance, _) => {
                 Some("its workflow is in maintenance until a new version or a resume".to_owned())
             }
-            (_, true) => Some("its workflow's schedule stands until a new version or a resume".to_owned()),
+            (_, true) => {
+                Some("its workflow's schedule is stopped until a new version or a resume".to_owned())
+            }
             _ => None,
         };
         if told.is_some() {

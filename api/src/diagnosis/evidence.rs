@@ -2,7 +2,7 @@
 
 use holdpoint_engine::ids::{ApprovalId, ExecutionId};
 use holdpoint_engine::status::{Failure, Reason, Status, WorkflowState};
-use holdpoint_engine::time::Timestamp;
+use holdpoint_engine::time::{Span, Timestamp};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -126,6 +126,22 @@ pub enum Evidence {
     },
     /// Executions that lost two leases or more go out one at a time.
     Suspects { one_is_out: bool, before: i64 },
+    /// A limit that it falls under.
+    Limit {
+        /// `tenant`, `agent`, `workflow` or `tool`.
+        of: String,
+        name: String,
+        /// At most so many at a time.
+        concurrency: Option<i64>,
+        /// At most so many begin within `per`.
+        count: Option<i64>,
+        per: Option<Span>,
+        running: i64,
+        /// How many began within the last `per`.
+        begun: i64,
+        /// How many wait before it, up to 10,000.
+        before: i64,
+    },
     /// How its workflow stands.
     Workflow {
         name: String,

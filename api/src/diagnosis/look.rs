@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use holdpoint_db::{ApprovalFilter, ApprovalRow, ExecutionRow, Standing};
+use holdpoint_db::{ApprovalFilter, ApprovalRow, ExecutionRow, LimitStanding, Standing};
 use holdpoint_engine::definition::{Definition, builtin};
 use holdpoint_engine::ids::ExecutionId;
 use holdpoint_engine::scope::Scope;
@@ -56,11 +56,21 @@ async fn tell(app: &App, standing: &Standing, children: Vec<(ExecutionId, Diagno
     };
     let approvals = approvals(app, standing).await?;
     let broker_up = *app.queue.link().borrow() == Link::Up;
-    let beside = Beside { broker_up, secrets, workflow, approvals, children };
+    let limits = limits(app, standing).await?;
+    let beside = Beside { broker_up, secrets, workflow, limits, approvals, children };
     diagnose(standing, beside).map_err(|error| {
         tracing::error!(id = %standing.row.key.id, %error, "a journal cannot be read");
         Problem::internal()
     })
+}
+
+/// The limits that it falls under, while it is ready and nobody has it.
+async fn limits(app: &App, standing: &Standing) -> Answer<Vec<LimitStanding>> {
+    if standing.lease.is_some() || standing.ready_at.is_none_or(|at| at > standing.now) {
+        return Ok(Vec::new());
+    }
+    let (key, tenant) = (standing.row.key.clone(), app.limits.tenant_slots());
+    app.read(move |store| store.limits_standing(&key, tenant)).await
 }
 
 /// Those that wait for a decision: what is said of them comes with their votes and their policy.

@@ -5,6 +5,7 @@ mod asked;
 mod ended;
 mod evidence;
 mod held;
+mod limited;
 mod look;
 mod ready;
 mod scene;

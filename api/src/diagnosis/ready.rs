@@ -24,6 +24,9 @@ impl Scene<'_> {
         if live == 0 {
             return Said::new(Sentence::NoWorker, format!("{is}, and {}", self.nobody()));
         }
+        if let Some(limited) = self.limited(&is) {
+            return limited;
+        }
         if self.standing.lost >= SUSPECT {
             return self.suspect(&is);
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use holdpoint_db::{ApprovalRow, Standing, Tick, WorkerSession};
+use holdpoint_db::{ApprovalRow, LimitStanding, Standing, Tick, WorkerSession};
 use holdpoint_engine::ids::ExecutionId;
 use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::wire::SweepKind;
@@ -26,6 +26,8 @@ pub struct Beside<'a> {
     pub secrets: BTreeSet<String>,
     /// Its definition, where it is a workflow.
     pub workflow: Option<&'a Workflow>,
+    /// The limits that it falls under while it is ready.
+    pub limits: Vec<LimitStanding>,
     /// Its approvals, as far as they are undecided.
     pub approvals: Vec<ApprovalRow>,
     /// Diagnoses of the executions that it waits for.

@@ -40,6 +40,8 @@ sentences! {
     WorkersBusy = "workers_busy", "add workers, or raise `worker.slots`";
     /// Ready, and hints do not arrive.
     BrokerAway = "broker_away", "bring the broker back; until then workers find it by looking";
+    /// Ready, and a limit is reached.
+    Limited = "limited", "wait, or raise the limit: `holdpoint limits set`";
     /// It lost leases, and its like go out one at a time.
     Suspect = "suspect", "wait for its turn; look into the workers' logs why they ended";
     /// It was started for later.

@@ -31,6 +31,7 @@ fn standing(status: Status, reason: Option<Reason>, entries: &[(&str, Value)]) -
         payload: payload.to_string(),
     };
     let row = ExecutionRow {
+        priority: 0,
         files: Vec::new(),
         key: ExecutionKey { scope: Scope::new("acme", "shop"), id: id(1) },
         status,

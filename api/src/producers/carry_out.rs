@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::envelope::{Envelope, Incoming, Kind};
 use crate::app::App;
 use crate::auth::{self, Caller, Right};
+use crate::backlog;
 use crate::body;
 use crate::problem::{Answer, Code, Problem};
 use crate::routes::acts::act_commanded;
@@ -103,6 +104,7 @@ pub async fn identify(app: &App, message: &Incoming, credential: Credential) -> 
 async fn admitted(app: &App, message: &Incoming, envelope: &Envelope, key: &KeyRow) -> Answer<ExecutionId> {
     let kind = envelope.kind()?;
     let caller = auth::allow(key, right(kind), message.end_user())?;
+    let caller = Caller { trace: message.trace(), ..caller };
     act(app, &caller, kind, envelope, message).await
 }
 
@@ -159,6 +161,7 @@ async fn begin(
     let mut new = body::read::<StartBody>(text)?.check(app, caller, None, text.as_bytes())?;
     new.extras.command = Some(command);
     new.extras.reply = reply;
+    backlog::admit(app, &new.key.scope.tenant, 1).await?;
     let created = starting::create(app, &mut new).await?;
     Ok(start::outcome(app, &new, created).await?.0.id)
 }

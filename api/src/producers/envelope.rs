@@ -12,6 +12,7 @@ use holdpoint_engine::digest::sha256_hex;
 use holdpoint_engine::entry::Json;
 use holdpoint_engine::redact::FORWARDED;
 use holdpoint_engine::strict_json;
+use holdpoint_engine::trace::Traceparent;
 use holdpoint_queue::Delivery;
 use http::StatusCode;
 use serde::Deserialize;
@@ -19,6 +20,7 @@ use serde::Deserialize;
 use crate::auth::{END_USER, bearer_of};
 use crate::body;
 use crate::problem::{Answer, Code, Problem};
+use crate::spans::TRACEPARENT;
 
 /// The content type of a CloudEvent in structured JSON.
 pub const CLOUD_EVENT: &str = "application/cloudevents+json";
@@ -193,6 +195,11 @@ impl Incoming {
     /// The end user in the headers.
     pub fn end_user(&self) -> Option<&[u8]> {
         self.header(END_USER).map(str::as_bytes)
+    }
+
+    /// The trace that the producer began.
+    pub fn trace(&self) -> Option<Traceparent> {
+        Traceparent::parse(self.header(TRACEPARENT)?)
     }
 
     /// Reads the command, as far as that needs nobody's permission; bodies may have `limit` bytes.

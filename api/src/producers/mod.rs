@@ -178,9 +178,11 @@ async fn conclude(app: &App, tag: Tag, message: &Incoming, judged: Judged) -> Re
     Ok(Settled { tag, reply, unheard })
 }
 
-/// There is no such thing, or it stands otherwise: the producer's to know, and nobody's to mend.
+/// There is no such thing, it stands otherwise, or it has to wait: the producer's to know, and
+/// nobody's to mend.
 fn is_an_answer(status: StatusCode) -> bool {
-    matches!(status, StatusCode::NOT_FOUND | StatusCode::CONFLICT | StatusCode::GONE)
+    use StatusCode as S;
+    matches!(status, S::NOT_FOUND | S::CONFLICT | S::GONE | S::TOO_MANY_REQUESTS)
 }
 
 fn is_away<T>(outcome: &Answer<T>) -> bool {

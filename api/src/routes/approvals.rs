@@ -1,7 +1,7 @@
 //! What waits for a decision: the inbox, and the approvals of one execution.
 
 use axum::extract::State;
-use holdpoint_db::{ApprovalFilter, ApprovalRow};
+use holdpoint_db::{ApprovalFilter, ApprovalPage, ApprovalRow};
 use holdpoint_engine::policy::Decider;
 use holdpoint_engine::status::ApprovalStatus;
 use schemars::JsonSchema;
@@ -45,17 +45,12 @@ struct Asked {
 /// `GET /v1/approvals`: pending ones unless told otherwise (`status=all` for all), oldest first.
 pub async fn inbox(State(app): Shared, caller: Caller, mut params: Params) -> Answer {
     let mine = params.value::<bool>("mine")?.unwrap_or(false);
-    let mut filter = filter(params, &caller)?;
+    let filter = filter(params, &caller)?;
     if mine {
         return Ok(view::ok(&of_caller(&app, &caller, filter).await?));
     }
-    let limit = filter.limit;
-    // One more than asked for says whether there is a next page.
-    filter.limit += 1;
-    let mut rows = list(&app, &caller, filter).await?;
-    let more = rows.len() > limit;
-    rows.truncate(limit);
-    let next_cursor = rows.last().filter(|_| more).map(|row| params::cursor(row.requested_at, row.id));
+    let ApprovalPage { rows, next } = page(&app, &caller, filter).await?;
+    let next_cursor = next.map(|(at, id)| params::cursor(at, id));
     Ok(view::ok(&Page { approvals: rows.into_iter().map(Into::into).collect(), next_cursor }))
 }
 
@@ -67,15 +62,15 @@ const PAGES: usize = 8;
 /// Those that wait for this very caller: whose decision would count, and who has not voted.
 async fn of_caller(app: &App, caller: &Caller, filter: ApprovalFilter) -> Answer<Page> {
     let (decider, limit) = (caller.decider(), filter.limit);
-    let mut page = ApprovalFilter { limit: LOOKED_AT, ..filter };
+    let mut filter = ApprovalFilter { limit: LOOKED_AT, ..filter };
     let (mut found, mut next_cursor) = (Vec::new(), None);
     if caller.may(Right::Decide).is_err() {
         return Ok(Page { approvals: found, next_cursor });
     }
     for _ in 0..PAGES {
-        let rows = list(app, caller, page.clone()).await?;
-        let (count, last) = (rows.len(), rows.last().map(|row| (row.requested_at, row.id)));
-        next_cursor = last.filter(|_| count == LOOKED_AT).map(|(at, id)| params::cursor(at, id));
+        let ApprovalPage { rows, next } = page(app, caller, filter.clone()).await?;
+        let last = rows.last().map(|row| (row.requested_at, row.id));
+        next_cursor = next.map(|(at, id)| params::cursor(at, id));
         for row in rows {
             let place = (row.requested_at, row.id);
             if waits_for(&row, &decider, caller) {
@@ -87,8 +82,8 @@ async fn of_caller(app: &App, caller: &Caller, filter: ApprovalFilter) -> Answer
                 return Ok(Page { approvals: found, next_cursor });
             }
         }
-        page.after = last;
-        if count < LOOKED_AT || found.len() == limit {
+        filter.after = next;
+        if next.is_none() || found.len() == limit {
             break;
         }
     }
@@ -119,6 +114,11 @@ fn filter(mut params: Params, caller: &Caller) -> Answer<ApprovalFilter> {
     };
     params.end()?;
     Ok(filter)
+}
+
+async fn page(app: &App, caller: &Caller, filter: ApprovalFilter) -> Answer<ApprovalPage> {
+    let scope = caller.scope.clone();
+    app.read(move |store| store.approval_page(&scope, &filter)).await
 }
 
 /// Approvals of the caller's scope.

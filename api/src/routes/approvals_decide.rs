@@ -2,9 +2,11 @@
 //! execution's row; here a body becomes a request, and the outcome an answer.
 
 use axum::extract::State;
-use holdpoint_db::{Acted, ApprovalFilter, ApprovalRow, CommandKey, Commanded, DecideRequest, Decided};
+use holdpoint_db::{
+    Acted, ApprovalFilter, ApprovalRow, CommandKey, Commanded, DecideRequest, Decided, NewGrant,
+};
 use holdpoint_engine::entry::Json;
-use holdpoint_engine::ids::ExecutionId;
+use holdpoint_engine::ids::{ExecutionId, GrantId};
 use holdpoint_engine::policy::Barred;
 use holdpoint_engine::status::{ApprovalStatus, Status};
 use holdpoint_engine::strict_json;
@@ -15,6 +17,7 @@ use serde_json::Value;
 
 use super::Shared;
 use super::batch::check_count;
+use super::grants::{self, WithDecision};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body::{self, RawBody, check_value};
@@ -30,6 +33,7 @@ struct DecisionBody {
     reason: Option<String>,
     arguments: Option<Json>,
     digest: Option<String>,
+    grant: Option<WithDecision>,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -50,13 +54,14 @@ pub(crate) struct ItemBody {
     reason: Option<String>,
     arguments: Option<Json>,
     digest: Option<String>,
+    grant: Option<WithDecision>,
 }
 
 impl ItemBody {
     /// Whose decision it is, and the decision.
     fn apart(self) -> (String, String, DecisionBody) {
-        let Self { execution_id, tool_call_id, approved, reason, arguments, digest } = self;
-        (execution_id, tool_call_id, DecisionBody { approved, reason, arguments, digest })
+        let Self { execution_id, tool_call_id, approved, reason, arguments, digest, grant } = self;
+        (execution_id, tool_call_id, DecisionBody { approved, reason, arguments, digest, grant })
     }
 }
 
@@ -75,6 +80,9 @@ struct Decision {
     votes: Vec<view::Vote>,
     /// How many more people must approve; 0 once it is decided.
     votes_needed: u32,
+    /// The standing grant that was made with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grant: Option<GrantId>,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -131,7 +139,7 @@ pub async fn decide_plainly(
     approved: bool,
     reason: Option<String>,
 ) -> Answer<Value> {
-    let body = DecisionBody { approved, reason, arguments: None, digest: None };
+    let body = DecisionBody { approved, reason, arguments: None, digest: None, grant: None };
     let decision = decide(app, caller, execution, call, body).await?;
     Ok(serde_json::to_value(decision).unwrap_or_default())
 }
@@ -146,7 +154,7 @@ fn check_arguments(text: &str, below: &str) -> Answer<()> {
 
 async fn decide(app: &App, caller: &Caller, id: &str, call: String, body: DecisionBody) -> Answer<Decision> {
     let execution: ExecutionId = id.parse().map_err(|_| no_call(&call))?;
-    let request = request(app, caller, execution, call, body)?;
+    let request = request(app, caller, execution, call, body).await?;
     let decided = match unfit(app, caller, &request).await? {
         Some(decided) => decided,
         None => {
@@ -154,7 +162,8 @@ async fn decide(app: &App, caller: &Caller, id: &str, call: String, body: Decisi
             app.write(move |store| store.approval_decide(&scope, &request)).await??
         }
     };
-    told(app, &request.tool_call_id, decided)
+    let grant = request.grant.filter(|_| matches!(decided, Decided::Taken { .. })).map(|grant| grant.id);
+    Ok(Decision { grant, ..told(app, &request.tool_call_id, decided)? })
 }
 
 /// A decision that a command asks for: `text` is an item of `POST /v1/approvals/decisions`.
@@ -168,7 +177,7 @@ pub async fn decide_commanded(
     check_arguments(text, "/arguments")?;
     let (id, call, body) = body::read::<ItemBody>(text)?.apart();
     let execution: ExecutionId = id.parse().map_err(|_| no_call(&call))?;
-    let request = request(app, caller, execution, call, body)?;
+    let request = request(app, caller, execution, call, body).await?;
     let call = request.tool_call_id.clone();
     let decided = match unfit(app, caller, &request).await? {
         Some(decided) => Commanded::Now(decided),
@@ -207,7 +216,7 @@ fn told(app: &App, call: &str, decided: Decided) -> Answer<Decision> {
     }
 }
 
-fn request(
+async fn request(
     app: &App,
     caller: &Caller,
     execution: ExecutionId,
@@ -221,7 +230,8 @@ fn request(
     let limit = app.limits.value_bytes;
     check_value("arguments", arguments.as_ref().map_or(0, String::len), limit)?;
     check_value("reason", body.reason.as_ref().map_or(0, String::len), limit)?;
-    Ok(DecideRequest {
+    let wanted = body.grant;
+    let mut request = DecideRequest {
         execution,
         tool_call_id,
         approved: body.approved,
@@ -230,7 +240,27 @@ fn request(
         digest: body.digest,
         by: caller.decider(),
         end_user: caller.end_user.clone(),
-    })
+        grant: None,
+    };
+    if let Some(wanted) = wanted {
+        request.grant = granted(app, caller, &request, wanted).await?.map(Box::new);
+    }
+    Ok(request)
+}
+
+/// What is not there, or not open, is told by the store, and makes no grant.
+async fn granted(
+    app: &App,
+    caller: &Caller,
+    request: &DecideRequest,
+    wanted: WithDecision,
+) -> Answer<Option<NewGrant>> {
+    if !request.approved {
+        return Err(Problem::new(Code::InvalidBody, "`grant`: a denial has none"));
+    }
+    let found = find(app, caller, request).await?.filter(|row| row.status == ApprovalStatus::Pending);
+    let Some(approval) = found else { return Ok(None) };
+    grants::with_decision(app, caller, &approval, wanted, request.reason.clone()).await.map(Some)
 }
 
 /// Edited arguments that do not fit the tool's schema never reach the store: an open
@@ -315,7 +345,7 @@ fn votes_differ(approval: &ApprovalRow) -> Problem {
         .with("voted_digest", voted)
 }
 
-fn barred(why: Barred) -> Problem {
+pub(super) fn barred(why: Barred) -> Problem {
     match why {
         Barred::NotAnApprover => Problem::new(
             Code::NotAnApprover,
@@ -330,6 +360,7 @@ fn barred(why: Barred) -> Problem {
 impl Decision {
     fn new(approval: ApprovalRow, already_decided: bool) -> Self {
         Self {
+            grant: None,
             votes_needed: approval.votes_needed(),
             votes: approval.votes.into_iter().map(Into::into).collect(),
             execution_id: approval.key.id,
@@ -363,6 +394,7 @@ pub fn one_doc() -> Operation {
         .problem(Code::DigestMismatch)
         .problem(Code::ApprovalClosed)
         .problem(Code::ArgumentsInvalid)
+        .problem(Code::GrantNotPossible)
 }
 
 /// What many decisions take and answer.

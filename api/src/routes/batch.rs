@@ -16,7 +16,7 @@ use crate::auth::Caller;
 use crate::body::{self, RawBody};
 use crate::openapi::Operation;
 use crate::problem::{Answer, Code, Problem};
-use crate::{client_time, view};
+use crate::{backlog, client_time, view};
 
 /// The most starts in one batch.
 pub const BATCH: usize = 1_000;
@@ -58,7 +58,8 @@ pub async fn handle(State(app): Shared, caller: Caller, headers: HeaderMap, body
         new.extras.client_time.clone_from(&client_time);
         Ok(new)
     };
-    let judged: Vec<Answer<NewExecution>> = items.iter().map(judge).collect();
+    let mut judged: Vec<Answer<NewExecution>> = items.iter().map(judge).collect();
+    admit(&app, &caller, &mut judged).await;
     let mut good: Vec<NewExecution> = judged.iter().filter_map(|item| item.as_ref().ok()).cloned().collect();
     let mut created = starting::create_each(&app, &mut good).await.into_iter();
     let mut results = Vec::with_capacity(judged.len());
@@ -74,6 +75,20 @@ pub async fn handle(State(app): Shared, caller: Caller, headers: HeaderMap, body
         results.push(Item::new(index, told.map(|(started, _)| started)));
     }
     Ok(view::ok(&Results { results }))
+}
+
+/// Where not all of them may be taken in, the first are.
+async fn admit(app: &App, caller: &Caller, judged: &mut [Answer<NewExecution>]) {
+    let tenant = &caller.scope.tenant;
+    let good = judged.iter().filter(|item| item.is_ok()).count();
+    if good == 0 || backlog::admit(app, tenant, good).await.is_ok() {
+        return;
+    }
+    for item in judged.iter_mut().filter(|item| item.is_ok()) {
+        if let Err(problem) = backlog::admit(app, tenant, 1).await {
+            *item = Err(problem);
+        }
+    }
 }
 
 fn judge(app: &App, caller: &Caller, item: &Json) -> Answer<NewExecution> {

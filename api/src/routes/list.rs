@@ -23,15 +23,10 @@ struct Page {
 
 /// The route.
 pub async fn handle(State(app): Shared, caller: Caller, params: Params) -> Answer {
-    let mut filter = filter(params, &caller)?;
-    let (scope, limit) = (caller.scope, filter.limit);
-    // One more than asked for says whether there is a next page.
-    filter.limit += 1;
-    let mut rows = app.read(move |store| store.execution_list(&scope, &filter)).await?;
-    let more = rows.len() > limit;
-    rows.truncate(limit);
-    let next_cursor = rows.last().filter(|_| more).map(|row| params::cursor(row.created_at, row.key.id));
-    Ok(view::ok(&Page { executions: rows.into_iter().map(Into::into).collect(), next_cursor }))
+    let (filter, scope) = (filter(params, &caller)?, caller.scope);
+    let page = app.read(move |store| store.execution_page(&scope, &filter)).await?;
+    let next_cursor = page.next.map(|(created_at, id)| params::cursor(created_at, id));
+    Ok(view::ok(&Page { executions: page.rows.into_iter().map(Into::into).collect(), next_cursor }))
 }
 
 fn filter(mut params: Params, caller: &Caller) -> Answer<ExecutionFilter> {
@@ -70,5 +65,8 @@ pub fn doc() -> Operation {
         .query_prefix("label.", "`label.KEY=VALUE`: with this label.")
         .query::<Timestamp>("created_after", "RFC 3339.")
         .page("50 by default, 1000 at most.")
-        .answer::<Page>(200, "A page.")
+        .answer::<Page>(
+            200,
+            "A page. Where few fit, it may hold fewer than asked for, or none, and `next_cursor` goes on.",
+        )
 }

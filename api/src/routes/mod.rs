@@ -27,10 +27,13 @@ mod cron;
 mod diagnosis;
 mod event_settings;
 mod events;
+mod export;
 mod files;
 mod get;
+pub(crate) mod grants;
 mod health;
 mod keys;
+mod limits;
 mod list;
 mod me;
 mod parked;
@@ -126,6 +129,10 @@ pub fn table() -> Vec<Route> {
         Route::get("/v1/approvals", Read, approvals::inbox, approvals::inbox_doc),
         Route::post("/v1/approvals/decisions", Decide, approvals_decide::many, approvals_decide::many_doc),
         Route::post("/v1/policies/test", Define, policies::test, policies::test_doc),
+        Route::get("/v1/grants", Read, grants::list, grants::list_doc),
+        Route::post("/v1/grants", Decide, grants::create, grants::create_doc),
+        Route::get("/v1/grants/{id}", Read, grants::get, grants::get_doc),
+        Route::delete("/v1/grants/{id}", Decide, grants::revoke, grants::revoke_doc),
         Route::get("/v1/agents", Read, agents::list, agents::list_doc),
         Route::get("/v1/agents/{name}", Read, agents::get, agents::get_doc),
         Route::put("/v1/agents/{name}", Define, agents::put, agents::put_doc),
@@ -183,6 +190,10 @@ pub fn table() -> Vec<Route> {
         Route::post("/v1/webhooks/{id}/enable", Admin, webhooks::enable, webhooks::enable_doc),
         Route::post("/v1/webhooks/{id}/test", Admin, webhooks::test, webhooks::test_doc),
         Route::get("/v1/webhooks/{id}/deliveries", Admin, webhooks::deliveries, webhooks::deliveries_doc),
+        Route::get("/v1/limits", Read, limits::list, limits::list_doc),
+        Route::get("/v1/limits/{kind}/{name}", Read, limits::get, limits::get_doc),
+        Route::put("/v1/limits/{kind}/{name}", Admin, limits::put, limits::put_doc),
+        Route::delete("/v1/limits/{kind}/{name}", Admin, limits::delete, limits::delete_doc),
         Route::get("/v1/parked-messages", Admin, parked::list, parked::list_doc),
         Route::get("/v1/parked-messages/{id}", Admin, parked::get, parked::get_doc),
         Route::delete("/v1/parked-messages/{id}", Admin, parked::discard, parked::discard_doc),
@@ -192,6 +203,7 @@ pub fn table() -> Vec<Route> {
         Route::get("/internal/cron/cleanup-stale-workflows", None, cron::handle, cron::get_doc),
         Route::post("/internal/cron/cleanup-stale-workflows", None, cron::handle, cron::post_doc),
         Route::post("/v1/sweeps/retention", Admin, sweeps::retention, sweeps::retention_doc),
+        Route::get("/v1/export/executions", Admin, export::handle, export::doc),
         Route::get("/v1/retention", Admin, retention::get, retention::get_doc),
         Route::put("/v1/retention", Admin, retention::put, retention::put_doc),
         Route::post("/v1/retention/exported", Admin, retention::exported, retention::exported_doc),

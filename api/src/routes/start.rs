@@ -21,7 +21,7 @@ use crate::body::RawBody;
 use crate::openapi::Operation;
 use crate::problem::{Answer, Code, Problem};
 use crate::streams::{self, Reader};
-use crate::{client_time, view};
+use crate::{backlog, client_time, view};
 
 /// The longest idempotency key, in bytes.
 const KEY_BYTES: usize = 255;
@@ -52,6 +52,7 @@ pub async fn handle(State(app): Shared, caller: Caller, headers: HeaderMap, body
     if wants_stream(&headers) {
         return start_and_stream(app, new).await;
     }
+    backlog::admit(&app, &new.key.scope.tenant, 1).await?;
     let created = starting::create(&app, &mut new).await?;
     let (started, status) = outcome(&app, &new, created).await?;
     Ok(with_ids(view::json(status, &started), started.id))
@@ -61,6 +62,7 @@ pub async fn handle(State(app): Shared, caller: Caller, headers: HeaderMap, body
 /// the stream before the first event can be there.
 async fn start_and_stream(app: Arc<App>, mut new: NewExecution) -> Answer {
     let permit = streams::permit(&app)?;
+    backlog::admit(&app, &new.key.scope.tenant, 1).await?;
     let mut key = new.key.clone();
     let mut subscription = app.hub.join(key.clone(), Some(0));
     let created = starting::create(&app, &mut new).await?;
@@ -247,6 +249,7 @@ pub fn doc() -> Operation {
         .problem(Code::UnknownFile)
         .problem(Code::TestRunActive)
         .problem(Code::IdempotencyMismatch)
+        .problem(Code::BacklogFull)
 }
 
 #[cfg(test)]

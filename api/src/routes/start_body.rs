@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use holdpoint_db::{Conversation, Extras, Idempotency, NewExecution};
+use holdpoint_db::{Conversation, Extras, HIGHEST_PRIORITY, Idempotency, NewExecution};
 use holdpoint_engine::digest::sha256_hex;
 use holdpoint_engine::entry::Json;
 use holdpoint_engine::ids::{ExecutionId, FileId};
@@ -40,6 +40,8 @@ pub struct StartBody {
     forwarded_headers: Option<forwarded::Unchecked>,
     /// Files that it is started with: at most 32 ids.
     files: Option<Vec<FileId>>,
+    /// -10 to 10, 0 if left out: of those of its project that wait, higher ones are taken first.
+    priority: Option<i32>,
 }
 
 /// The most files of a start.
@@ -112,6 +114,7 @@ impl StartBody {
             labels,
             forwarded_headers: None,
             files: None,
+            priority: None,
         }
     }
 
@@ -135,6 +138,7 @@ impl StartBody {
         let metadata = self.check_metadata(app.limits.metadata_bytes)?;
         let labels = self.check_labels(app)?;
         self.check_files()?;
+        let priority = self.check_priority()?;
         let id = self.execution_id.unwrap_or_else(|| app.ids.make(ExecutionId::new));
         let conversation = self.conversation(kind, id)?;
         let headers = forwarded::check(self.forwarded_headers.as_ref(), &app.limits)?;
@@ -156,7 +160,13 @@ impl StartBody {
             labels,
             end_user: caller.end_user.clone(),
             created_by: caller.key.clone(),
-            extras: Extras { sealed_headers, files: self.files.unwrap_or_default(), ..Extras::default() },
+            extras: Extras {
+                sealed_headers,
+                files: self.files.unwrap_or_default(),
+                priority,
+                traceparent: caller.trace,
+                ..Extras::default()
+            },
         })
     }
 
@@ -242,6 +252,14 @@ impl StartBody {
             }
             None => Ok(()),
         }
+    }
+
+    fn check_priority(&self) -> Answer<i32> {
+        let (priority, most) = (self.priority.unwrap_or(0), HIGHEST_PRIORITY);
+        if (-most..=most).contains(&priority) {
+            return Ok(priority);
+        }
+        Err(invalid(format!("`priority` is {priority}: it may be -{most} to {most}")))
     }
 
     fn conversation(&self, kind: DefinitionKind, id: ExecutionId) -> Answer<Conversation> {

@@ -7,12 +7,15 @@
 mod approvals;
 mod auth;
 mod bodies;
+mod console;
 mod description;
 mod executions;
 mod http;
 mod rows;
 mod rows_audit;
 mod rows_events;
+mod rows_grants;
+mod rows_limits;
 mod rows_policies;
 mod rows_retention;
 mod rows_schedules;

@@ -33,6 +33,8 @@ pub struct State {
     pub key_reads: usize,
     pub event_reads: usize,
     pub event_settings: Vec<(Scope, EventSettings)>,
+    pub limits: Vec<(Scope, LimitRow)>,
+    pub backlog: i64,
 }
 
 #[derive(Default)]
@@ -152,6 +154,7 @@ fn row(new: &NewExecution) -> ExecutionRow {
     ExecutionRow {
         parent: None,
         files: new.extras.files.clone(),
+        priority: new.extras.priority,
         key: new.key.clone(),
         status: Status::Queued,
         reason: None,
@@ -282,6 +285,15 @@ impl Store for Rows {
         Ok(self.here()?.decide(scope, request))
     }
 
+    fn approval_page(&self, scope: &Scope, filter: &ApprovalFilter) -> StoreResult<ApprovalPage> {
+        let mut rows =
+            self.approval_list(scope, &ApprovalFilter { limit: filter.limit + 1, ..filter.clone() })?;
+        let more = rows.len() > filter.limit;
+        rows.truncate(filter.limit);
+        let next = rows.last().filter(|_| more).map(|row| (row.requested_at, row.id));
+        Ok(ApprovalPage { rows, next })
+    }
+
     fn approval_list(&self, scope: &Scope, filter: &ApprovalFilter) -> StoreResult<Vec<ApprovalRow>> {
         let state = self.here()?;
         let fits = |row: &&ApprovalRow| {
@@ -342,7 +354,7 @@ impl Store for Rows {
         Ok(self.here()?.execution(scope, id).map(|execution| execution.row.clone()))
     }
 
-    fn execution_list(&self, scope: &Scope, filter: &ExecutionFilter) -> StoreResult<Vec<ExecutionRow>> {
+    fn execution_page(&self, scope: &Scope, filter: &ExecutionFilter) -> StoreResult<ExecutionPage> {
         let state = self.here()?;
         let fits = |row: &&ExecutionRow| {
             row.key.scope == *scope
@@ -355,8 +367,10 @@ impl Store for Rows {
         let mut rows: Vec<ExecutionRow> =
             state.executions.iter().map(|execution| &execution.row).filter(fits).cloned().collect();
         rows.sort_by_key(|row| std::cmp::Reverse(row.key.id));
+        let more = rows.len() > filter.limit;
         rows.truncate(filter.limit);
-        Ok(rows)
+        let next = rows.last().filter(|_| more).map(|row| (row.created_at, row.key.id));
+        Ok(ExecutionPage { rows, next })
     }
 
     fn journal_read(&self, scope: &Scope, id: ExecutionId) -> StoreResult<Option<Vec<Line>>> {

@@ -22,8 +22,12 @@ impl RetentionStore for Rows {
         not_here()
     }
 
-    fn retention_scopes(&self, _: Option<Duration>, _: usize) -> StoreResult<Vec<DueScope>> {
-        self.here().map(|_| Vec::new())
+    fn export_walk(&self, _: &Scope, _: &ExportWalk) -> StoreResult<ExportPage> {
+        self.here().map(|_| ExportPage { finished: Vec::new(), next: None })
+    }
+
+    fn retention_turn(&self, _: Option<Duration>, _: usize) -> StoreResult<Turn> {
+        self.here().map(|_| Turn { due: Vec::new(), is_last: true })
     }
 
     fn retention_due(&self, _: &Scope, _: Option<Duration>) -> StoreResult<Option<DueScope>> {

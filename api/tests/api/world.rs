@@ -162,6 +162,7 @@ impl World {
             edited_digest: None,
             decided_by: decided.then(|| "key_before".to_owned()),
             decided_at: decided.then(|| Timestamp::from_micros(2)),
+            granted_by: None,
             used_at: None,
             conversation_id: None,
         });

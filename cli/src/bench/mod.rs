@@ -7,6 +7,7 @@ mod batches;
 mod calls;
 mod cpu;
 pub mod expressions;
+pub mod fairness;
 mod latency;
 mod report;
 mod requests;
@@ -41,6 +42,8 @@ pub enum What {
     All,
     /// A simple expression, here
     Expressions,
+    /// Quiet tenants alone, and beside one that floods
+    Fairness,
 }
 
 /// What the executions run.

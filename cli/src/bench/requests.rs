@@ -13,6 +13,7 @@ use crate::client::{Client, escape};
 const LABEL: &str = "holdpoint-bench";
 
 /// Starts executions of one measurement, all with a label of their own.
+#[derive(Clone)]
 pub struct Starter {
     /// Whom it asks.
     pub client: Client,

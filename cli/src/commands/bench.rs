@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::Output;
-use crate::bench::{self, Of, Plan, What};
+use crate::bench::{self, Of, Plan, What, fairness};
 use crate::client::{Client, Remote};
 
 /// What is measured, and how.
@@ -22,7 +22,10 @@ approvals   one at a time, from the decision to `execution.completed`, for an ag
             scripted model and tool this command serves on loopback: the workers must run on
             this machine, with outbound.allow_networks holding 127.0.0.0/8
 expressions a simple expression of a workflow, one at a time, by a process that this command
-            starts: it needs no installation, and does not belong to `all`";
+            starts: it needs no installation, and does not belong to `all`
+fairness    tenants that start a few executions in a second each, alone and then beside one that
+            starts a hundred times as many as each of them: from the request to
+            `execution.completed`. It needs a key of each tenant, and does not belong to `all`";
 
 #[derive(Debug, Args)]
 #[command(after_long_help = ABOUT)]
@@ -50,6 +53,15 @@ pub struct Arguments {
     /// Count their descendants too (Postgres has a process for each connection)
     #[arg(long)]
     pid_tree: bool,
+    /// For fairness: a key of each quiet tenant
+    #[arg(long, value_delimiter = ',', value_name = "KEY")]
+    quiet_keys: Vec<String>,
+    /// For fairness: a key of the tenant that floods
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "KEY")]
+    flood_key: String,
+    /// For fairness: starts of each quiet tenant in a second
+    #[arg(long, default_value_t = 5)]
+    rate: u64,
     /// `/metrics` of API and workers, for batch sizes; as often as needed
     #[arg(long = "metrics", value_name = "URL")]
     metrics: Vec<String>,
@@ -63,6 +75,12 @@ pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCod
         return Ok(ExitCode::SUCCESS);
     }
     let client = Client::new(&arguments.remote)?;
+    if arguments.what == What::Fairness {
+        let Arguments { quiet_keys: quiet, flood_key: flood, rate, count, .. } = arguments;
+        let plan = fairness::Plan { quiet, flood, rate, count: count.unwrap_or(200) };
+        fairness::measure(&client, &plan, !output.json).await?.print(output.json);
+        return Ok(ExitCode::SUCCESS);
+    }
     let plan = Plan {
         what: arguments.what,
         of: arguments.of,

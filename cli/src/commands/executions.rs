@@ -237,6 +237,9 @@ fn why(diagnosis: &Value, output: Output) {
         return;
     }
     println!("{}", output::one_line(&cell(diagnosis, "/summary")));
+    if let Some(advice) = diagnosis["advice"].as_str() {
+        println!("→ {}", output::one_line(advice));
+    }
     let mut table = Table::new(&[]);
     for seen in diagnosis["evidence"].as_array().into_iter().flatten() {
         let told = |(name, value): (&String, &Value)| match value {

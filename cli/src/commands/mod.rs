@@ -10,9 +10,12 @@ mod dev;
 mod doctor;
 mod events;
 mod executions;
+mod export;
 mod files;
+mod grants;
 mod healthcheck;
 mod keys;
+mod limits;
 mod migrate;
 mod parked;
 mod policies;
@@ -84,6 +87,8 @@ pub enum Command {
     Executions(executions::Arguments),
     /// List and decide approvals
     Approvals(approvals::Arguments),
+    /// Make, list and take back standing grants
+    Grants(grants::Arguments),
     /// List and acknowledge workflows that need a person
     Attention(attention::Arguments),
     /// List, export and verify the audit: who decided, granted and changed what
@@ -96,12 +101,16 @@ pub enum Command {
     Files(files::Arguments),
     /// Make, list and steer schedules
     Schedules(schedules::Arguments),
+    /// Set, list and remove limits on what runs at a time and how often
+    Limits(limits::Arguments),
     /// List, show, take in again and discard messages that could not be carried out
     Parked(parked::Arguments),
     /// Try approval policies on past calls
     Policies(policies::Arguments),
     /// Run and list sweeps
     Sweeps(sweeps::Arguments),
+    /// Write finished executions as lines of JSON
+    Export(export::Arguments),
     /// Say how long finished executions are kept
     Retention(retention::Arguments),
     /// Send lifecycle events to the broker's exchange, or stop that
@@ -132,6 +141,7 @@ pub async fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Start(arguments) => start::run(arguments, output).await,
         Command::Executions(arguments) => executions::run(arguments, output).await,
         Command::Approvals(arguments) => approvals::run(arguments, output).await,
+        Command::Grants(arguments) => grants::run(arguments, output).await,
         Command::Attention(arguments) => attention::run(arguments, output).await,
         Command::Audit(arguments) => audit::run(arguments, &line.sources, output).await,
         Command::Agents(arguments) => agents::run(arguments, output).await,
@@ -141,7 +151,9 @@ pub async fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Parked(arguments) => parked::run(arguments, &line.sources, output).await,
         Command::Policies(arguments) => policies::run(arguments, output).await,
         Command::Sweeps(arguments) => sweeps::run(arguments, output).await,
+        Command::Export(arguments) => export::run(arguments).await,
         Command::Retention(arguments) => retention::run(arguments, output).await,
+        Command::Limits(arguments) => limits::run(arguments, output).await,
         Command::Events(arguments) => events::run(arguments, output).await,
         Command::Webhooks(arguments) => webhooks::run(arguments, output).await,
         Command::Bench(arguments) => bench::run(arguments, output).await,
@@ -218,6 +230,8 @@ mod tests {
             "retention show --json",
             "retention set 30d --require-export",
             "retention set never",
+            "export --finished-before 2026-11-01T00:00:00Z --to x.ndjson --mark",
+            "export --cursor x",
             "parked list --code poison --limit 5 --json",
             "parked list --all",
             "parked show prk_1",
@@ -225,6 +239,10 @@ mod tests {
             "parked discard prk_1 --all",
             "audit list --act key.created --actor key_1 --subject exe_1 --limit 5 --json",
             "audit export --all",
+            "grants create pay --agent a --when .arguments.n<5 --expires-after 8h --max-uses 3 --reason x",
+            "grants create pay --conversation c --expires-after 8h --max-uses 3 --json",
+            "grants list --status active --agent a --conversation c --limit 5",
+            "grants revoke grt_1",
             "audit verify --all --head abc",
             "audit verify --file audit.jsonl",
             "events show",
@@ -258,7 +276,9 @@ mod tests {
             "start a --workflow b",
             "approvals approve exe_1",
             "executions resolve exe_1 x happened",
+            "grants create pay --expires-after 8h --max-uses 3",
             "keys create --role boss",
+            "export --mark",
         ] {
             let arguments = std::iter::once("holdpoint").chain(line.split_whitespace());
             let error = CommandLine::try_parse_from(arguments).expect_err(line);

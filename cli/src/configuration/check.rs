@@ -12,7 +12,21 @@ pub fn check(configuration: &Configuration) -> Result<(), Usage> {
     check_addresses(configuration)?;
     check_numbers(configuration)?;
     check_leases(configuration)?;
+    check_trace(configuration)?;
     telemetry::filter(&configuration.log.level)?;
+    Ok(())
+}
+
+fn check_trace(configuration: &Configuration) -> Result<(), Usage> {
+    let trace = &configuration.trace;
+    let endpoint = trace.otlp_endpoint.as_deref().filter(|endpoint| !endpoint.is_empty());
+    if endpoint.is_some_and(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
+        let was = scheme(endpoint.unwrap_or_default());
+        return Err(wrong("trace.otlp_endpoint", was, "a URL such as http://127.0.0.1:4318"));
+    }
+    if !(0.0..=1.0).contains(&trace.ratio) {
+        return Err(wrong("trace.ratio", trace.ratio, "a number from 0 to 1"));
+    }
     Ok(())
 }
 
@@ -107,6 +121,7 @@ fn check_numbers(configuration: &Configuration) -> Result<(), Usage> {
         ("limits.value_bytes", limits.value_bytes as u64),
         ("limits.journal_bytes", limits.journal_bytes as u64),
         ("limits.calls_per_turn", limits.calls_per_turn as u64),
+        ("limits.tenant_backlog", u64::from(limits.tenant_backlog)),
     ];
     match at_least_one.iter().find(|(_, value)| *value == 0) {
         Some((key, value)) => Err(wrong(key, value, "1 or more")),

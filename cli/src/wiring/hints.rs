@@ -114,6 +114,7 @@ mod tests {
             last_event: 7,
             gates: Vec::new(),
             approvals: Vec::new(),
+            grants: Vec::new(),
             acts_taken: Vec::new(),
             usage: Usage::default(),
             definition: (String::new(), 1),

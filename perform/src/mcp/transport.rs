@@ -19,7 +19,7 @@ use rmcp::transport::streamable_http_client::{
 };
 use serde_json::value::RawValue;
 
-use crate::{Fault, Origin, Performer, retry_after, transport_fault};
+use crate::{Fault, Origin, Performer, retry_after, spans, transport_fault};
 
 const SESSION: &str = "mcp-session-id";
 const WHAT: &str = "the MCP server";
@@ -37,12 +37,14 @@ pub(super) struct Call {
 impl Call {
     /// The call of an attempt.
     pub fn of(arguments: String, key: &str, tool_call_id: &str, attempt: u32, origin: &Origin) -> Self {
-        let headers = vec![
+        let mut headers = vec![
             ("idempotency-key", key.to_owned()),
             ("x-holdpoint-execution-id", origin.key.id.to_string()),
             ("x-holdpoint-tool-call-id", tool_call_id.to_owned()),
             ("x-holdpoint-attempt", attempt.to_string()),
         ];
+        // Now: the SDK sends from a task of its own.
+        headers.extend(spans::current().map(|span| ("traceparent", span.to_string())));
         Self { arguments, headers }
     }
 }

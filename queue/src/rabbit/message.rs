@@ -20,10 +20,21 @@ pub(super) fn properties(message: &Outgoing, address: &Address) -> Option<BasicP
         .with_message_id(ShortString::try_new(message.id.as_str()).ok()?)
         .with_content_type(message.content_type.into())
         .with_delivery_mode(mode);
+    let properties = match &message.traceparent {
+        Some(traceparent) => properties.with_headers(traced(traceparent)),
+        None => properties,
+    };
     match &message.correlation_id {
         Some(id) => Some(properties.with_correlation_id(ShortString::try_new(id.as_str()).ok()?)),
         None => Some(properties),
     }
+}
+
+/// W3C's name for it, which is also that of OpenTelemetry's for AMQP.
+fn traced(traceparent: &str) -> FieldTable {
+    let mut headers = FieldTable::default();
+    headers.insert("traceparent".into(), AMQPValue::LongString(traceparent.into()));
+    headers
 }
 
 /// What came, as the queue's users see it. Nothing is taken for granted: the producer may be

@@ -36,12 +36,11 @@ pub(super) async fn run(pass: &Pass<'_>) -> StoreResult<SweepReport> {
         removal.report = notes(pass).await?;
     }
     while removal.may_go_on() {
-        let scopes = pass.sweeper.db.hot(move |store| store.retention_scopes(default, SCOPES)).await??;
-        let is_last = scopes.len() < SCOPES;
-        for due in scopes {
+        let turn = pass.sweeper.db.hot(move |store| store.retention_turn(default, SCOPES)).await??;
+        for due in turn.due {
             removal.of_scope(due).await?;
         }
-        if is_last {
+        if turn.is_last {
             break;
         }
     }

@@ -121,16 +121,15 @@ class Desk {
     await this.page.getByRole("heading", { name: heading }).first().waitFor();
   }
 
-  /** axe in light and dark, and at 390 px: no violation, nothing that scrolls sideways. */
+  /** Light and wide, dark and at 390 px: no violation that axe finds, nothing that scrolls sideways. */
   async holds(where) {
     this.nothingWrong(where);
-    for (const colorScheme of ["dark", "light"]) {
-      await this.page.emulateMedia({ colorScheme });
-      await this.#axe(`${where}, ${colorScheme}`);
-    }
+    await this.#axe(`${where}, light and wide`);
+    await this.page.emulateMedia({ colorScheme: "dark" });
     await this.page.setViewportSize(NARROW);
     await this.#fits(where);
-    await this.#axe(`${where}, narrow`);
+    await this.#axe(`${where}, dark and narrow`);
+    await this.page.emulateMedia({ colorScheme: "light" });
     await this.page.setViewportSize(WIDE);
     await this.unhurt(where);
     console.log(`holds: ${where}`);

@@ -46,7 +46,7 @@ await story("operators", async (desk) => {
   await press(button("Test run"), "Test run");
   await page.getByLabel("Input").fill("{nonsense");
   await page.getByText("This is no JSON").waitFor();
-  same(await button("Begin the test run").isDisabled(), true, "a test run with no JSON");
+  await until("a test run with no JSON cannot be begun", () => button("Begin the test run").isDisabled());
   await page.getByLabel("Input").fill('{"n": 12345678901234567}');
   await press(button("Begin the test run"), "Begin the test run");
   await page.waitForURL(/#\/executions\/exe_/);

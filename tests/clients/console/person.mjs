@@ -81,6 +81,7 @@ await story("person", async (desk) => {
   // The audit has both decisions and who made them.
   await desk.visit("#/audit", "Audit");
   await until("both decisions are in the audit", async () => (await main.getByRole("row").filter({ hasText: "approval.decided" }).count()) >= 2);
+  await main.getByText("The rows of this page fit together").waitFor();
   await desk.holds("the audit");
   await desk.picture("8-audit");
 });

@@ -140,8 +140,8 @@ async fn others(client: &Client) {
     client.post("/v1/sweeps/stale", &json!({"dry_run": true})).await.expect(200);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_page_shows_hostile_text_as_text() {
+/// A system that is full of it, shown by some of the pages.
+async fn shown_by(part: &str) {
     // Signing secrets of webhooks are kept sealed.
     let system = Setup::services().set("outbound.seal_keys", SEAL_KEY).start().await;
     let client = system.client();
@@ -150,6 +150,16 @@ async fn every_page_shows_hostile_text_as_text() {
     let (executions, question) = executions(&system, &client).await;
     others(&client).await;
     let parked = parked(&system, &client).await;
-    let given = json!({"executions": executions, "question": question, "parked": parked});
+    let given = json!({"part": part, "executions": executions, "question": question, "parked": parked});
     tell(&system, "hostile.mjs", given).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_of_people_who_decide_show_hostile_text_as_text() {
+    shown_by("people").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn operators_pages_show_hostile_text_as_text() {
+    shown_by("operators").await;
 }

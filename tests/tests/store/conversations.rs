@@ -146,8 +146,14 @@ fn history_is_bounded_and_keeps_whole_turns(bed: &Bed) {
     let given = |messages: i64, bytes: i64| {
         let mine = session(store);
         let history = HistoryLimits { messages, bytes };
-        let request =
-            ClaimRequest { session: mine, hinted: vec![key.clone()], limit: 1, any: false, history };
+        let request = ClaimRequest {
+            session: mine,
+            hinted: vec![key.clone()],
+            limit: 1,
+            any: false,
+            history,
+            tenant_concurrency: None,
+        };
         let claimed = store.execution_claim(&request).unwrap().pop().unwrap();
         store.session_end(mine).unwrap();
         claimed.history

@@ -60,6 +60,7 @@ pub fn decision(key: &ExecutionKey, call: &str, approved: bool) -> DecideRequest
         arguments: None,
         digest: None,
         by: decider("key_person"),
+        grant: None,
         end_user: None,
     }
 }

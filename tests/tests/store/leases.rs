@@ -62,8 +62,14 @@ fn hinted_ones_come_first_then_the_oldest(bed: &Bed) {
     let store = bed.store.as_ref();
     let keys: Vec<_> = (0..4).map(|_| create(store, start())).collect();
     let session = session(store);
-    let request =
-        ClaimRequest { session, hinted: vec![keys[3].clone()], limit: 3, any: true, history: history() };
+    let request = ClaimRequest {
+        session,
+        hinted: vec![keys[3].clone()],
+        limit: 3,
+        any: true,
+        history: history(),
+        tenant_concurrency: None,
+    };
     let claimed: Vec<_> = store.execution_claim(&request).unwrap().into_iter().map(|one| one.key).collect();
     assert_eq!(claimed.len(), 3);
     assert_eq!(claimed[0], keys[3]);
@@ -74,7 +80,14 @@ fn a_claim_stays_within_its_limit(bed: &Bed) {
     let store = bed.store.as_ref();
     let keys: Vec<_> = (0..5).map(|_| create(store, start())).collect();
     let session = session(store);
-    let request = ClaimRequest { session, hinted: keys, limit: 2, any: true, history: history() };
+    let request = ClaimRequest {
+        session,
+        hinted: keys,
+        limit: 2,
+        any: true,
+        history: history(),
+        tenant_concurrency: None,
+    };
     assert_eq!(store.execution_claim(&request).unwrap().len(), 2);
     assert_eq!(claim_any(store, session, 2).len(), 2);
     assert_eq!(claim_any(store, session, 0).len(), 0);

@@ -210,7 +210,14 @@ fn a_hint_does_not_hand_out_a_suspect_beside_another(bed: &Bed) {
     let keys = suspects(bed, 2);
     let session = session(store);
     assert!(claim(store, session, &[&keys[0], &keys[1]]).len() <= 1);
-    let request = ClaimRequest { session, hinted: keys, limit: 10, any: true, history: history() };
+    let request = ClaimRequest {
+        session,
+        hinted: keys,
+        limit: 10,
+        any: true,
+        history: history(),
+        tenant_concurrency: None,
+    };
     assert!(store.execution_claim(&request).unwrap().len() <= 1);
     assert!(claim_any(store, session, 10).is_empty());
 }

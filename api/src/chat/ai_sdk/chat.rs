@@ -41,6 +41,7 @@ pub fn doc() -> Operation {
         .problem(Code::UnknownConversation)
         .problem(Code::NotFound)
         .problem(Code::ConversationBusy)
+        .problem(Code::BacklogFull)
         .problem(Code::MessageIdUsed)
         .problem(Code::ApprovalConflict)
         .problem(Code::ApprovalClosed)

@@ -1,0 +1,2 @@
+ALTER TABLE approvals DROP COLUMN granted_by;
+DROP TABLE grants;

@@ -1,0 +1,1 @@
+ALTER TABLE execution_extras DROP COLUMN traceparent;
