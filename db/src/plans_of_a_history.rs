@@ -35,8 +35,8 @@ const SIZES: &[i64] = &[10_000, 40_000];
 const DEEPER: f64 = 1.5;
 const A_FEW: i64 = 60;
 
-/// Tables that do not grow with what is over: workers, messages that came back, sweeps.
-const SMALL: &[&str] = &["SEQ sessions", "SEQ command_attempts", "SEQ ticks"];
+/// Tables that do not grow with what is over: workers, messages that came back, sweeps, limits.
+const SMALL: &[&str] = &["SEQ sessions", "SEQ command_attempts", "SEQ ticks", "SEQ limits"];
 
 type Work = Box<dyn Fn(&mut Conn) -> StoreResult<()>>;
 
@@ -278,6 +278,7 @@ fn acts() -> Vec<(&'static str, Work)> {
                     limit: 20,
                     any: true,
                     history: HistoryLimits { messages: 100, bytes: 100_000 },
+                    tenant_concurrency: None,
                 };
                 execution_claim::execution_claim_in_txn(conn, &request).map(drop)
             }),

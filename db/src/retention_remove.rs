@@ -55,11 +55,12 @@ fn lock(conn: &mut Conn, keys: &[ExecutionKey]) -> StoreResult<HashSet<Execution
 
 /// What is an execution's alone, by its key. `run_retries` are those of the first run, whose
 /// family goes as a whole.
-pub(crate) const THEIRS: [&str; 11] = [
+pub(crate) const THEIRS: [&str; 12] = [
     "WITH u(t, p, x) AS (@u) DELETE FROM journal WHERE (tenant, project, execution) IN (SELECT t, p, x FROM u)",
     "WITH u(t, p, x) AS (@u) DELETE FROM approvals WHERE (tenant, project, execution) IN (SELECT t, p, x FROM u)",
     "WITH u(t, p, x) AS (@u) DELETE FROM approval_votes WHERE (tenant, project, execution) IN (SELECT t, p, x FROM u)",
     "WITH u(t, p, x) AS (@u) DELETE FROM inbox WHERE (tenant, project, execution) IN (SELECT t, p, x FROM u)",
+    "WITH u(t, p, x) AS (@u) DELETE FROM tool_calls WHERE (tenant, project, execution) IN (SELECT t, p, x FROM u)",
     "WITH u(t, p, x) AS (@u) DELETE FROM execution_labels WHERE (tenant, project, id) IN (SELECT t, p, x FROM u)",
     "WITH u(t, p, x) AS (@u) DELETE FROM children WHERE (tenant, project, child) IN (SELECT t, p, x FROM u)",
     "WITH u(t, p, x) AS (@u) DELETE FROM run_retries WHERE (tenant, project, retry_of) IN (SELECT t, p, x FROM u)",

@@ -1,7 +1,7 @@
 //! A Prometheus of one test's own (Debian's package), and `promtool`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use serde_json::Value;
@@ -71,21 +71,32 @@ impl Prometheus {
         firing.map(|alert| alert["labels"]["alertname"].as_str().expect("a name").to_owned()).collect()
     }
 
-    /// Waits until all of these fire, one or several at a time.
+    /// Waits until all of these have fired from now on, one or several at a time.
     pub async fn wait_fired(&self, alerts: &[&str]) {
-        let mut missing: BTreeSet<&str> = alerts.iter().copied().collect();
-        let begun = std::time::Instant::now();
-        while !missing.is_empty() {
-            let firing = self.firing().await;
-            missing.retain(|alert| !firing.contains(*alert));
-            assert!(begun.elapsed() < ALERT, "these do not fire: {missing:?}; these do: {firing:?}");
+        self.wait_fired_since(alerts, Instant::now()).await;
+    }
+
+    /// Waits until all of these have fired since then: some do not fire for long.
+    pub async fn wait_fired_since(&self, alerts: &[&str], since: Instant) {
+        let begun = Instant::now();
+        loop {
+            // `ALERTS` is Prometheus' own series of what fires.
+            let range = since.elapsed().as_secs() + 1;
+            let fired = format!("max_over_time(ALERTS{{alertstate=\"firing\"}}[{range}s])");
+            let fired: BTreeSet<String> =
+                self.query(&fired).await.into_iter().map(|(labels, _)| labels["alertname"].clone()).collect();
+            let missing: Vec<_> = alerts.iter().filter(|alert| !fired.contains(**alert)).collect();
+            if missing.is_empty() {
+                return;
+            }
+            assert!(begun.elapsed() < ALERT, "these have not fired: {missing:?}; these have: {fired:?}");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 
     /// Waits until nothing fires.
     pub async fn wait_quiet(&self) {
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         loop {
             let firing = self.firing().await;
             if firing.is_empty() {
@@ -112,7 +123,10 @@ fn configuration(targets: &[(&str, String)]) -> String {
         .to_owned();
     for (job, addresses) in jobs {
         let addresses = addresses.join(", ");
-        text.push_str(&format!("  - {{job_name: {job}, static_configs: [{{targets: [{addresses}]}}]}}\n"));
+        // RabbitMQ needs longer to tell of itself where the machine is busy.
+        let pace = if job == "rabbitmq" { "scrape_interval: 5s, scrape_timeout: 5s, " } else { "" };
+        let targets = format!("static_configs: [{{targets: [{addresses}]}}]");
+        text.push_str(&format!("  - {{job_name: {job}, {pace}{targets}}}\n"));
     }
     text
 }

@@ -61,6 +61,7 @@ const ASSETS: &[Asset] = assets![
     "pages/executions.js",
     "pages/inbox.js",
     "pages/keys.js",
+    "pages/limits.js",
     "pages/parked.js",
     "pages/schedules.js",
     "pages/signin.js",

@@ -98,6 +98,26 @@ await story("operators", async (desk) => {
   same((await call("GET", `/v1/executions/${given.stale}`)).body.reason, "approval_timeout", "what was swept");
   await page.getByRole("row", { name: /only counted/ }).waitFor();
 
+  // A limit is set, changed and removed.
+  await desk.visit("#/limits", "Limits");
+  await main.getByText("Nothing is limited.").waitFor();
+  await button("Set a limit").click();
+  const limit = page.getByRole("dialog");
+  await limit.getByLabel("Name").fill("shop");
+  await limit.getByLabel("At a time").fill("5");
+  await limit.getByLabel("In a span").fill("10");
+  await limit.getByLabel("The span").fill("1m");
+  await limit.getByRole("button", { name: "Set it" }).click();
+  await page.getByRole("row", { name: /agent shop 5 10 in 1m/ }).waitFor();
+  await desk.holds("limits");
+  await button("Change agent shop").click();
+  await limit.getByLabel("At a time").fill("7");
+  await limit.getByRole("button", { name: "Set it" }).click();
+  await page.getByRole("row", { name: /agent shop 7/ }).waitFor();
+  await button("Remove agent shop").click();
+  await limit.getByRole("button", { name: "Remove", exact: true }).click();
+  await main.getByText("Nothing is limited.").waitFor();
+
   // A key is made, shown once, and revoked.
   await desk.visit("#/keys", "Keys");
   await press(button("Make a key"), "Make a key");

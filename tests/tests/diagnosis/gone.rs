@@ -134,49 +134,6 @@ async fn the_broker_is_away() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn suspects_go_out_one_at_a_time() {
-    let setup = Setup::services().roles(1, 0, 1).set("worker.lease_ms", "1500");
-    let mut system = setup.set("scheduler.max_lost_leases", "10").start().await;
-    let client = system.client();
-    let ids = [run(&client, "holdpoint.noop").await, run(&client, "holdpoint.noop").await];
-    // Each of these workers claims what it finds, and dies before it commits anything. Once both
-    // lost two leases, the next one gets one of them, and no other.
-    let dying = [("HOLDPOINT_FAILPOINT", "worker.ack.before")];
-    let suspects = "SELECT count(*) FROM executions WHERE lost >= 2";
-    let mut worker = system.start_worker(&dying);
-    system.workers[worker].wait_for_failpoint().await;
-    for _ in 0..6 {
-        if system.schema().count(suspects) == 2 {
-            break;
-        }
-        system.workers[worker].kill9();
-        worker = system.start_worker(&dying);
-        system.workers[worker].wait_for_failpoint().await;
-    }
-    let suspect = until("one waits for its turn", SOON, || async {
-        for id in &ids {
-            let told = why(&client, id).await;
-            if told["code"] == "suspect" {
-                return Some(told);
-            }
-        }
-        None
-    })
-    .await;
-    let summary = suspect["summary"].as_str().unwrap();
-    assert!(
-        summary.contains(" lost leases since its last commit") && summary.contains("this one is next"),
-        "{summary}"
-    );
-    assert_eq!(evidence(&suspect, "suspects")["one_is_out"], true);
-    system.workers[worker].kill9();
-    system.start_worker(&[]);
-    for id in ids {
-        client.wait_status(&id, "completed").await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_secret_is_not_configured() {
     let mut system = Setup::services().start().await;
     let client = system.client();

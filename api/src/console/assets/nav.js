@@ -11,6 +11,7 @@ import { Execution } from "./pages/execution.js";
 import { Executions } from "./pages/executions.js";
 import { Inbox, InboxCount } from "./pages/inbox.js";
 import { Keys } from "./pages/keys.js";
+import { Limits } from "./pages/limits.js";
 import { ParkedMessage, ParkedMessages } from "./pages/parked.js";
 import { Schedule, Schedules } from "./pages/schedules.js";
 import { Sweeps } from "./pages/sweeps.js";
@@ -30,6 +31,7 @@ export const nav = [
   { path: "schedules", words: "Schedules", key: "s", right: "read" },
   { path: "parked", words: "Parked messages", key: "p", right: "admin" },
   { path: "sweeps", words: "Sweeps", key: "x", right: "admin" },
+  { path: "limits", words: "Limits", key: "l", right: "read" },
   { path: "audit", words: "Audit", key: "u", right: "admin" },
   { path: "webhooks", words: "Webhooks", key: "h", right: "admin" },
   { path: "keys", words: "Keys", key: "k", right: "admin" },
@@ -51,6 +53,7 @@ export const pages = [
   { path: "parked", page: ParkedMessages, words: "Parked messages" },
   { path: "parked/:id", page: ParkedMessage, words: "Parked message" },
   { path: "sweeps", page: Sweeps, words: "Sweeps" },
+  { path: "limits", page: Limits, words: "Limits" },
   { path: "audit", page: Audit, words: "Audit" },
   { path: "webhooks", page: Webhooks, words: "Webhooks" },
   { path: "keys", page: Keys, words: "Keys" },
