@@ -48,7 +48,7 @@ async fn every_act_is_told_and_the_chain_is_verified(system: System) {
     let rows = list(&system, &format!("?subject={id}")).await;
     let approved: Vec<&Value> = rows.iter().map(|row| &row["act"]).collect();
     assert_eq!(approved, ["approval.decided", "approval.decided"], "{rows:?}");
-    let details: Vec<Value> = rows.iter().map(|row| details(row)).collect();
+    let details: Vec<Value> = rows.iter().map(details).collect();
     assert_eq!((&details[0]["approved"], &details[1]["approved"]), (&json!(true), &json!(false)));
     assert_eq!(details[1]["reason"], REASON);
     assert!(rows.iter().all(|row| row["actor"].as_str().is_some_and(|by| by.starts_with("key_"))));
