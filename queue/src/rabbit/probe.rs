@@ -46,8 +46,8 @@ pub(super) async fn probe(
     topology: &Topology,
     consumers: impl Fn(&str) -> u32,
 ) -> Result<Probed, String> {
-    let mut probed = Probed::default();
-    probed.blocked = send(connection, "", &topology.nowhere()).await? == Way::Stuck;
+    let blocked = send(connection, "", &topology.nowhere()).await? == Way::Stuck;
+    let mut probed = Probed { blocked, ..Probed::default() };
     if probed.blocked {
         return Ok(probed);
     }
