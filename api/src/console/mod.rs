@@ -59,6 +59,7 @@ const ASSETS: &[Asset] = assets![
     "pages/audit.js",
     "pages/execution.js",
     "pages/executions.js",
+    "pages/grants.js",
     "pages/inbox.js",
     "pages/keys.js",
     "pages/limits.js",

@@ -98,6 +98,22 @@ await story("operators", async (desk) => {
   same((await call("GET", `/v1/executions/${given.stale}`)).body.reason, "approval_timeout", "what was swept");
   await page.getByRole("row", { name: /only counted/ }).waitFor();
 
+  // A grant is made, and taken back.
+  await desk.visit("#/grants", "Grants");
+  await main.getByText("There is no such grant.").waitFor();
+  await button("Make a grant").click();
+  const grant = page.getByRole("dialog");
+  await grant.getByLabel("Tool").fill("refund");
+  await grant.getByLabel("Agent", { exact: true }).fill("shop");
+  await grant.getByLabel("While").fill(".arguments.amount_cents <= 5000");
+  await grant.getByLabel("At most so often").fill("3");
+  await grant.getByRole("button", { name: "Make it" }).click();
+  await page.getByRole("row", { name: /refund agent shop .arguments.amount_cents <= 5000 0 of 3 active/ }).waitFor();
+  await desk.holds("grants");
+  await button("Take back the grant for refund").click();
+  await grant.getByRole("button", { name: "Take back", exact: true }).click();
+  await page.getByRole("row", { name: /refund agent shop .arguments.amount_cents <= 5000 0 of 3 revoked/ }).waitFor();
+
   // A limit is set, changed and removed.
   await desk.visit("#/limits", "Limits");
   await main.getByText("Nothing is limited.").waitFor();

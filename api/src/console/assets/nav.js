@@ -9,6 +9,7 @@ import { Attention, AttentionCount } from "./pages/attention.js";
 import { Audit } from "./pages/audit.js";
 import { Execution } from "./pages/execution.js";
 import { Executions } from "./pages/executions.js";
+import { Grants } from "./pages/grants.js";
 import { Inbox, InboxCount } from "./pages/inbox.js";
 import { Keys } from "./pages/keys.js";
 import { Limits } from "./pages/limits.js";
@@ -31,6 +32,7 @@ export const nav = [
   { path: "schedules", words: "Schedules", key: "s", right: "read" },
   { path: "parked", words: "Parked messages", key: "p", right: "admin" },
   { path: "sweeps", words: "Sweeps", key: "x", right: "admin" },
+  { path: "grants", words: "Grants", key: "t", right: "read" },
   { path: "limits", words: "Limits", key: "l", right: "read" },
   { path: "audit", words: "Audit", key: "u", right: "admin" },
   { path: "webhooks", words: "Webhooks", key: "h", right: "admin" },
@@ -53,6 +55,7 @@ export const pages = [
   { path: "parked", page: ParkedMessages, words: "Parked messages" },
   { path: "parked/:id", page: ParkedMessage, words: "Parked message" },
   { path: "sweeps", page: Sweeps, words: "Sweeps" },
+  { path: "grants", page: Grants, words: "Grants" },
   { path: "limits", page: Limits, words: "Limits" },
   { path: "audit", page: Audit, words: "Audit" },
   { path: "webhooks", page: Webhooks, words: "Webhooks" },
