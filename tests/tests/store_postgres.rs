@@ -18,13 +18,14 @@ use holdpoint_tests::store_builders::*;
 fn commits_under_a_lease_are_hot() {
     let bed = Bed::postgres();
     let mut held = Held::begin(bed.store.as_ref());
-    for _ in 0..50 {
+    // Versions that one page has room for: others' transactions may keep it from being pruned.
+    for _ in 0..30 {
         let step = held.step();
         bed.store.execution_commit(&[step]).unwrap();
     }
     let hot = "SELECT n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'executions'
                AND schemaname = current_schema()";
-    until_blocking("fifty HOT updates", SOON, || (bed.schema().count(hot) >= 50).then_some(()));
+    until_blocking("thirty HOT updates", SOON, || (bed.schema().count(hot) >= 30).then_some(()));
 }
 
 #[test]
