@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::digest::hex;
 use crate::ids::ExecutionId;
 
-/// A W3C `traceparent` (https://www.w3.org/TR/trace-context/#traceparent-header).
+/// A W3C `traceparent` (<https://www.w3.org/TR/trace-context/#traceparent-header>).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Traceparent {
     /// The trace; not all zero.

@@ -364,7 +364,7 @@ impl System {
     }
 }
 
-/// What the broker answers; nothing where it says nothing for [`BROKER_LIMIT`], as lapin may do
+/// What the broker answers; nothing where it says nothing for 10 s, as lapin may do
 /// where the broker goes away in mid-call.
 pub async fn answered<T>(call: impl Future<Output = Option<T>>) -> Option<T> {
     tokio::time::timeout(BROKER_LIMIT, call).await.ok().flatten()
