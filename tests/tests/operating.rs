@@ -4,7 +4,7 @@ use holdpoint_tests::agents::{Agent, clerk};
 use holdpoint_tests::gate::Gate;
 use holdpoint_tests::model::Turn;
 use holdpoint_tests::on_both;
-use holdpoint_tests::poll::SOON;
+use holdpoint_tests::poll::{SOON, until};
 use holdpoint_tests::private_broker::PrivateBroker;
 use holdpoint_tests::system::{Setup, System};
 use serde_json::{Value, json};
@@ -97,8 +97,13 @@ fn states<'a>(printed: &'a Value, name: &str) -> Vec<&'a str> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_doctor_names_what_is_wrong() {
     let system = Setup::services().roles(1, 1, 0).start().await;
-    let (code, well) = doctor(&system, &[], &["--url", &system.url_of(0)]).await;
-    assert_eq!(code, 0, "{well}");
+    // A worker tells of its broker when it has heard of it.
+    let well = until("the worker says that it reaches its broker", SOON, || async {
+        let (code, seen) = doctor(&system, &[], &["--url", &system.url_of(0)]).await;
+        assert_eq!(code, 0, "{seen}");
+        (states(&seen, "workers' broker") == ["ok"]).then_some(seen)
+    })
+    .await;
     for name in [
         "database",
         "migrations",
