@@ -90,7 +90,9 @@ fn over_a_limit_is_waiting(bed: &Bed) {
     assert!(claim(bed.store.as_ref(), mine, &[&hinted[0]]).is_empty(), "a hint passes no limit");
     let claimed = all(bed, mine);
     assert_eq!(by_scope(&claimed).into_iter().collect::<Vec<_>>(), [(a, 4), (b, 10)]);
-    assert_eq!(get(bed, &hinted[9]).status, Status::Queued);
+    // All were ready at one moment: which of them go first is not said.
+    let waiting = hinted.iter().filter(|key| get(bed, key).status == Status::Queued).count();
+    assert_eq!(waiting, 6);
     assert!(bed.store.look_again().when_freed);
     assert!(all(bed, mine).is_empty());
 }
