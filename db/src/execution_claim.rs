@@ -378,10 +378,11 @@ pub(crate) fn execution_reload_in_txn(
     Ok(Some(claimed))
 }
 
-const RELEASE: &str = "
-    WITH u(t, p, x) AS (@u)
+/// The owner is compared row by row: as one value it would look like a way to the few rows it is in.
+pub(crate) const RELEASE: &str = "
+    WITH u(t, p, x, ow) AS (@u)
     UPDATE executions AS e SET owner = NULL, ready_at = (SELECT hp_now()), updated_at = (SELECT hp_now())
-    FROM u WHERE e.tenant = u.t AND e.project = u.p AND e.id = u.x AND e.owner IS NOT DISTINCT FROM ?";
+    FROM u WHERE e.tenant = u.t AND e.project = u.p AND e.id = u.x AND e.owner IS NOT DISTINCT FROM u.ow";
 
 /// Gives leases back.
 pub(crate) fn execution_release(
@@ -389,6 +390,10 @@ pub(crate) fn execution_release(
     session: SessionId,
     keys: &[ExecutionKey],
 ) -> StoreResult<()> {
-    let rows: Vec<_> = keys.iter().map(key_row).collect();
-    conn.each(RELEASE, &rows, &binds![session.0]).map(drop)
+    let row = |key| {
+        let [tenant, project, id] = key_row(key);
+        [tenant, project, id, Bind::from(session.0)]
+    };
+    let rows: Vec<_> = keys.iter().map(row).collect();
+    conn.each(RELEASE, &rows, &[]).map(drop)
 }

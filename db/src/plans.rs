@@ -107,6 +107,8 @@ fn hot_statements_reach_their_rows_by_their_keys() {
 
         let take = [key.as_slice(), &binds![id, 1_i64]].concat();
         assert_by_key(&explain(conn, execution_claim::TAKE, &[take], &[]), "executions_pkey");
+        let released = [key.as_slice(), &binds![id]].concat();
+        assert_by_key(&explain(conn, execution_claim::RELEASE, &[released], &[]), "executions_pkey");
         assert_by_key(&explain(conn, execution_claim::JOURNALS, &keys, &[]), "journal_pkey");
 
         let lock = format!("{}@skip", execution_commit::LOCK);
