@@ -58,16 +58,19 @@ pub async fn handle(State(app): Shared, caller: Caller, headers: HeaderMap, body
     Ok(with_ids(view::json(status, &started), started.id))
 }
 
-/// The place among the streams is taken before anything is committed, and the hub knows of
-/// the stream before the first event can be there.
+/// The place among the streams is taken before anything is committed, and the hub remembers news
+/// of the stream before the first event can be there. It looks for none until then: what is not
+/// committed yet would be taken for gone.
 async fn start_and_stream(app: Arc<App>, mut new: NewExecution) -> Answer {
     let permit = streams::permit(&app)?;
     backlog::admit(&app, &new.key.scope.tenant, 1).await?;
     let mut key = new.key.clone();
-    let mut subscription = app.hub.join(key.clone(), Some(0));
+    let mut subscription = app.hub.join(key.clone(), None);
     let created = starting::create(&app, &mut new).await?;
     let (started, _) = outcome(&app, &new, created).await?;
-    if started.id != key.id {
+    if started.id == key.id {
+        subscription.go_live(0);
+    } else {
         key.id = started.id;
         subscription = app.hub.join(key.clone(), None);
     }

@@ -35,6 +35,8 @@ pub struct State {
     pub event_settings: Vec<(Scope, EventSettings)>,
     pub limits: Vec<(Scope, LimitRow)>,
     pub backlog: i64,
+    /// How long a start takes.
+    pub slow: Duration,
 }
 
 #[derive(Default)]
@@ -196,6 +198,8 @@ impl Store for Rows {
     }
 
     fn execution_create(&self, batch: &[NewExecution]) -> StoreResult<Vec<Created>> {
+        let slow = self.state().slow;
+        std::thread::sleep(slow);
         let mut state = self.here()?;
         Ok(batch.iter().map(|new| state.create(new)).collect())
     }

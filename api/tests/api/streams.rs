@@ -187,6 +187,23 @@ async fn a_start_that_asks_for_its_stream_gets_it_from_the_first_event() {
 }
 
 #[tokio::test]
+async fn a_start_that_takes_longer_than_a_look_gets_its_stream() {
+    let world = World::with(|settings| settings.stream_poll_ms = 2).await;
+    let key = world.key(Role::Submit);
+    world.with_key(&key, "PUT /v1/agents/helper", AGENT).await;
+    world.rows.state().slow = Duration::from_millis(100);
+    let head = format!(
+        "POST /v1/executions HTTP/1.0\r\nauthorization: Bearer {key}\r\naccept: text/event-stream\r\nx: y"
+    );
+    let mut stream = open(world.address, &head, br#"{"agent": "helper", "input": "hi"}"#).await;
+    let answer = parse(&read_until(&mut stream, |text| text.contains("\r\n\r\n")).await);
+    let id: ExecutionId = answer.header("x-workflow-run-id").parse().unwrap();
+    world.event(id, "execution.started", "{}", Status::Running);
+    world.event(id, "execution.completed", "{\"output\":1}", Status::Completed);
+    assert_eq!(numbers(&read_rest(&mut stream).await), [1, 2]);
+}
+
+#[tokio::test]
 async fn a_slow_reader_misses_nothing_and_a_quiet_line_is_kept_open() {
     let world = World::with(|settings| {
         settings.stream_poll_ms = 20;
