@@ -25,12 +25,14 @@ pub struct Event {
 pub struct Stream {
     response: reqwest::Response,
     buffer: Vec<u8>,
+    /// What broke it off, where something did.
+    broken: Option<String>,
 }
 
 impl Stream {
     /// Reads an answer that is a stream.
     pub fn new(response: reqwest::Response) -> Self {
-        Self { response, buffer: Vec::new() }
+        Self { response, buffer: Vec::new(), broken: None }
     }
 
     /// A header of the answer.
@@ -53,18 +55,26 @@ impl Stream {
             }
             match self.response.chunk().await {
                 Ok(Some(bytes)) => self.buffer.extend_from_slice(&bytes),
-                Ok(None) | Err(_) => return None,
+                Ok(None) => return None,
+                Err(error) => {
+                    self.broken = Some(format!("{error:?}"));
+                    return None;
+                }
             }
         }
     }
 
     /// The next event of this kind; panics if the stream ends before.
     pub async fn wait_for(&mut self, kind: &str) -> Event {
+        let mut before = Vec::new();
         loop {
-            let event = self.next().await.unwrap_or_else(|| panic!("the stream ended before `{kind}`"));
+            let Some(event) = self.next().await else {
+                panic!("the stream ended before `{kind}`, after {before:#?}: {:?}", self.broken);
+            };
             if event.kind == kind {
                 return event;
             }
+            before.push(event);
         }
     }
 
