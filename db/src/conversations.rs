@@ -371,10 +371,10 @@ pub(crate) fn take_again(
 }
 
 const SAY: &str = "
-    INSERT INTO conversations (tenant, project, id, end_user, agent, active_agent, created_at, last_message)
-    SELECT ?, ?, ?, ?, ?, nullif(?, ?), (SELECT hp_now()), ? WHERE true
+    INSERT INTO conversations (tenant, project, id, end_user, agent, active_agent, created_at, said_at, last_message)
+    SELECT ?, ?, ?, ?, ?, nullif(?, ?), (SELECT hp_now()), (SELECT hp_now()), ? WHERE true
     ON CONFLICT (tenant, project, id) DO UPDATE
-      SET last_message = conversations.last_message + excluded.last_message,
+      SET last_message = conversations.last_message + excluded.last_message, said_at = excluded.said_at,
         agent = excluded.agent, active_agent = excluded.active_agent
       WHERE excluded.end_user IS NULL OR excluded.end_user = conversations.end_user
     RETURNING last_message";

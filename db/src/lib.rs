@@ -65,6 +65,7 @@ mod pool;
 mod postgres;
 mod retention;
 mod retention_remove;
+mod retention_said;
 pub mod retention_store;
 pub mod retention_types;
 mod row;

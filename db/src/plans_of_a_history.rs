@@ -25,8 +25,8 @@ use crate::store::StoreResult;
 use crate::types::*;
 use crate::{
     approval_page, children, commands, conversations, execution_claim, execution_create, executions,
-    families, files, journal, messages, outgoing, parked, retention, retention_remove, schedules, stats,
-    sweeps, test_runs, webhook_deliveries, workflow_runs, workflow_states,
+    families, files, journal, messages, outgoing, parked, retention, retention_remove, retention_said,
+    schedules, stats, sweeps, test_runs, webhook_deliveries, workflow_runs, workflow_states,
 };
 
 /// How many executions there are, before and after.
@@ -302,6 +302,13 @@ fn acts() -> Vec<(&'static str, Work)> {
         (
             "sweep retention: projects",
             work(|conn| retention::retention_turn_in_txn(conn, Some(HOUR), 5).map(drop)),
+        ),
+        (
+            "sweep retention: what was said",
+            work(|conn| {
+                let due = retention::due(conn, &scope(), Some(HOUR))?.unwrap();
+                retention_said::said_remove_in_txn(conn, &due, 50).map(drop)
+            }),
         ),
         (
             "sweep retention: 100 executions",

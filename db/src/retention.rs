@@ -135,12 +135,13 @@ pub(crate) fn due(
     };
     let Some(kept) = kept else { return Ok(None) };
     let mut before = Timestamp::from_micros(now(conn)?.micros().saturating_sub(micros(kept)));
+    let said_before = Some(before).filter(|_| !row.settings.require_export);
     if row.settings.require_export {
         let Some(exported) = row.exported_before else { return Ok(None) };
         // What ended at the very bound is not among what was exported.
         before = before.min(Timestamp::from_micros(exported.micros() - 1));
     }
-    Ok(Some(DueScope { scope: scope.clone(), before, place }))
+    Ok(Some(DueScope { scope: scope.clone(), before, said_before, place }))
 }
 
 /// Those that said how long, by name.
@@ -148,10 +149,17 @@ const SAID: &str = "
     SELECT r.tenant, r.project FROM retention r
     WHERE r.finished_after IS NOT NULL AND r.tenant || '/' || r.project > ?
     ORDER BY r.tenant || '/' || r.project LIMIT ?";
-/// The next one that has executions at all: one step over the index that lists use.
+/// The next one that has executions at all, or conversations of classic runs: one step over the
+/// index that lists use, and one over that of what was said.
 pub(crate) const NEXT: &str = "
-    SELECT i.tenant, i.project FROM execution_info i WHERE i.tenant || '/' || i.project > ?
-    ORDER BY i.tenant || '/' || i.project, i.created_at DESC, i.id DESC LIMIT 1";
+    SELECT n.tenant, n.project FROM (
+      SELECT * FROM (SELECT i.tenant, i.project FROM execution_info i WHERE i.tenant || '/' || i.project > ?
+        ORDER BY i.tenant || '/' || i.project, i.created_at DESC, i.id DESC LIMIT 1) AS a
+      UNION ALL
+      SELECT * FROM (SELECT c.tenant, c.project FROM conversations c
+        WHERE c.said_at IS NOT NULL AND c.tenant || '/' || c.project > ?
+        ORDER BY c.tenant || '/' || c.project, c.said_at LIMIT 1) AS b) AS n
+    ORDER BY n.tenant || '/' || n.project LIMIT 1";
 
 /// One transaction's work: the next projects, from where the last call stopped.
 pub(crate) fn retention_turn_in_txn(
@@ -180,7 +188,7 @@ fn scopes_after(conn: &mut Conn, after: String, all: bool, limit: usize) -> Stor
     }
     let (mut scopes, mut after): (Vec<Scope>, String) = (Vec::new(), after);
     while scopes.len() < limit {
-        let Some(mut row) = conn.row(NEXT, &binds![&after])? else { break };
+        let Some(mut row) = conn.row(NEXT, &binds![&after, &after])? else { break };
         let scope = row.scope()?;
         after = scope.to_string();
         scopes.push(scope);

@@ -18,7 +18,7 @@ use crate::extras::read_files;
 use crate::retention_types::Family;
 use crate::sql::{Bind, binds};
 use crate::store::StoreResult;
-use crate::{failpoint, families, files};
+use crate::{failpoint, families, files, retention_said};
 
 pub(crate) const LOCK: &str = "
     WITH u(t, p, x) AS (@u)
@@ -107,42 +107,7 @@ fn remove(conn: &mut Conn, going: &[ExecutionKey]) -> StoreResult<()> {
         .collect();
     conn.each(FORGET_LATEST, &latest, &[])?;
     for (scope, id) in &conversations {
-        remove_conversation(conn, scope, id)?;
+        retention_said::after_executions(conn, scope, id)?;
     }
     files::release(conn, going, &used)
-}
-
-/// A conversation whose last execution went goes too, unless a classic run spoke in it since.
-fn remove_conversation(conn: &mut Conn, scope: &Scope, id: &str) -> StoreResult<()> {
-    let own = binds![&*scope.tenant, &*scope.project, id];
-    let row = conn.row(
-        "SELECT e.active FROM conversations e WHERE e.tenant = ? AND e.project = ? AND e.id = ? @lock",
-        &own,
-    )?;
-    let Some(mut row) = row else { return Ok(()) };
-    if row.opt_id()?.is_some() || goes_on(conn, &own)? {
-        return Ok(());
-    }
-    conn.rows("DELETE FROM messages WHERE tenant = ? AND project = ? AND conversation = ?", &own)?;
-    conn.rows("DELETE FROM conversations WHERE tenant = ? AND project = ? AND id = ?", &own).map(drop)
-}
-
-/// Whether an execution of it is left, or its last message is a classic run's.
-fn goes_on(conn: &mut Conn, own: &[Bind<'_>; 3]) -> StoreResult<bool> {
-    let left = conn.row(
-        "SELECT 1 FROM execution_info i WHERE i.tenant = ? AND i.project = ? AND i.conversation_id = ? LIMIT 1",
-        own,
-    )?;
-    if left.is_some() {
-        return Ok(true);
-    }
-    let last = conn.row(
-        "SELECT m.execution FROM messages m WHERE m.tenant = ? AND m.project = ? AND m.conversation = ?
-         ORDER BY m.n DESC LIMIT 1",
-        own,
-    )?;
-    Ok(match last {
-        Some(mut row) => row.opt_id()?.is_none(),
-        None => false,
-    })
 }

@@ -46,6 +46,11 @@ pub trait RetentionStore: Send + Sync + 'static {
     /// Removes families with all that is theirs, in one transaction; how many executions. A
     /// family of which somebody has one, or that has changed, is left.
     fn retention_remove(&self, families: &[Family], before: Timestamp) -> StoreResult<usize>;
+    /// How many conversations of classic runs may have to go, counted up to `limit`.
+    fn said_count(&self, due: &DueScope, limit: usize) -> StoreResult<usize>;
+    /// Removes what classic runs said, in conversations that no execution is left of; how many
+    /// conversations were looked at, at most `limit`, and how many went.
+    fn said_remove(&self, due: &DueScope, limit: usize) -> StoreResult<(usize, usize)>;
     /// Removes records of passes that began longer than `kept` ago, at most `limit`; how many.
     fn sweeps_expire(&self, kept: Duration, limit: usize) -> StoreResult<usize>;
 }

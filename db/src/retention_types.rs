@@ -61,6 +61,9 @@ pub struct DueScope {
     pub scope: Scope,
     /// What had finished by then goes.
     pub before: Timestamp,
+    /// What classic runs had said by then goes; `None` where only what was exported may go, since an
+    /// export has executions.
+    pub said_before: Option<Timestamp>,
     /// Where the last pass stopped; `None` begins with the oldest.
     pub place: Option<Place>,
 }

@@ -10,7 +10,7 @@ use crate::retention_store::RetentionStore;
 use crate::retention_types::*;
 use crate::sql_store::SqlStore;
 use crate::store::StoreResult;
-use crate::{families, retention, retention_remove, sweeps};
+use crate::{families, retention, retention_remove, retention_said, sweeps};
 
 impl RetentionStore for SqlStore {
     fn retention_get(&self, scope: &Scope) -> StoreResult<RetentionRow> {
@@ -62,6 +62,14 @@ impl RetentionStore for SqlStore {
 
     fn retention_remove(&self, families: &[Family], before: Timestamp) -> StoreResult<usize> {
         self.hot.write(|conn| retention_remove::retention_remove_in_txn(conn, families, before))
+    }
+
+    fn said_count(&self, due: &DueScope, limit: usize) -> StoreResult<usize> {
+        self.read.with(|conn| retention_said::said_count(conn, due, limit))
+    }
+
+    fn said_remove(&self, due: &DueScope, limit: usize) -> StoreResult<(usize, usize)> {
+        self.hot.write(|conn| retention_said::said_remove_in_txn(conn, due, limit))
     }
 
     fn sweeps_expire(&self, kept: Duration, limit: usize) -> StoreResult<usize> {

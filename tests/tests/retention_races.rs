@@ -32,6 +32,7 @@ on_both_stores! {
     passes_at_once_remove_each_once;
     a_run_is_removed_or_repeated;
     a_conversation_is_removed_or_goes_on;
+    what_was_said_is_removed_or_goes_on;
     a_file_is_let_go_or_used;
 }
 
@@ -126,6 +127,44 @@ fn a_conversation_is_removed_or_goes_on(bed: &Bed) {
         let said = bed.store.message_list(&new.scope, &filter).unwrap();
         assert_eq!(said.last().unwrap().execution, Some(new.id), "round {round}");
         assert!(!is_there(bed, &keys[round]));
+    }
+}
+
+/// What a classic run said long ago is removed, said more in, and gone on with by an execution.
+fn what_was_said_is_removed_or_goes_on(bed: &Bed) {
+    let store = &*bed.store;
+    let conversation = |round: usize| format!("c{round}");
+    let say = |round: usize| {
+        let messages = vec![(None, r#"{"role":"user","content":"x"}"#.to_owned())];
+        let (end_user, active_agent) = (None, None);
+        let agent = "clerk".to_owned();
+        let spoken = Spoken { conversation: conversation(round), end_user, agent, active_agent, messages };
+        assert!(matches!(store.conversation_say(&scope(), &spoken).unwrap(), Said::Written));
+    };
+    (0..ROUNDS).for_each(say);
+    bed.execute("UPDATE conversations SET said_at = 1");
+    let due = store.retention_due(&scope(), Some(Duration::from_secs(3600))).unwrap().unwrap();
+    let done = race(3, ROUNDS, |racer, round| match racer {
+        0 => store.said_remove(&due, 1).unwrap().1,
+        1 => {
+            say(round);
+            0
+        }
+        _ => {
+            create(store, NewExecution { conversation: Conversation::Named(conversation(round)), ..start() });
+            0
+        }
+    });
+    assert!(done.iter().flatten().sum::<usize>() > 0, "some went");
+    for round in 0..ROUNDS {
+        let row = store.conversation_get(&scope(), &conversation(round)).unwrap().expect("it goes on");
+        assert!(row.latest.is_some(), "round {round}");
+        let filter = MessageFilter { conversation: conversation(round), limit: 10, ..Default::default() };
+        let said: Vec<i64> = store.message_list(&scope(), &filter).unwrap().iter().map(|one| one.n).collect();
+        let whole: Vec<i64> = (1..=said.len() as i64).collect();
+        assert_eq!(said, whole, "round {round}: all of it went, or nothing");
+        // The start's own, what was said beside it, and, if it did not go, what was said long ago.
+        assert!((1..=3).contains(&said.len()), "round {round}: {said:?}");
     }
 }
 

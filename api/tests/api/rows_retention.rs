@@ -50,6 +50,14 @@ impl RetentionStore for Rows {
         self.here().map(|_| 0)
     }
 
+    fn said_count(&self, _: &DueScope, _: usize) -> StoreResult<usize> {
+        self.here().map(|_| 0)
+    }
+
+    fn said_remove(&self, _: &DueScope, _: usize) -> StoreResult<(usize, usize)> {
+        self.here().map(|_| (0, 0))
+    }
+
     fn sweeps_expire(&self, _: Duration, _: usize) -> StoreResult<usize> {
         self.here().map(|_| 0)
     }

@@ -1,5 +1,5 @@
 //! `retention`: what was kept long enough goes: finished executions with all that is theirs,
-//! notes of commands, and records of passes.
+//! what classic runs said, notes of commands, and records of passes.
 
 use std::time::Duration;
 
@@ -19,6 +19,8 @@ const LOOKED_AT: usize = 500;
 /// alone.
 const TOGETHER: usize = 100;
 const LINES_TOGETHER: i64 = 20_000;
+/// Conversations that go in one transaction.
+const CONVERSATIONS: usize = 50;
 /// Projects whose turn is taken at once.
 const SCOPES: usize = 20;
 
@@ -106,11 +108,35 @@ impl<'a> Removal<'a> {
                 break;
             }
         }
+        self.conversations(&due).await?;
         if self.pass.dry_run || due.place == begun_at {
             return Ok(());
         }
         let DueScope { scope, place, .. } = due;
         self.pass.sweeper.db.hot(move |store| store.retention_place(&scope, place)).await?
+    }
+
+    /// Those of classic runs, which no execution is left of.
+    async fn conversations(&mut self, due: &DueScope) -> StoreResult<()> {
+        while self.may_go_on() {
+            self.rounds -= 1;
+            let (due, limit, dry_run) = (due.clone(), CONVERSATIONS.min(self.room), self.pass.dry_run);
+            let work = move |store: &dyn holdpoint_db::Store| match dry_run {
+                true => store.said_count(&due, limit).map(|count| (count, 0)),
+                false => store.said_remove(&due, limit),
+            };
+            let (looked_at, removed) = self.pass.sweeper.db.hot(work).await??;
+            self.report.scanned += looked_at as i64;
+            self.report.cleaned_up += removed as i64;
+            if !dry_run {
+                self.report.skipped += (looked_at - removed) as i64;
+            }
+            self.room = self.room.saturating_sub(looked_at);
+            if looked_at < limit || dry_run {
+                break;
+            }
+        }
+        Ok(())
     }
 
     async fn remove(&mut self, families: Vec<Family>, before: Timestamp) -> StoreResult<()> {

@@ -26,7 +26,8 @@ on_both_stores! {
     what_is_still_to_be_sent_stays;
     what_a_known_command_started_stays;
     a_conversation_keeps_what_was_said_until_its_last_execution_goes;
-    what_a_classic_run_said_last_stays;
+    what_a_classic_run_said_last_stays_until_that_is_old;
+    what_was_said_goes_where_no_execution_is_left;
     files_go_with_the_last_that_used_them;
     each_project_has_its_turn;
     a_pass_goes_on_where_the_last_one_stopped;
@@ -333,19 +334,66 @@ fn a_conversation_keeps_what_was_said_until_its_last_execution_goes(bed: &Bed) {
     assert_eq!(messages(bed), 1);
 }
 
-fn what_a_classic_run_said_last_stays(bed: &Bed) {
-    turn(bed, "one");
-    forty_days_pass(bed);
+fn say(bed: &Bed, scope: &Scope, conversation: &str) {
     let said = Spoken {
-        conversation: "c".to_owned(),
+        conversation: conversation.to_owned(),
         end_user: None,
         agent: "clerk".to_owned(),
         active_agent: None,
         messages: vec![(None, json!({"role": "user", "content": "x"}).to_string())],
     };
-    bed.store.conversation_say(&scope(), &said).unwrap();
+    bed.store.conversation_say(scope, &said).unwrap();
+}
+
+/// What is said becomes forty days older.
+fn silence(bed: &Bed) {
+    let micros = (DAY * 40).as_micros();
+    execute(bed, &format!("UPDATE messages SET at = at - {micros}"));
+    execute(bed, &format!("UPDATE conversations SET said_at = said_at - {micros} WHERE said_at IS NOT NULL"));
+}
+
+fn what_a_classic_run_said_last_stays_until_that_is_old(bed: &Bed) {
+    turn(bed, "one");
+    forty_days_pass(bed);
+    say(bed, &scope(), "c");
+    let due_now = due(bed, &scope());
     assert_eq!((sweep(bed), messages(bed)), (1, 2));
     assert_eq!(conversation(bed).unwrap().latest, None);
+    assert_eq!(bed.store.said_remove(&due_now, 10).unwrap(), (0, 0), "it was said just now");
+    silence(bed);
+    assert_eq!(bed.store.said_count(&due_now, 10).unwrap(), 1);
+    assert_eq!(bed.store.said_remove(&due_now, 10).unwrap(), (1, 1));
+    assert!(conversation(bed).is_none() && messages(bed) == 0);
+}
+
+fn what_was_said_goes_where_no_execution_is_left(bed: &Bed) {
+    let store = &*bed.store;
+    say(bed, &scope(), "c");
+    turn(bed, "one");
+    for at in 0..3 {
+        say(bed, &scope(), &format!("other {at}"));
+    }
+    say(bed, &stranger(), "c");
+    silence(bed);
+    let due_now = due(bed, &scope());
+    let kept = DueScope { said_before: None, ..due_now.clone() };
+    assert_eq!(store.said_remove(&kept, 10).unwrap(), (0, 0));
+    assert_eq!((0..4).map(|_| store.said_remove(&due_now, 2).unwrap().1).sum::<usize>(), 3);
+    assert_eq!(
+        (store.said_remove(&due_now, 2).unwrap(), messages(bed)),
+        ((0, 0), 2),
+        "its execution is kept"
+    );
+    forty_days_pass(bed);
+    assert_eq!((sweep(bed), messages(bed)), (1, 0), "an execution spoke last: it goes with that");
+    let left = MessageFilter { conversation: "c".to_owned(), limit: 100, ..Default::default() };
+    assert_eq!(store.message_list(&stranger(), &left).unwrap().len(), 1, "the other project's");
+
+    store
+        .retention_put(&scope(), RetentionSettings { kept: Kept::For(DAY), require_export: true }, "k")
+        .unwrap();
+    store.export_note(&scope(), None, store.now().unwrap(), "k").unwrap();
+    assert_eq!(due(bed, &scope()).said_before, None, "no export has what was said");
 }
 
 fn kept_file(bed: &Bed) -> FileId {
@@ -397,6 +445,7 @@ fn each_project_has_its_turn(bed: &Bed) {
             );
         }
     }
+    say(bed, &Scope::new("acme", "p2b"), "c");
     let week = RetentionSettings { kept: Kept::For(DAY * 7), require_export: false };
     let never = RetentionSettings { kept: Kept::Forever, require_export: false };
     bed.store.retention_put(&scopes[1], week, "key_a").unwrap();
@@ -408,9 +457,10 @@ fn each_project_has_its_turn(bed: &Bed) {
         names
     };
     assert_eq!(turn(Some(MONTH), 2), ["p0", "p1"]);
-    assert_eq!(turn(Some(MONTH), 2), ["p2"], "one of the two keeps for ever");
-    assert_eq!(turn(Some(MONTH), 2), ["p4", "and so on"]);
-    assert_eq!(turn(Some(MONTH), 10), ["p0", "p1", "p2", "p4", "and so on"]);
+    assert_eq!(turn(Some(MONTH), 2), ["p2", "p2b"], "one has conversations alone");
+    assert_eq!(turn(Some(MONTH), 2), ["p4"], "one of the two keeps for ever");
+    assert_eq!(turn(Some(MONTH), 2), ["and so on"]);
+    assert_eq!(turn(Some(MONTH), 10), ["p0", "p1", "p2", "p2b", "p4", "and so on"]);
     assert_eq!(turn(None, 10), ["p1", "and so on"], "only those that said so");
 }
 

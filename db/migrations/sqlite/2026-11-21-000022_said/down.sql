@@ -1,0 +1,2 @@
+DROP INDEX conversations_said;
+ALTER TABLE conversations DROP COLUMN said_at;
