@@ -13,8 +13,9 @@ use holdpoint_tests::client::Client;
 use holdpoint_tests::clients::{browser, run};
 use holdpoint_tests::model::{Request, Turn};
 use holdpoint_tests::on_both;
-use holdpoint_tests::poll::until_true;
+use holdpoint_tests::poll::{SOON, until, until_true};
 use holdpoint_tests::processes::Spawn;
+use holdpoint_tests::producer::{Producer, plain};
 use holdpoint_tests::system::{Setup, System};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -163,6 +164,45 @@ async fn an_operator_works_with_every_page() {
     let nightly = json!({"workflow": "holdpoint.noop", "cron": "30 2 * * *", "time_zone": "Europe/Berlin"});
     put(&client, "/v1/schedules/nightly", &nightly).await;
     tell(&system, "operators.mjs", json!({"stale": stale})).await;
+}
+
+/// One comes before the workflow that it names, one is too big to be kept, one makes no sense.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn parked_messages_are_taken_in_again_and_removed() {
+    let system = Setup::services().start().await;
+    let client = system.client();
+    // An API is ready without a broker; the exchange is there once it has one.
+    until("the broker is there", SOON, || async {
+        (client.get("/readyz").await.body["broker"] == "up").then_some(())
+    })
+    .await;
+    let producer = Producer::connect(&system).await;
+    let huge = json!({"workflow": "holdpoint.noop", "input": "x".repeat(2 * 1024 * 1024)});
+    let bodies = [
+        ("early", json!({"workflow": "later"}).to_string()),
+        ("huge", huge.to_string()),
+        ("wrong", "{".into()),
+    ];
+    for (name, body) in &bodies {
+        producer.publish(plain("holdpoint.execution.start.v1", name, system.admin()), body.as_bytes()).await;
+    }
+    let parked = until("all are parked", SOON, || async {
+        let list = client.get("/v1/parked-messages").await.expect(200);
+        let rows = list.body["parked_messages"].as_array().unwrap().clone();
+        (rows.len() == bodies.len()).then_some(rows)
+    })
+    .await;
+    producer.close().await;
+    let id_of = |code: &str| parked.iter().find(|row| row["code"] == code).unwrap()["id"].clone();
+    let later = json!({
+        "document": {"dsl": "1.0.1", "namespace": "tests", "name": "later", "version": "1.0.0"},
+        "do": [{"note": {"set": {"done": true}}}],
+    });
+    let given = json!({
+        "early": id_of("unknown_definition"), "huge": id_of("limit"), "wrong": id_of("undecodable"),
+        "later": later,
+    });
+    tell(&system, "parked.mjs", given).await;
 }
 
 #[tokio::test]
