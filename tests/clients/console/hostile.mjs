@@ -53,6 +53,7 @@ await story("hostile", async (desk) => {
   for (const kind of ["agents", "workflows", "schedules", "parked", "executions"]) {
     await page.goto(`${process.env.HOLDPOINT_URL}/#/${kind}/${encodeURIComponent(missing)}`);
     await page.getByRole("alert").first().waitFor();
+    await page.getByRole("heading", { level: 1 }).waitFor();
     await desk.unhurt(`a missing one of ${kind}`);
   }
 });
