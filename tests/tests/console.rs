@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 
 on_both! {
     a_person_decides;
+    a_person_allows_the_like_too;
 }
 
 /// A browser on a busy machine takes its time; a script that hangs is ended before its test is.
@@ -85,6 +86,42 @@ async fn a_person_decides(system: System) {
     assert!(client.wait_status(&first, "completed").await["output"].to_string().contains("Told"));
     let denied = client.wait_status(&second, "completed").await;
     assert!(denied["output"].to_string().contains("not this month"), "{denied}");
+}
+
+/// A call of a tool for which two people must agree, and a workflow's question, are no cases for it.
+async fn a_person_allows_the_like_too(system: System) {
+    let client = system.client();
+    client.put_agent("shop", shop(&system).document()).await;
+    let parameters = json!({"type": "object", "properties": {}, "required": []});
+    let several = json!({"approval": {"quorum": 2}, "parameters": parameters});
+    let bank = Agent::new(&system.model).tool(&system.tools, "refund", several);
+    client.put_agent("bank", bank.document()).await;
+    let asking = json!({
+        "document": {"dsl": "1.0.1", "namespace": "tests", "name": "asking", "version": "1.0.0"},
+        "do": [{"ask": {"call": "approval:1.0.0@default", "with": {"title": "Shall it go on?"}}}],
+    });
+    put(&client, "/v1/workflows/asking", &asking).await;
+    system.model.answer_by(answer);
+    let several = client.start("bank").await;
+    client.wait_pending(&several, 1).await;
+    let question = client.start_with(json!({"workflow": "asking"})).await;
+    let asked = client.wait_pending(&question, 1).await[0]["tool_call_id"].clone();
+    let talk = json!({
+        "agent": "shop", "messages": [{"role": "user", "content": "3001"}], "conversation_id": "talk",
+    });
+    let talk = client.start_with(talk).await;
+    client.wait_pending(&talk, 1).await;
+    let (denied, agents) = (ask(&client, "3003").await, ask(&client, "3004").await);
+    let given = json!({
+        "several": several, "question": question, "asked": asked, "talk": talk,
+        "denied": denied, "agents": agents,
+    });
+    tell(&system, "grants.mjs", given).await;
+    // What was decided with a grant was sent, and so was what the grant allowed.
+    client.wait_status(&agents, "completed").await;
+    let sent: Vec<Value> =
+        system.tools.calls("/refund").iter().map(|call| call.json()["order"].clone()).collect();
+    assert_eq!(sent, [json!("3001"), json!("3002"), json!("3004")]);
 }
 
 /// A workflow that fails so that a person has to look.
