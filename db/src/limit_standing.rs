@@ -11,17 +11,18 @@ use crate::limit_rooms::held;
 use crate::limit_types::*;
 use crate::limit_uses::Uses;
 use crate::limits::{self, InForce, Subject};
-use crate::session;
 use crate::sql::binds;
 use crate::store::StoreResult;
 use crate::types::StoreError;
+use crate::{session, tool_calls};
 
 pub(crate) const READY_ONE: &str = "
     SELECT e.lane, e.epoch, coalesce(e.ready_at, 9223372036854775807), i.kind, i.name
     FROM executions e JOIN execution_info i ON i.tenant = e.tenant AND i.project = e.project AND i.id = e.id
     WHERE e.tenant = ? AND e.project = ? AND e.id = ? AND e.owner IS NULL";
 
-/// The limits that a ready execution falls under, and where they stand.
+/// The limits that a ready execution falls under, or those that the calls of a held one wait for,
+/// and where they stand.
 pub(crate) fn limits_standing(
     conn: &mut Conn,
     key: &ExecutionKey,
@@ -31,7 +32,9 @@ pub(crate) fn limits_standing(
     if in_force.is_empty() {
         return Ok(Vec::new());
     }
-    let Some(mut row) = conn.row(READY_ONE, &key_row(key))? else { return Ok(Vec::new()) };
+    let Some(mut row) = conn.row(READY_ONE, &key_row(key))? else {
+        return calls_standing(conn, &in_force, key);
+    };
     let (place, epoch, ready_at) = (Place::read(&row.text()?)?, row.big()?, row.time()?);
     let (kind, name) = (row.word::<DefinitionKind>()?, row.text()?);
     let now = session::now(conn)?;
@@ -51,6 +54,27 @@ pub(crate) fn limits_standing(
     for subject in subjects {
         let running = held.get(&subject).copied().unwrap_or(0);
         standings.push(standing(conn, &in_force, subject, (running, before), now)?);
+    }
+    Ok(standings)
+}
+
+pub(crate) const WAITING_CALLS: &str = "
+    SELECT step, tool FROM tool_calls WHERE tenant = ? AND project = ? AND execution = ? AND begun_at IS NULL";
+
+fn calls_standing(
+    conn: &mut Conn,
+    in_force: &InForce,
+    key: &ExecutionKey,
+) -> StoreResult<Vec<LimitStanding>> {
+    let rows = conn.rows(WAITING_CALLS, &key_row(key))?;
+    let now = session::now(conn)?;
+    let mut standings = Vec::with_capacity(rows.len());
+    for mut row in rows {
+        let (step, tool) = (row.int()?, row.text()?);
+        let line = tool_calls::line(conn, key, step, &tool)?;
+        let subject = Subject::new(&key.scope, LimitKind::Tool, &tool);
+        let standing = standing(conn, in_force, subject, (line.begun, line.before), now)?;
+        standings.push(LimitStanding { step: Some(step), ..standing });
     }
     Ok(standings)
 }
@@ -88,6 +112,7 @@ fn standing(
         begun: limit.rate.map_or(0, |rate| uses.counted(&rate, now)),
         running,
         before,
+        step: None,
         name: if is_tenants { subject.tenant.to_string() } else { subject.name },
     })
 }

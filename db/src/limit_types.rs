@@ -79,7 +79,7 @@ pub struct LimitRow {
     pub updated_at: Timestamp,
 }
 
-/// Where a limit stands that holds an execution.
+/// Where a limit stands that holds an execution, or one of its calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LimitStanding {
     /// What it is for.
@@ -96,6 +96,8 @@ pub struct LimitStanding {
     pub begun: i64,
     /// How many wait before it, as far as they were counted; at most [`COUNTED`].
     pub before: i64,
+    /// The step whose call it holds; `None` where it holds the execution.
+    pub step: Option<i32>,
 }
 
 /// Those that wait are counted up to here.

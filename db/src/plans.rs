@@ -102,6 +102,8 @@ fn hot_statements_reach_their_rows_by_their_keys() {
         assert_by_key(&held, "execution_info_pkey");
         let waiting = explain(conn, limit_standing::WAITING, &[], &binds![text, text, 10_i64]);
         assert!(waiting.contains("using executions_lanes "), "{waiting}");
+        let calls = explain(conn, limit_standing::WAITING_CALLS, &[], &key);
+        assert!(calls.contains("using tool_calls_pkey ") && !calls.contains("Seq Scan"), "{calls}");
         let ready = explain(conn, limit_standing::READY_ONE, &[], &key);
         assert_by_key(&ready, "executions_pkey");
 

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use holdpoint_engine::scope::Scope;
 use holdpoint_engine::wire::ExecutionKey;
 
 use crate::conn::Conn;
@@ -20,8 +21,8 @@ const SOON: Duration = Duration::from_millis(50);
 const LATER: Duration = Duration::from_millis(250);
 
 /// What the index over calls is over. Names have no slash.
-fn expression(call: &ToolCall) -> String {
-    format!("{}/{}/{}", call.key.scope.tenant, call.key.scope.project, call.tool)
+fn expression(scope: &Scope, tool: &str) -> String {
+    format!("{}/{}/{tool}", scope.tenant, scope.project)
 }
 
 const OVER: &str = "
@@ -44,18 +45,18 @@ const LINE: &str = "
 
 /// Where a call stands in the line of its tool.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Line {
-    begun: i64,
-    before: i64,
+pub(crate) struct Line {
+    pub(crate) begun: i64,
+    pub(crate) before: i64,
     has_begun: bool,
 }
 
-fn line(conn: &mut Conn, call: &ToolCall) -> StoreResult<Line> {
+pub(crate) fn line(conn: &mut Conn, key: &ExecutionKey, step: i32, tool: &str) -> StoreResult<Line> {
     let mut line = Line::default();
     let mut met = false;
-    for mut row in conn.rows(LINE, &binds![&expression(call)])? {
-        let (key, step, begun_at) = (row.key()?, row.int()?, row.opt_time()?);
-        let is_it = key == call.key && step == call.step;
+    for mut row in conn.rows(LINE, &binds![&expression(&key.scope, tool)])? {
+        let (of, at, begun_at) = (row.key()?, row.int()?, row.opt_time()?);
+        let is_it = of == *key && at == step;
         line.begun += i64::from(begun_at.is_some());
         line.has_begun |= is_it && begun_at.is_some();
         met |= is_it;
@@ -77,11 +78,11 @@ pub(crate) fn tool_call_ask_in_txn(conn: &mut Conn, call: &ToolCall) -> StoreRes
     if state.limit == Limit::default() {
         return Ok(ToolTurn::Free);
     }
-    conn.rows(OVER, &binds![&expression(call)])?;
+    conn.rows(OVER, &binds![&expression(&call.key.scope, &call.tool)])?;
     let [tenant, project, id] = key_row(&call.key);
     let [step, tool, session, now] = binds![call.step, &call.tool, call.session.0, state.now];
     conn.rows(ASK, &[tenant, project, id, step, tool, session, now])?;
-    let line = line(conn, call)?;
+    let line = line(conn, &call.key, call.step, &call.tool)?;
     if line.has_begun {
         return Ok(ToolTurn::Begun);
     }

@@ -49,7 +49,7 @@ async fn put_boss(system: &System, client: &Client) {
 
 async fn waiting(system: &System, client: &Client) -> (String, String) {
     put_boss(system, client).await;
-    let body = json!({"agent": "boss", "input": "go", "conversation_id": "talk"});
+    let body = json!({"agent": "boss", "input": "go", "conversation_id": "talk", "priority": 3});
     let id = client.start_with(body).await;
     client.wait_suspended(&id, "approval").await;
     let shown = client.wait_pending(&id, 1).await.remove(0);
@@ -62,6 +62,7 @@ async fn a_childs_approval_is_decided_through_its_parent(system: System) {
     let (id, child) = waiting(&system, &client).await;
     let steps = client.steps(&id).await;
     assert!(steps.iter().any(|step| step["child"] == child.as_str()), "the step names its child: {steps:?}");
+    assert_eq!(client.execution(&child).await["priority"], 3, "a child has its parent's priority");
     let of_conversation = client.get("/v1/conversations/talk/pending-approvals").await.expect(200).body;
     let of_parent = client.pending(&id).await;
     for shown in [&of_parent[0], &of_conversation["approvals"][0]] {

@@ -87,7 +87,7 @@ async fn over_the_limit_waits_says_so_and_goes_on(system: System) {
     .await;
     let summary = why["summary"].as_str().unwrap();
     assert!(
-        summary.contains("the limit of the agent `clerk`, 1 running execution: 1 is running"),
+        summary.contains("the limit of the agent `clerk`, 1 execution at a time: 1 is running"),
         "{summary}"
     );
     assert!(summary.contains("1 waits before it"), "{summary}");
@@ -132,11 +132,33 @@ async fn calls_of_a_limited_tool_go_one_after_the_other(system: System) {
     })
     .await;
     assert_eq!(system.tools.count("/look"), 1);
+    let whys = until("two say what they wait for", SOON, || async {
+        let mut whys = Vec::new();
+        for id in &ids {
+            let why = client.get(&format!("/v1/executions/{id}/diagnosis")).await.expect(200).body;
+            whys.extend((why["code"] == "call_limited").then_some(why));
+        }
+        (whys.len() == 2).then_some(whys)
+    })
+    .await;
+    let places: Vec<Value> = whys.iter().map(limit_of_the_call).collect();
+    assert!(places.contains(&json!(0)) && places.contains(&json!(1)), "{whys:#?}");
     gate.open();
     for id in &ids {
         client.wait_status(id, "completed").await;
     }
     assert_eq!(system.tools.count("/look"), 3);
+}
+
+/// How many are before it.
+fn limit_of_the_call(why: &Value) -> Value {
+    let summary = why["summary"].as_str().unwrap();
+    let waits = "waits for the limit of the tool `look`, 1 call at a time: 1 is under way, ";
+    assert!(summary.contains("has it since") && summary.contains(waits), "{summary}");
+    let evidence = why["evidence"].as_array().unwrap();
+    let of = |kind: &str| evidence.iter().find(|one| one["kind"] == kind).unwrap();
+    assert_eq!((&of("limit")["of"], &of("limit")["step"]), (&json!("tool"), &of("step")["step"]));
+    of("limit")["before"].clone()
 }
 
 async fn a_start_beyond_the_backlog_is_refused_for_a_while(system: System) {

@@ -123,7 +123,7 @@ async fn start(
     let child = child_id(parent.id, what.step);
     let key = ExecutionKey { scope: parent.scope.clone(), id: child };
     let extras = match inherited(worker, parent, &key, extras, &what, depth) {
-        Ok(extras) => extras,
+        Ok(extras) => Extras { priority: row.priority, ..extras },
         Err(failure) => return Ok(Err(failure)),
     };
     let (kind, name) = (what.kind, what.name.clone());

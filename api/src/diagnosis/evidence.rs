@@ -126,7 +126,7 @@ pub enum Evidence {
     },
     /// Executions that lost two leases or more go out one at a time.
     Suspects { one_is_out: bool, before: i64 },
-    /// A limit that it falls under.
+    /// A limit that it falls under, or that a call of it waits for.
     Limit {
         /// `tenant`, `agent`, `workflow` or `tool`.
         of: String,
@@ -141,6 +141,8 @@ pub enum Evidence {
         begun: i64,
         /// How many wait before it, up to 10,000.
         before: i64,
+        /// The step whose call it holds; `null` where it holds the execution.
+        step: Option<i32>,
     },
     /// How its workflow stands.
     Workflow {

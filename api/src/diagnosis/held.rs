@@ -1,5 +1,7 @@
 //! A worker has it, or had it.
 
+use std::collections::BTreeMap;
+
 use holdpoint_db::Lease;
 use holdpoint_engine::status::WorkflowState;
 use holdpoint_engine::time::Timestamp;
@@ -30,7 +32,8 @@ impl Scene<'_> {
         if ran_out {
             return self.ran_out(&holder, lease.expires_at);
         }
-        let has = format!("{} has it{}", capital(&holder), self.doing());
+        let waiting = self.limited_calls();
+        let has = format!("{} has it{}", capital(&holder), self.doing(&waiting));
         match (&self.seen.ending, &self.standing.around.workflow) {
             (Some(by), _) => {
                 let text = format!("{has}; {by} holds its workflow, and it ends once that is over");
@@ -44,6 +47,7 @@ impl Scene<'_> {
                     format!("{has}; its workflow is {}, and it ends once that is over", workflow.state);
                 Said::new(Sentence::HeldEnding, text)
             }
+            _ if !waiting.is_empty() => Said::new(Sentence::CallLimited, has),
             _ => Said::new(Sentence::Held, has),
         }
     }
@@ -58,7 +62,7 @@ impl Scene<'_> {
         Said::new(code, format!("{gone}: {sweep}, and makes it ready for another worker"))
     }
 
-    fn doing(&self) -> String {
+    fn doing(&self, waiting: &BTreeMap<i32, String>) -> String {
         let now = self.now();
         let ago = |at: Timestamp| format!("since {} ({})", clock(at), length(at, now));
         let since = self.seen.begun.map(|at| format!(" {}", ago(at))).unwrap_or_default();
@@ -66,7 +70,10 @@ impl Scene<'_> {
             .seen
             .under_way
             .iter()
-            .map(|(step, (what, at))| format!("{what} (step {step}) is under way {}", ago(*at)))
+            .map(|(step, (what, at))| match waiting.get(step) {
+                Some(why) => format!("{what} (step {step}) {why}"),
+                None => format!("{what} (step {step}) is under way {}", ago(*at)),
+            })
             .collect();
         if steps.is_empty() { since } else { format!("{since}; {}", steps.join("; ")) }
     }

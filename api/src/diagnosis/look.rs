@@ -64,9 +64,9 @@ async fn tell(app: &App, standing: &Standing, children: Vec<(ExecutionId, Diagno
     })
 }
 
-/// The limits that it falls under, while it is ready and nobody has it.
+/// The limits that it falls under while it is ready, or those that its calls wait for while it is held.
 async fn limits(app: &App, standing: &Standing) -> Answer<Vec<LimitStanding>> {
-    if standing.lease.is_some() || standing.ready_at.is_none_or(|at| at > standing.now) {
+    if standing.lease.is_none() && standing.ready_at.is_none_or(|at| at > standing.now) {
         return Ok(Vec::new());
     }
     let (key, tenant) = (standing.row.key.clone(), app.limits.tenant_slots());

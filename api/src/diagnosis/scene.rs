@@ -26,7 +26,7 @@ pub struct Beside<'a> {
     pub secrets: BTreeSet<String>,
     /// Its definition, where it is a workflow.
     pub workflow: Option<&'a Workflow>,
-    /// The limits that it falls under while it is ready.
+    /// The limits that it falls under while it is ready, or that its calls wait for while it is held.
     pub limits: Vec<LimitStanding>,
     /// Its approvals, as far as they are undecided.
     pub approvals: Vec<ApprovalRow>,

@@ -54,6 +54,8 @@ sentences! {
     Coalesced = "coalesced", "wait for the other run, or cancel it";
     /// A worker has it.
     Held = "held", "";
+    /// A worker has it, and a call of it waits for its tool's limit.
+    CallLimited = "call_limited", "wait, or raise the limit: `holdpoint limits set`";
     /// A worker has it, and it ends once nothing is under way.
     HeldEnding = "held_ending", "";
     /// Its worker is gone, and the sweep is on its way.

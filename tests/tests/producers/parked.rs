@@ -197,3 +197,35 @@ async fn operators_see_what_belongs_to_nobody() {
     assert!(shop.parked().await.is_empty());
     shop.producer.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_over_the_backlog_is_answered_or_parked_and_taken_in_later() {
+    let mut shop = Shop::with(Setup::services().roles(1, 0, 0)).await;
+    let limit = shop.client.builder(Method::PUT, "/v1/limits/tenant/default").json(&json!({"backlog": 2}));
+    shop.client.send(limit).await;
+    let noop = json!({"workflow": "holdpoint.noop"});
+    until("the backlog is full", SOON, || async {
+        (shop.client.post("/v1/executions", &noop).await.status == 429).then_some(())
+    })
+    .await;
+    let before = shop.executions().await.len();
+    shop.producer.send(&start(&shop.key, "b-1")).await;
+    let problem = shop.producer.rejected().await;
+    assert_eq!((&problem["code"], &problem["limit"]), (&json!("backlog_full"), &json!("tenant_backlog")));
+    shop.producer.tell(&start(&shop.key, "b-2")).await;
+    let parked = shop.wait_parked(1).await;
+    assert_eq!((parked.len(), &parked[0]["code"]), (1, &json!("backlog_full")), "{parked:?}");
+    assert_eq!(shop.executions().await.len(), before, "neither left anything");
+
+    shop.system.start_worker(&[]);
+    let taken = until("there is room again", SOON, || async {
+        let again = post(&shop.client, &parked[0]["id"], "redrive").await;
+        again["execution_id"].as_str().map(str::to_owned)
+    })
+    .await;
+    shop.client.wait_status(&taken, "completed").await;
+    shop.producer.send(&start(&shop.key, "b-1")).await;
+    let taken = shop.producer.accepted().await;
+    shop.client.wait_status(&taken, "completed").await;
+    shop.producer.close().await;
+}

@@ -292,6 +292,10 @@ fn calls_of_a_tool_have_their_turns(bed: &Bed) {
         [(&held, 1), (&other, 1), (&held, 2), (&other, 2)].map(|(held, step)| tool_call(held, step)).into();
     let begun: Vec<bool> = calls.iter().map(|call| asked(bed, call)).collect();
     assert_eq!(begun, [true, true, false, false]);
+    let told = bed.store.limits_standing(other.key(), None).unwrap();
+    let [of_it] = &told[..] else { panic!("one call of it waits: {told:?}") };
+    assert_eq!((of_it.kind, of_it.name.as_str(), of_it.step), (LimitKind::Tool, "pay", Some(2)));
+    assert_eq!((of_it.concurrency, of_it.running, of_it.before), (Some(2), 2, 1));
     assert!(asked(bed, &calls[0]), "asked twice, begun once");
     bed.store.tool_call_done(&calls[1].key, calls[1].step).unwrap();
     assert!(!asked(bed, &calls[3]), "another is before it");
