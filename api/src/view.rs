@@ -139,6 +139,8 @@ pub struct Approval {
     conversation_id: Option<String>,
     step: i32,
     tool_call_id: String,
+    /// Whether an agent's call is asked about, or a workflow asks.
+    kind: DefinitionKind,
     agent: String,
     version: i32,
     tool: String,
@@ -187,6 +189,7 @@ impl From<ApprovalRow> for Approval {
             conversation_id: row.conversation_id,
             step: row.step,
             tool_call_id: row.tool_call_id,
+            kind: row.kind,
             agent: row.agent,
             version: row.version,
             tool: row.tool,

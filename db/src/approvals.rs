@@ -3,7 +3,7 @@
 use holdpoint_engine::ids::ApprovalId;
 use holdpoint_engine::policy::{Policy, Requester, Standing};
 use holdpoint_engine::scope::Scope;
-use holdpoint_engine::status::ApprovalStatus;
+use holdpoint_engine::status::{ApprovalStatus, DefinitionKind};
 use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::wire::ExecutionKey;
 
@@ -15,7 +15,7 @@ use crate::store::StoreResult;
 use crate::types::{ApprovalFilter, ApprovalRow};
 use crate::{children, votes};
 
-/// What [`read_approval`] reads; conditions on `a` follow. The execution's status is asked row
+/// What [`read_approval`] reads; conditions on `a` follow. The execution's status and kind are asked row
 /// by row (see `executions::PAGE`).
 pub(crate) const APPROVAL: &str = "
     SELECT a.id, a.tenant, a.project, a.execution,
@@ -25,6 +25,7 @@ pub(crate) const APPROVAL: &str = "
       a.edited_digest, a.decided_by, a.decided_at, a.used_at, a.conversation_id, a.list_digest,
       a.policy, a.escalated_at, a.granted_by, a.end_user,
       (SELECT i.created_by FROM execution_info i WHERE i.tenant = a.tenant AND i.project = a.project AND i.id = a.execution),
+      (SELECT e.kind FROM executions e WHERE e.tenant = a.tenant AND e.project = a.project AND e.id = a.execution),
       (SELECT hp_now())
     FROM approvals a WHERE a.tenant = ? AND a.project = ?";
 
@@ -36,6 +37,7 @@ pub(crate) fn read_approval(mut row: Row) -> StoreResult<ApprovalRow> {
         execution_status: row.word()?,
         step: row.int()?,
         tool_call_id: row.text()?,
+        kind: DefinitionKind::Agent,
         agent: row.text()?,
         version: row.int()?,
         tool: row.text()?,
@@ -63,6 +65,7 @@ pub(crate) fn read_approval(mut row: Row) -> StoreResult<ApprovalRow> {
     approval.escalated_at = row.opt_time()?;
     approval.granted_by = row.opt_text()?;
     approval.requester = Requester { end_user: row.opt_text()?, key: row.opt_text()?.unwrap_or_default() };
+    approval.kind = row.word()?;
     let now = row.time()?;
     if approval.status == ApprovalStatus::Pending {
         stand(&mut approval, now);

@@ -668,6 +668,8 @@ pub struct ApprovalRow {
     pub step: i32,
     /// The call.
     pub tool_call_id: String,
+    /// Whether an agent's call is asked about, or a workflow asks.
+    pub kind: DefinitionKind,
     /// The agent's name.
     pub agent: String,
     /// The agent's version.

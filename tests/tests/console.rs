@@ -13,14 +13,16 @@ use holdpoint_tests::client::Client;
 use holdpoint_tests::clients::{browser, run};
 use holdpoint_tests::model::{Request, Turn};
 use holdpoint_tests::on_both;
-use holdpoint_tests::poll::until_true;
+use holdpoint_tests::poll::{SOON, until, until_true};
 use holdpoint_tests::processes::Spawn;
+use holdpoint_tests::producer::{Producer, plain};
 use holdpoint_tests::system::{Setup, System};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 on_both! {
     a_person_decides;
+    a_person_allows_the_like_too;
 }
 
 /// A browser on a busy machine takes its time; a script that hangs is ended before its test is.
@@ -84,6 +86,42 @@ async fn a_person_decides(system: System) {
     assert!(client.wait_status(&first, "completed").await["output"].to_string().contains("Told"));
     let denied = client.wait_status(&second, "completed").await;
     assert!(denied["output"].to_string().contains("not this month"), "{denied}");
+}
+
+/// A call of a tool for which two people must agree, and a workflow's question, are no cases for it.
+async fn a_person_allows_the_like_too(system: System) {
+    let client = system.client();
+    client.put_agent("shop", shop(&system).document()).await;
+    let parameters = json!({"type": "object", "properties": {}, "required": []});
+    let several = json!({"approval": {"quorum": 2}, "parameters": parameters});
+    let bank = Agent::new(&system.model).tool(&system.tools, "refund", several);
+    client.put_agent("bank", bank.document()).await;
+    let asking = json!({
+        "document": {"dsl": "1.0.1", "namespace": "tests", "name": "asking", "version": "1.0.0"},
+        "do": [{"ask": {"call": "approval:1.0.0@default", "with": {"title": "Shall it go on?"}}}],
+    });
+    put(&client, "/v1/workflows/asking", &asking).await;
+    system.model.answer_by(answer);
+    let several = client.start("bank").await;
+    client.wait_pending(&several, 1).await;
+    let question = client.start_with(json!({"workflow": "asking"})).await;
+    let asked = client.wait_pending(&question, 1).await[0]["tool_call_id"].clone();
+    let talk = json!({
+        "agent": "shop", "messages": [{"role": "user", "content": "3001"}], "conversation_id": "talk",
+    });
+    let talk = client.start_with(talk).await;
+    client.wait_pending(&talk, 1).await;
+    let (denied, agents) = (ask(&client, "3003").await, ask(&client, "3004").await);
+    let given = json!({
+        "several": several, "question": question, "asked": asked, "talk": talk,
+        "denied": denied, "agents": agents,
+    });
+    tell(&system, "grants.mjs", given).await;
+    // What was decided with a grant was sent, and so was what the grant allowed.
+    client.wait_status(&agents, "completed").await;
+    let sent: Vec<Value> =
+        system.tools.calls("/refund").iter().map(|call| call.json()["order"].clone()).collect();
+    assert_eq!(sent, [json!("3001"), json!("3002"), json!("3004")]);
 }
 
 /// A workflow that fails so that a person has to look.
@@ -163,6 +201,45 @@ async fn an_operator_works_with_every_page() {
     let nightly = json!({"workflow": "holdpoint.noop", "cron": "30 2 * * *", "time_zone": "Europe/Berlin"});
     put(&client, "/v1/schedules/nightly", &nightly).await;
     tell(&system, "operators.mjs", json!({"stale": stale})).await;
+}
+
+/// One comes before the workflow that it names, one is too big to be kept, one makes no sense.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn parked_messages_are_taken_in_again_and_removed() {
+    let system = Setup::services().start().await;
+    let client = system.client();
+    // An API is ready without a broker; the exchange is there once it has one.
+    until("the broker is there", SOON, || async {
+        (client.get("/readyz").await.body["broker"] == "up").then_some(())
+    })
+    .await;
+    let producer = Producer::connect(&system).await;
+    let huge = json!({"workflow": "holdpoint.noop", "input": "x".repeat(2 * 1024 * 1024)});
+    let bodies = [
+        ("early", json!({"workflow": "later"}).to_string()),
+        ("huge", huge.to_string()),
+        ("wrong", "{".into()),
+    ];
+    for (name, body) in &bodies {
+        producer.publish(plain("holdpoint.execution.start.v1", name, system.admin()), body.as_bytes()).await;
+    }
+    let parked = until("all are parked", SOON, || async {
+        let list = client.get("/v1/parked-messages").await.expect(200);
+        let rows = list.body["parked_messages"].as_array().unwrap().clone();
+        (rows.len() == bodies.len()).then_some(rows)
+    })
+    .await;
+    producer.close().await;
+    let id_of = |code: &str| parked.iter().find(|row| row["code"] == code).unwrap()["id"].clone();
+    let later = json!({
+        "document": {"dsl": "1.0.1", "namespace": "tests", "name": "later", "version": "1.0.0"},
+        "do": [{"note": {"set": {"done": true}}}],
+    });
+    let given = json!({
+        "early": id_of("unknown_definition"), "huge": id_of("limit"), "wrong": id_of("undecodable"),
+        "later": later,
+    });
+    tell(&system, "parked.mjs", given).await;
 }
 
 #[tokio::test]

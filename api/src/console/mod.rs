@@ -48,6 +48,7 @@ const ASSETS: &[Asset] = assets![
     "differences.js",
     "digest.js",
     "form.js",
+    "grant.js",
     "json.js",
     "keys.js",
     "lib.js",

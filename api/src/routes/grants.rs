@@ -285,6 +285,9 @@ pub(crate) async fn with_decision(
     wanted: WithDecision,
     reason: Option<String>,
 ) -> Answer<NewGrant> {
+    if approval.kind == DefinitionKind::Workflow {
+        return Err(impossible("a workflow asks: its questions are always a person's"));
+    }
     refuse_quorum(&approval.policy)?;
     if approval.delegated_by.is_some() && wanted.on == On::Conversation {
         return Err(impossible(

@@ -12,7 +12,7 @@ use holdpoint_engine::entry::Line;
 use holdpoint_engine::ids::{ApprovalId, ExecutionId};
 use holdpoint_engine::policy::{Policy, Requester};
 use holdpoint_engine::scope::Scope;
-use holdpoint_engine::status::{ApprovalStatus, Status};
+use holdpoint_engine::status::{ApprovalStatus, DefinitionKind, Status};
 use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::wire::{ExecutionKey, Message, NewEvents};
 use holdpoint_queue::{Outgoing, Queue, Route};
@@ -149,6 +149,7 @@ impl World {
             execution_status: Status::Suspended,
             step: 2,
             tool_call_id: "call_1".to_owned(),
+            kind: DefinitionKind::Agent,
             agent: "helper".to_owned(),
             version: 1,
             tool: "refund".to_owned(),

@@ -70,13 +70,26 @@ for (const list of [null, "ab12"]) {
   same(await digestOf(call), wanted.digest("hex"), "the digest");
 }
 
-const { bodyOf, editedBefore, placeOf } = await load("approval.js");
+const { bodyOf, editedBefore, mayGrant, placeOf } = await load("approval.js");
 same(bodyOf({ approved: true, digest: "d", reason: "", edited: null }), '{"approved":true,"digest":"d"}', "as it is");
 const edited = '{ "n": 12345678901234567890.10 }';
 same(bodyOf({ approved: true, digest: "d", reason: 'no "\u2028"', edited }), `{"approved":true,"digest":"d","reason":"no \\"\\u2028\\"","arguments":${edited}}`, "edited");
+const grant = { for: "agent", expires_after: "1h", max_uses: 5, when: '.a == "\u2028"' };
+same(bodyOf({ approved: true, digest: "d", grant }), `{"approved":true,"digest":"d","grant":{"for":"agent","expires_after":"1h","max_uses":5,"when":".a == \\"\\u2028\\""}}`, "with a grant");
+same(bodyOf({ approved: false, digest: "d", grant }), '{"approved":false,"digest":"d"}', "a denial has no grant");
 same(placeOf({ execution_id: "exe_1", tool_call_id: "a/../b?c#d e" }), "/v1/executions/exe_1/approvals/a%2F..%2Fb%3Fc%23d%20e", "a path");
 const votes = [{ approved: false }, { approved: true, arguments_text: "{}" }];
 same([editedBefore({ votes }), editedBefore({ votes: [] }), editedBefore({})], ["{}", null, null], "what was voted for");
+
+const me = { role: "approve", groups: ["finance"] };
+const rule = (policy, kind = "agent") => mayGrant({ kind, policy }, me);
+same([rule({}), rule({ quorum: 1 }), rule({ quorum: 2 }), rule({}, "workflow")], [true, true, false, false], "where there can be a grant");
+const board = { roles: [], groups: ["board"] };
+const later = { on_timeout: { escalate: { approvers: { groups: ["finance"] } } }, approvers: board };
+same([rule({ approvers: { groups: ["finance"] } }), rule({ approvers: board }), rule(later)], [true, false, false], "whose grant would count");
+const { conversationOf, termsOf } = await load("grant.js");
+same([conversationOf({ conversation_id: "a" }), conversationOf({ conversation_id: "a", delegated_by: {} })], ["a", null], "the conversation of a grant");
+same(termsOf({ when: " ", lasts: " 1h ", uses: "5" }), { expires_after: "1h", max_uses: 5 }, "what a grant says");
 
 const { badOf, startOf } = await load("form.js");
 const schema = {

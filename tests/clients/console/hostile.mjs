@@ -35,6 +35,35 @@ const OPERATORS = [
   ["#/keys", "Keys", ["RLO U+202E", "U+0001", "<img"]],
 ];
 
+/** A grant with such text: refused where it makes no sense, and made where it is a condition's text. */
+async function grantWithText(desk) {
+  const { page } = desk;
+  const main = page.getByRole("main");
+  const text = "<img src=x onerror=window.__hit=7>\u202e\u200b<script>window.__hit=8</script>";
+  const press = (name) => main.getByRole("button", { name, exact: true }).click();
+  desk.expected.push(/status of 400/);
+  await desk.visit(`#/inbox/${waits}/${call}`, "pay");
+  await press("Also allow the like…");
+  await main.getByRole("radio", { name: "in this conversation, talk 0 <img src=x" }).waitFor();
+  await main.getByLabel("Reason").fill(text);
+  for (const label of ["Lasts", "While"]) {
+    await main.getByLabel(label, { exact: true }).fill(text);
+    await press("Approve, and allow the like");
+    const told = main.getByRole("alert").filter({ hasText: "invalid_body" });
+    await told.getByText("RLO U+202E").first().waitFor();
+    await desk.holds(`a grant with such text: ${label}`);
+    await main.getByLabel(label, { exact: true }).fill(label === "Lasts" ? "1h" : `.end_user != "${text}"`);
+  }
+  await press("Approve, and allow the like");
+  await page.getByText("It is approved, and a grant for the like is made.").waitFor();
+  await desk.visit("#/grants", "Grants");
+  for (const seen of ["RLO U+202E", "ZWSP U+200B", "<script>window.__hit=8", "<img src=x onerror=window.__hit=7>"]) {
+    await main.getByRole("row", { name: /pay/ }).getByText(seen).first().waitFor();
+  }
+  await desk.holds("grants with such text");
+  await desk.picture("hostile-grants");
+}
+
 await story("hostile", async (desk) => {
   const { page } = desk;
   await desk.signIn(given.key);
@@ -47,12 +76,14 @@ await story("hostile", async (desk) => {
     await desk.holds(place);
     await desk.picture(`hostile-${given.part}-${number}`);
   }
+  if (given.part === "people") await grantWithText(desk);
   // A name that is no name and an id that is none lead to a problem that is told, not to a page that breaks.
   const missing = "<img src=x onerror=window.__hit=9>‮/..";
   desk.expected.push(/status of 404/);
   for (const kind of ["agents", "workflows", "schedules", "parked", "executions"]) {
     await page.goto(`${process.env.HOLDPOINT_URL}/#/${kind}/${encodeURIComponent(missing)}`);
     await page.getByRole("alert").first().waitFor();
+    await page.getByRole("heading", { level: 1 }).waitFor();
     await desk.unhurt(`a missing one of ${kind}`);
   }
 });

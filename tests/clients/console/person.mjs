@@ -78,6 +78,15 @@ await story("person", async (desk) => {
   await desk.holds("the executions");
   await desk.picture("7-executions");
 
+  // One that is not there says so, and leads back.
+  desk.expected.push(/status of 404/);
+  await desk.visit("#/executions/exe_01h455vb4pex5vsknk084sn02q", "There is no such execution");
+  await desk.holds("an execution that is not there");
+  await desk.picture("no-execution");
+  await press(main.getByRole("link", { name: "To the executions" }), "the way back");
+  await page.getByRole("heading", { name: "Executions", exact: true }).waitFor();
+  desk.expected.length = 0;
+
   // The audit has both decisions and who made them.
   await desk.visit("#/audit", "Audit");
   await until("both decisions are in the audit", async () => (await main.getByRole("row").filter({ hasText: "approval.decided" }).count()) >= 2);

@@ -1,8 +1,6 @@
 //! Text that wants to be more than text, in every field that takes any: each page of the console
 //! shows it, and nothing of it runs, hides or breaks the page.
 
-use holdpoint_tests::poll::{SOON, until};
-use holdpoint_tests::producer::{Producer, plain};
 use holdpoint_tests::tool::Reply;
 use lapin::types::{AMQPValue, FieldTable};
 

@@ -3,7 +3,8 @@
 import { get, path, post } from "./api.js";
 import { useVerified, Verified } from "./digest.js";
 import { badOf, SchemaForm, startOf } from "./form.js";
-import { parse, quote, write } from "./json.js";
+import { useGrant } from "./grant.js";
+import { parse, quote, show, write } from "./json.js";
 import { cls, html, useEffect, useState } from "./lib.js";
 import { Facts, Field, ProblemBox, Status, Tabs } from "./parts.js";
 import { Link } from "./router.js";
@@ -20,12 +21,13 @@ export const placeOf = ({ execution_id, tool_call_id }) => path`/v1/executions/$
 /** One name for it, within the page. */
 export const nameOf = ({ execution_id, tool_call_id }) => `${execution_id}/${tool_call_id}`;
 
-/** The body of a decision; `edited` is JSON text that is sent byte for byte. */
-export function bodyOf({ approved, reason, digest, edited }) {
+/** The body of a decision; `edited` is JSON text that is sent byte for byte. A grant goes along with a yes only. */
+export function bodyOf({ approved, reason, digest, edited, grant }) {
   const members = [`"approved":${approved}`];
   if (digest) members.push(`"digest":${quote(digest)}`);
   if (reason) members.push(`"reason":${quote(reason)}`);
   if (edited !== null && edited !== undefined) members.push(`"arguments":${edited}`);
+  if (approved && grant) members.push(`"grant":${show(grant, 0)}`);
   return `{${members.join(",")}}`;
 }
 
@@ -35,6 +37,8 @@ const PLAIN = {
   digest_mismatch: () => "The arguments are not those that you saw. Nothing was decided: look again.",
   arguments_invalid: () => "The edited arguments do not fit what the tool takes. Nothing was decided.",
   not_an_approver: () => "You are not among those who may decide this call.",
+  grant_not_possible: () => "There can be no grant for the like of this call. Nothing was decided.",
+  invalid_body: () => "Something of what was sent is not as it must be. Nothing was decided.",
   self_approval: () => "You asked for this call, and its policy wants somebody else to decide.",
   not_found: () => "It is not there any more, or not yours to see.",
 };
@@ -57,6 +61,10 @@ function mayDecide({ policy, escalated_at: escalated }, me) {
   const further = policy.on_timeout?.escalate?.approvers;
   return isAmong(policy.approvers, me) || Boolean(escalated && further && isAmong(further, me));
 }
+
+/** Whether a decision of this key may come with a grant that would count. Further approvers answer what is escalated only. */
+export const mayGrant = ({ kind, policy }, me) =>
+  kind === "agent" && !(policy?.quorum > 1) && (!policy?.approvers || isAmong(policy.approvers, me));
 
 const ENDS = { fail: "the execution fails", deny: "the call is denied" };
 
@@ -184,6 +192,7 @@ function DecisionForm({ approval, verdict, problem, setProblem, onDecided, onSta
   const begin = votedFor ?? approval.arguments_text;
   const [edited, setEdited] = useState(null);
   const me = useMe();
+  const grant = useGrant(approval, Boolean(me) && mayGrant(approval, me));
   const [busy, setBusy] = useState(false);
   const now = useNow();
   if (!can("decide")) return html`<p class="muted">Your key's role may look, and not decide.</p>`;
@@ -195,8 +204,8 @@ function DecisionForm({ approval, verdict, problem, setProblem, onDecided, onSta
     const chosen = isEditing ? edited : begin;
     const changed = approved && chosen !== approval.arguments_text ? chosen : null;
     try {
-      const answer = await post(placeOf(approval), bodyOf({ approved, reason, digest: approval.digest, edited: changed }));
-      tell(answer);
+      const answer = await post(placeOf(approval), bodyOf({ approved, reason, digest: approval.digest, edited: changed, grant: grant.sent }));
+      tell(answer, approved && grant.sent !== null);
       onDecided(answer);
     } catch (error) {
       setProblem(error);
@@ -211,20 +220,23 @@ function DecisionForm({ approval, verdict, problem, setProblem, onDecided, onSta
     ${isEditing && html`<${Editor} approval=${approval} begin=${begin} onText=${setEdited} />`}
     ${votedFor && html`<p class="note">Those before you voted for the edited arguments above. To approve is to vote for the same bytes.</p>`}
     <${Field} label="Reason" as="textarea" rows="2" value=${reason} onInput=${setReason} hint="Kept with the decision; the model is told why it was denied." />
+    ${grant.fields}
     <${DecisionProblem} problem=${problem} />
     ${isOver && html`<p class="warn">Its time is over: a decision will be refused.</p>`}
     <div class="actions">
       <button class="primary" id="approve" disabled=${blocked} onClick=${() => decide(true)}>
-        ${isEdited ? "Approve the edited call" : "Approve"}</button>
+        ${isEdited ? "Approve the edited call" : "Approve"}${grant.sent && ", and allow the like"}</button>
       <button class="danger" id="deny" disabled=${busy} onClick=${() => decide(false)}>Deny</button>
       ${mayEdit && html`<button aria-expanded=${isEditing} onClick=${() => setEditing(!isEditing)}>${isEditing ? "Drop the edits" : "Edit arguments"}</button>`}
+      ${grant.button}
     </div>
   </div>`;
 }
 
-function tell({ decision, already_decided: already, votes_needed: needed }) {
+function tell({ decision, already_decided: already, votes_needed: needed, grant }, isGrantAsked) {
   if (decision === "pending") toast(`Your vote counts; ${needed} more ${needed === 1 ? "is" : "are"} needed.`);
-  else toast(already ? `It was ${decision} before; nothing happened twice.` : `It is ${decision}.`);
+  else if (already) toast(`It was ${decision} before; nothing happened twice${isGrantAsked ? ", and no further grant was made" : ""}.`);
+  else toast(grant ? `It is ${decision}, and a grant for the like is made.` : `It is ${decision}.`);
 }
 
 /** A question with its form, or with what became of it. What went wrong with a decision stays to be read. */

@@ -139,6 +139,16 @@ function Everything({ id }) {
   </div>`;
 }
 
+/** What stands in the execution's place where it cannot be shown. */
+function NotShown({ id, problem }) {
+  if (problem.status !== 404) return html`<div><${PageHead} title="Execution"><${Id} value=${id} /><//><${ProblemBox} problem=${problem} /></div>`;
+  return html`<div>
+    <${PageHead} title="There is no such execution"><${Id} value=${id} /><//>
+    <p role="alert">It never was, was removed after its time, or is not yours to see.</p>
+    <p><a href=${at("executions")}>To the executions</a></p>
+  </div>`;
+}
+
 export function Execution({ params, query }) {
   const { id } = params;
   const story = useStory(id);
@@ -147,7 +157,7 @@ export function Execution({ params, query }) {
   const pick = (name) => go(at("executions", id, { tab: name === "steps" ? "" : name }), { replace: true });
   useShortcut("u", "Back to the list", () => go(at("executions")));
   useShortcut("r", "Load again", reload);
-  if (!data) return html`<div><p class="crumb"><a href=${at("executions")}>← Executions</a></p><${ProblemBox} problem=${problem} />${loading && html`<${Loading} />`}</div>`;
+  if (!data) return html`<div><p class="crumb"><a href=${at("executions")}>← Executions</a></p>${problem && html`<${NotShown} id=${id} problem=${problem} />`}${loading && html`<${Loading} />`}</div>`;
   const { execution } = data;
   return html`<div>
     <p class="crumb"><a href=${at("executions")}>← Executions</a></p>

@@ -2,6 +2,7 @@
 import { Act } from "../act-button.js";
 import { del, get, path, post } from "../api.js";
 import { Dialog } from "../dialog.js";
+import { Terms, termsOf } from "../grant.js";
 import { freshId, html, useState } from "../lib.js";
 import { Listing, useListing } from "../listing.js";
 import { Field, ProblemBox, Status } from "../parts.js";
@@ -17,13 +18,13 @@ const forWhom = (row) =>
   row.agent ? html`agent <${Text} value=${row.agent} most=${80} />` : html`conversation <${Text} value=${row.conversation_id} most=${80} />`;
 
 const columns = (reload) => [
-  { name: "tool", words: "Tool", cell: (row) => html`<${Text} value=${row.tool} most=${80} />` },
+  { name: "tool", words: "Tool", class: "name", cell: (row) => html`<${Text} value=${row.tool} most=${80} />` },
   { name: "for", words: "For", cell: forWhom },
   { name: "when", words: "While", class: "grow", cell: (row) => html`${row.when ? html`<code><${Text} value=${row.when} most=${160} /></code>` : "always"}${row.reason ? html`<br /><span class="muted"><${Text} value=${row.reason} most=${160} /></span>` : ""}` },
   { name: "uses", words: "Used", class: "number", cell: (row) => `${row.uses} of ${row.max_uses}` },
   { name: "status", words: "State", class: "narrow", cell: (row) => html`<${Status} value=${row.status} />` },
   { name: "ends", words: "Ends", class: "narrow", cell: (row) => html`<${Time} value=${row.expires_at} />` },
-  { name: "by", words: "By", cell: (row) => html`<code class="id"><${Text} value=${row.created_by} most=${60} /></code>` },
+  { name: "by", words: "By", class: "by", cell: (row) => html`<code class="id"><${Text} value=${row.created_by} most=${60} /></code>` },
   can("decide") && { name: "acts", words: "Acts", cell: (row) => row.status === "active" && html`<span class="actions">
       <${Act} words="Take back" danger label=${`Take back the grant for ${row.tool}`} title=${html`Take back the grant for <${Text} value=${row.tool} />?`}
         done="The grant is taken back." onDone=${reload} act=${() => del(path`/v1/grants/${row.id}`)}><p>Further calls are asked about. What it approved stays approved.</p><//>
@@ -60,9 +61,7 @@ function MakeGrant({ onClose, onDone }) {
       await post("/v1/grants", {
         [of === "agent" ? "agent" : "conversation_id"]: given.name.trim(),
         tool: given.tool.trim(),
-        ...(given.when.trim() && { when: given.when.trim() }),
-        expires_after: given.lasts.trim(),
-        max_uses: Number(given.uses),
+        ...termsOf(given),
         ...(given.reason.trim() && { reason: given.reason.trim() }),
       });
       toast("The grant is made.");
@@ -79,9 +78,7 @@ function MakeGrant({ onClose, onDone }) {
       ${field("tool", "Tool", { required: true })}
       <${Field} label="For" as="select" value=${of} onInput=${setOf}><option value="agent">an agent</option><option value="conversation">a conversation</option><//>
       ${field("name", of === "agent" ? "Agent" : "Conversation", { required: true })}
-      ${field("when", "While", { hint: "A jq condition over .tool, .arguments, .end_user, .agent; any call, where this is empty.", placeholder: ".arguments.amount <= 50" })}
-      ${field("lasts", "Lasts", { required: true, hint: "30m, 8h, 7d." })}
-      ${field("uses", "At most so often", { required: true, type: "number", min: "1" })}
+      <${Terms} given=${given} onInput=${setGiven} />
       ${field("reason", "Reason", { spellcheck: true })}
     </form>
     <${ProblemBox} problem=${problem} />
