@@ -7,7 +7,7 @@ use lapin::{BasicProperties, Channel, Connection};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::poll::SOON;
+use crate::poll::{SOON, until};
 use crate::system::System;
 
 /// The content type of a CloudEvent in structured JSON.
@@ -35,8 +35,15 @@ pub struct Producer {
 }
 
 impl Producer {
-    /// Connects to a system's broker.
+    /// Connects to a system's broker, once its API has: the API is ready without a broker, and what is
+    /// sent before the exchange and its queue are there is nobody's.
     pub async fn connect(system: &System) -> Self {
+        let client = system.client();
+        until("the API has the broker", SOON, || async {
+            let answer = client.try_send(client.builder(reqwest::Method::GET, "/readyz")).await.ok()?;
+            (answer.body["broker"] == "up").then_some(())
+        })
+        .await;
         let connection = system.amqp().await;
         let channel = connection.create_channel().await.expect("a channel");
         let options = QueueDeclareOptions { exclusive: true, ..Default::default() };

@@ -208,11 +208,6 @@ async fn an_operator_works_with_every_page() {
 async fn parked_messages_are_taken_in_again_and_removed() {
     let system = Setup::services().start().await;
     let client = system.client();
-    // An API is ready without a broker; the exchange is there once it has one.
-    until("the broker is there", SOON, || async {
-        (client.get("/readyz").await.body["broker"] == "up").then_some(())
-    })
-    .await;
     let producer = Producer::connect(&system).await;
     let huge = json!({"workflow": "holdpoint.noop", "input": "x".repeat(2 * 1024 * 1024)});
     let bodies = [
