@@ -9,6 +9,8 @@ use holdpoint_engine::time::{Span, Timestamp};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme};
+use x509_cert::Certificate;
+use x509_cert::der::Decode;
 
 use super::Finding;
 use crate::configuration::Configuration;
@@ -119,94 +121,88 @@ impl ServerCertVerifier for Seen {
     }
 }
 
-const SEQUENCE: u8 = 0x30;
-const VERSION: u8 = 0xa0;
-const UTC_TIME: u8 = 0x17;
-const GENERALIZED_TIME: u8 = 0x18;
-
-/// `notAfter` of a certificate: the second of the two times in the fourth part of what is signed
-/// (RFC 5280), behind the version, where there is one.
+/// When a certificate ends.
 fn ends_at(certificate: &[u8]) -> Option<Timestamp> {
-    let (SEQUENCE, whole, _) = element(certificate)? else { return None };
-    let (SEQUENCE, mut signed, _) = element(whole)? else { return None };
-    if let (VERSION, _, rest) = element(signed)? {
-        signed = rest;
-    }
-    // Serial number, signature algorithm, issuer.
-    for _ in 0..3 {
-        signed = element(signed)?.2;
-    }
-    let (SEQUENCE, validity, _) = element(signed)? else { return None };
-    let (_, _, after) = element(validity)?;
-    let (kind, text, _) = element(after)?;
-    time(kind, std::str::from_utf8(text).ok()?)
-}
-
-/// The first element of DER: its tag, what is in it, and what follows.
-fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (tag, rest) = bytes.split_first()?;
-    let (first, rest) = rest.split_first()?;
-    let (length, rest) = match first {
-        0..=0x7f => (usize::from(*first), rest),
-        0x81..=0x84 => {
-            let (digits, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
-            (digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit)), rest)
-        }
-        _ => return None,
-    };
-    let (content, rest) = rest.split_at_checked(length)?;
-    Some((*tag, content, rest))
-}
-
-/// `YYMMDDHHMMSSZ` (from 1950 to 2049) or `YYYYMMDDHHMMSSZ`.
-fn time(kind: u8, text: &str) -> Option<Timestamp> {
-    let long = match kind {
-        UTC_TIME => format!("{}{text}", if text.get(..2)? < "50" { "20" } else { "19" }),
-        GENERALIZED_TIME => text.to_owned(),
-        _ => return None,
-    };
-    let part = |from: usize, to: usize| long.get(from..to);
-    let (year, month, day) = (part(0, 4)?, part(4, 6)?, part(6, 8)?);
-    let (hour, minute, second) = (part(8, 10)?, part(10, 12)?, part(12, 14)?);
-    Timestamp::parse(&format!("{year}-{month}-{day}T{hour}:{minute}:{second}Z"))
+    let read = Certificate::from_der(certificate).ok()?;
+    let since = read.tbs_certificate.validity.not_after.to_unix_duration();
+    Some(Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX)))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use rustls::pki_types::PrivateKeyDer;
+    use rustls::{ServerConfig, ServerConnection};
+
     use super::*;
     use crate::doctor::State;
 
-    /// The parts of a certificate as far as its times.
-    fn certificate(not_after: &[u8]) -> Vec<u8> {
-        let der = |tag: u8, content: &[u8]| {
-            let mut bytes = vec![tag, 0x82, (content.len() >> 8) as u8, content.len() as u8];
-            bytes.extend_from_slice(content);
-            bytes
-        };
-        let validity = [der(UTC_TIME, b"250101000000Z"), not_after.to_vec()].concat();
-        let parts = [
-            der(VERSION, &[2, 1, 2]),
-            der(2, &[7]),
-            der(SEQUENCE, &[6, 1, 42]),
-            der(SEQUENCE, &[]),
-            der(SEQUENCE, &validity),
-            der(SEQUENCE, b"subject"),
-        ];
-        der(SEQUENCE, &[der(SEQUENCE, &parts.concat()), der(3, &[0; 200])].concat())
+    /// Its end is a GeneralizedTime, beyond 2049.
+    const LONG: &str = concat!(
+        "MIIBSDCB+6ADAgECAhRddqNmHg6WySJdD+IF+wHm40qwKTAFBgMrZXAwGTEXMBUGA1UEAwwOYnJva2VyLmV4YW1wbGUwIBcNMjYx",
+        "MTIxMjAwOTUzWhgPMjA1OTA5MjkyMDA5NTNaMBkxFzAVBgNVBAMMDmJyb2tlci5leGFtcGxlMCowBQYDK2VwAyEAHdtg10U225a/",
+        "ixlP5p2nD2DYq+L8y4uOYq1MzxesjDGjUzBRMB0GA1UdDgQWBBS5LEwMLAH5F14JnSoKO1QhsUjCpTAfBgNVHSMEGDAWgBS5LEwM",
+        "LAH5F14JnSoKO1QhsUjCpTAPBgNVHRMBAf8EBTADAQH/MAUGAytlcANBAKPAeYOkQ+2cRp060xe5UFk7LM+Xdwr9pHo/Q9FupBxg",
+        "H40OwzbNNwUdKZXg1mV9QjqwYAOlOZgX/EBdNeSNYQk=",
+    );
+    /// Its end is a UTCTime.
+    const SHORT: &str = concat!(
+        "MIIBRjCB+aADAgECAhQFkzlL7KWuDA5T8Uf/Id5ogngcFDAFBgMrZXAwGTEXMBUGA1UEAwwOYnJva2VyLmV4YW1wbGUwHhcNMjYx",
+        "MTIxMjAwOTUzWhcNMjcwMTIwMjAwOTUzWjAZMRcwFQYDVQQDDA5icm9rZXIuZXhhbXBsZTAqMAUGAytlcAMhAB3bYNdFNtuWv4sZ",
+        "T+adpw9g2Kvi/MuLjmKtTM8XrIwxo1MwUTAdBgNVHQ4EFgQUuSxMDCwB+RdeCZ0qCjtUIbFIwqUwHwYDVR0jBBgwFoAUuSxMDCwB",
+        "+RdeCZ0qCjtUIbFIwqUwDwYDVR0TAQH/BAUwAwEB/zAFBgMrZXADQQBuSSMxtxuwp4nE5ErSsr+M8u/aQ/6eIYHgMrT+9dyAslvi",
+        "0okUeQcE3qCRU6L38+zL2gUY/8VjN9LtCvJw4l8K",
+    );
+    /// The key of both; of nothing else.
+    const KEY: &str = "MC4CAQAwBQYDK2VwBCIEIP/panEFzC6v5yGQ4tFt/5MqHFqbU2KSFnareCQtdQ3k";
+
+    fn bytes(text: &str) -> Vec<u8> {
+        STANDARD.decode(text).expect("base64")
     }
 
     #[test]
     fn the_end_of_a_certificate_is_read_within_its_bounds() {
-        let told = |der: &[u8]| ends_at(&certificate(der)).map(|at| at.to_string());
-        let short = [&[UTC_TIME, 13][..], b"270115080000Z"].concat();
-        assert_eq!(told(&short).as_deref(), Some("2027-01-15T08:00:00.000000Z"));
-        let long = [&[GENERALIZED_TIME, 15][..], b"20600115080000Z"].concat();
-        assert_eq!(told(&long).as_deref(), Some("2060-01-15T08:00:00.000000Z"));
-        let whole = certificate(&short);
-        for cut in 0..whole.len() - 210 {
+        let told = |text: &str| ends_at(&bytes(text)).map(|at| at.to_string());
+        assert_eq!(told(LONG).as_deref(), Some("2059-09-29T20:09:53.000000Z"));
+        assert_eq!(told(SHORT).as_deref(), Some("2027-01-20T20:09:53.000000Z"));
+        let whole = bytes(SHORT);
+        for cut in 0..whole.len() {
             assert_eq!(ends_at(&whole[..cut]), None, "{cut}");
         }
-        assert_eq!(told(&[UTC_TIME, 2, b'2', b'7']), None);
+        for at in 0..whole.len() {
+            let mut wrong = whole.clone();
+            wrong[at] ^= 0xff;
+            ends_at(&wrong);
+        }
+    }
+
+    /// A listener that shows a certificate, as a broker does, until the caller leaves.
+    fn shows(certificate: &str) -> (String, std::thread::JoinHandle<()>) {
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let key = PrivateKeyDer::Pkcs8(bytes(KEY).into());
+        let chain = vec![CertificateDer::from(bytes(certificate))];
+        let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key);
+        let config = Arc::new(config.expect("a key of this certificate"));
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("amqps://127.0.0.1:{}/", listener.local_addr().expect("an address").port());
+        let server = std::thread::spawn(move || {
+            let (mut socket, _) = listener.accept().expect("a caller");
+            let mut connection = ServerConnection::new(config).expect("a connection");
+            assert!(connection.complete_io(&mut socket).is_err(), "the caller only looks");
+        });
+        (url, server)
+    }
+
+    #[test]
+    fn what_a_listener_shows_is_looked_at_and_nothing_is_sent() {
+        for certificate in [LONG, SHORT] {
+            let (url, server) = shows(certificate);
+            assert_eq!(shown(&url).expect("it shows one").as_ref(), bytes(certificate));
+            server.join().expect("it saw the caller leave");
+        }
     }
 
     #[test]
