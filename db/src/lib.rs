@@ -5,8 +5,10 @@
 //! rows are read column by column into domain types (`row.rs`); no Diesel type leaves the
 //! crate. Every change of an execution locks its row first, or is one guarded statement.
 
+pub mod act_types;
 mod approval_decide;
 mod approval_page;
+pub mod approval_types;
 mod approvals;
 mod audit;
 pub mod audit_store;
@@ -42,6 +44,7 @@ mod journal;
 mod keys;
 mod lanes;
 mod lease_reclaim;
+pub mod lease_types;
 mod limit_rooms;
 mod limit_standing;
 pub mod limit_store;
@@ -63,6 +66,7 @@ mod plans_of_a_history;
 pub mod policy_store;
 mod pool;
 mod postgres;
+pub mod read_types;
 mod retention;
 mod retention_remove;
 mod retention_said;
@@ -88,8 +92,10 @@ mod sqlite;
 mod stale_expire;
 pub mod standing_store;
 pub mod standing_types;
+pub mod start_types;
 mod stats;
 pub mod store;
+pub mod sweep_types;
 mod sweeps;
 mod test_runs;
 mod tool_calls;
