@@ -40,7 +40,7 @@ impl Events {
         segment: Segment,
         permit: OwnedSemaphorePermit,
     ) -> Self {
-        let subscription = app.hub.join(key.clone(), None);
+        let subscription = app.hub.join(key.clone());
         let cursor = Cursor::new(Arc::clone(app), key.clone(), segment.after, subscription, permit);
         Self(Source::Rows(Box::new(Rows { cursor, waiting: VecDeque::new(), segment, over: false })))
     }

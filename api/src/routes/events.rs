@@ -37,7 +37,7 @@ pub async fn handle(
     let until = Instant::now() + wait(&mut params)?;
     params.end()?;
     // Joined before the first look, so that nothing that is committed after it is missed.
-    let mut subscription = app.hub.join(key.clone(), None);
+    let mut subscription = app.hub.join(key.clone());
     let (mut head, mut page) = read(&app, &caller, &key, after, limit).await?;
     let place = streams::place(after, head.last_event, head.status.is_terminal())?;
     while page.lines.is_empty()

@@ -65,14 +65,14 @@ async fn start_and_stream(app: Arc<App>, mut new: NewExecution) -> Answer {
     let permit = streams::permit(&app)?;
     backlog::admit(&app, &new.key.scope.tenant, 1).await?;
     let mut key = new.key.clone();
-    let mut subscription = app.hub.join(key.clone(), None);
+    let mut subscription = app.hub.join(key.clone());
     let created = starting::create(&app, &mut new).await?;
     let (started, _) = outcome(&app, &new, created).await?;
     if started.id == key.id {
         subscription.go_live(0);
     } else {
         key.id = started.id;
-        subscription = app.hub.join(key.clone(), None);
+        subscription = app.hub.join(key.clone());
     }
     let reader = Reader::new(app, key, 0, subscription, permit);
     Ok(with_ids(streams::response(Some(reader)), started.id))

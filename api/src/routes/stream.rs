@@ -37,7 +37,7 @@ pub async fn open(app: Arc<App>, caller: &Caller, key: ExecutionKey, after: i64)
         return Ok(streams::response(None));
     }
     let permit = streams::permit(&app)?;
-    let subscription = app.hub.join(key.clone(), None);
+    let subscription = app.hub.join(key.clone());
     Ok(streams::response(Some(Reader::new(app, key, after, subscription, permit))))
 }
 

@@ -78,19 +78,15 @@ impl Hub {
         self.topics.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Joins. `position` is where the reader is, or `None` while it reads rows by itself;
-    /// news are remembered from now on in both cases.
-    pub fn join(self: &Arc<Self>, key: ExecutionKey, position: Option<i64>) -> Subscription {
+    /// Joins, for a reader that reads rows by itself until it goes live. News are remembered from now on.
+    pub fn join(self: &Arc<Self>, key: ExecutionKey) -> Subscription {
         let (sender, feeds) = mpsc::channel(WAITING);
-        let behind = Arc::new(AtomicBool::new(position.is_none()));
+        let behind = Arc::new(AtomicBool::new(true));
         let mut topics = self.topics();
         topics.next += 1;
         let id = topics.next;
-        let seat = Seat { id, position, behind: Arc::clone(&behind), feeds: sender };
+        let seat = Seat { id, position: None, behind: Arc::clone(&behind), feeds: sender };
         topics.by_key.entry(key.clone()).or_insert_with(Topic::new).readers.push(seat);
-        if topics.mark_if_wanted(&key) {
-            self.work.notify_one();
-        }
         drop(topics);
         Subscription { hub: Arc::clone(self), key, id, behind, feeds }
     }
