@@ -173,7 +173,7 @@ impl ApprovalRow {
 /// A page of approvals, oldest first.
 #[derive(Debug, Clone, Default)]
 pub struct ApprovalPage {
-    /// As in [`ExecutionPage`].
+    /// As in [`ExecutionPage`](crate::ExecutionPage).
     pub rows: Vec<ApprovalRow>,
     /// Where to go on, where there may be more.
     pub next: Option<(Timestamp, ApprovalId)>,
