@@ -50,6 +50,8 @@ pub(crate) enum Lead {
     Conversation,
     /// All that are suspended in a project, by their index: for those that are few.
     Suspended,
+    /// All that failed, or all that were cancelled, in a project: likewise.
+    Unwell,
     /// One label, newest first, by the index over its whole expression. A key or value with a
     /// slash could be read in two ways, so that the key is compared as well, and the owner in a
     /// form that no index offers. A label's time is its execution's.
@@ -70,6 +72,13 @@ impl Lead {
             Lead::Suspended => format!(
                 "SELECT k.* FROM (SELECT e.tenant, e.project, e.id FROM executions e
                    WHERE e.tenant || '/' || e.project = ? AND e.status = 'suspended') s
+                 JOIN execution_info k ON k.tenant = s.tenant AND k.project = s.project AND k.id = s.id
+                 WHERE true{end}"
+            ),
+            Lead::Unwell => format!(
+                "SELECT k.* FROM (SELECT e.tenant, e.project, e.id FROM executions e
+                   WHERE e.tenant || '/' || e.project || '/' || e.status = ?
+                     AND e.status IN ('failed', 'cancelled')) s
                  JOIN execution_info k ON k.tenant = s.tenant AND k.project = s.project AND k.id = s.id
                  WHERE true{end}"
             ),
@@ -228,17 +237,30 @@ impl<'a> Query<'a> {
 const SUSPENDED: &str = "
     SELECT count(*) FROM (SELECT 1 FROM executions e
       WHERE e.tenant || '/' || e.project = ? AND e.status = 'suspended' LIMIT ?) s";
+const UNWELL: &str = "
+    SELECT count(*) FROM (SELECT 1 FROM executions e
+      WHERE e.tenant || '/' || e.project || '/' || e.status = ? AND e.status IN ('failed', 'cancelled')
+      LIMIT ?) s";
 
-/// Whether a list of those that wait is led by them: where they are many, the newest lead sooner.
-fn few_are_suspended(conn: &mut Conn, owner: &str, filter: &ExecutionFilter) -> StoreResult<bool> {
-    if filter.status != Some(Status::Suspended)
-        || filter.conversation_id.is_some()
-        || !filter.labels.is_empty()
-    {
-        return Ok(false);
+/// A status that an index leads to, by which a list is led where few have it: where they are many,
+/// the newest lead sooner.
+fn led_by_status<'a>(
+    conn: &mut Conn,
+    owner: &'a str,
+    of_status: &'a str,
+    filter: &ExecutionFilter,
+) -> StoreResult<Option<(Lead, &'a str)>> {
+    if filter.conversation_id.is_some() || !filter.labels.is_empty() {
+        return Ok(None);
     }
-    let counted = conn.row(SUSPENDED, &binds![owner, LOOKED_AT as i64 + 1])?;
-    counted.map_or(Ok(true), |mut row| Ok(row.big()? <= LOOKED_AT as i64))
+    let (lead, text, whose) = match filter.status {
+        Some(Status::Suspended) => (Lead::Suspended, SUSPENDED, owner),
+        Some(Status::Failed | Status::Cancelled) => (Lead::Unwell, UNWELL, of_status),
+        _ => return Ok(None),
+    };
+    let counted = conn.row(text, &binds![whose, LOOKED_AT as i64 + 1])?;
+    let few = counted.map_or(Ok(true), |mut row| Ok(row.big()? <= LOOKED_AT as i64))?;
+    Ok(few.then_some((lead, whose)))
 }
 
 /// A page, newest first.
@@ -251,8 +273,9 @@ pub(crate) fn execution_page(
     let label = filter.labels.first_key_value();
     let label = label.map_or_else(String::new, |(key, value)| format!("{owner}/{key}/{value}"));
     let mut query = Query::new(scope, filter, &owner, &label);
-    if few_are_suspended(conn, &owner, filter)? {
-        query.lead = Lead::Suspended;
+    let of_status = filter.status.map_or_else(String::new, |status| format!("{owner}/{}", status.as_str()));
+    if let Some((lead, whose)) = led_by_status(conn, &owner, &of_status, filter)? {
+        (query.lead, query.lead_values) = (lead, binds![whose].to_vec());
     }
     let text = query.lead.page(&query.range.text, &query.filters.text);
     let looked_at = LOOKED_AT.max(filter.limit + 1) as i64;

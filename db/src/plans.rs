@@ -71,6 +71,10 @@ fn hot_statements_reach_their_rows_by_their_keys() {
         let listed = explain(conn, &waiting, &[], &binds![text, 10_i64, text, text, text, 10_i64]);
         assert!(listed.contains("using executions_waiting "), "{listed}");
         assert_by_key(&listed, "execution_info_pkey");
+        let unwell = executions::Lead::Unwell.page("", &conditions);
+        let listed = explain(conn, &unwell, &[], &binds![text, 10_i64, text, text, text, 10_i64]);
+        assert!(listed.contains("using executions_unwell "), "{listed}");
+        assert_by_key(&listed, "execution_info_pkey");
         let by_label = executions::Lead::Label.page("", &conditions);
         let many = binds![text, text, 10_i64, text, text, text, text, 10_i64];
         let listed = explain(conn, &by_label, &[], &many);

@@ -424,7 +424,7 @@ fn pages_lead_to_all_that_fit(conn: &mut Conn) -> StoreResult<()> {
         ON e.tenant = i.tenant AND e.project = i.project AND e.id = i.id
         WHERE i.tenant || '/' || i.project = 't0/shop'";
     for (what, wanted) in [
-        ("e.status = 'failed'", ExecutionFilter { status: Some(Status::Failed), ..filter() }),
+        ("e.status = 'failed'", ExecutionFilter { status: Some(Status::Failed), limit: 2, ..filter() }),
         ("e.status = 'suspended'", ExecutionFilter { status: Some(Status::Suspended), limit: 7, ..filter() }),
         ("i.name = 'rare'", named(DefinitionKind::Agent, "rare")),
     ] {
