@@ -19,6 +19,7 @@ on_both_stores! {
     a_balance_that_is_used_up_holds_the_runs_with_that_secret;
     only_an_active_workflow_is_started;
     one_run_goes_on_and_one_more_waits;
+    a_coalesced_start_said_again_is_the_same_run;
     a_repeat_counts_as_the_run_that_goes_on;
     a_held_workflow_ends_its_runs;
     attention_is_acknowledged_until_the_next_failure;
@@ -202,7 +203,7 @@ fn one_run_goes_on_and_one_more_waits(bed: &Bed) {
     workflow(&*bed.store, "ship", json!({"concurrency": 1}));
     let first = create(&*bed.store, run_of("ship"));
     let same = |created: Created, of: &ExecutionKey| match created {
-        Created::Coalesced { id } => assert_eq!(id, of.id),
+        Created::Coalesced { id, .. } => assert_eq!(id, of.id),
         other => panic!("{other:?}"),
     };
     same(one(bed, run_of("ship")), &first);
@@ -215,6 +216,37 @@ fn one_run_goes_on_and_one_more_waits(bed: &Bed) {
     same(one(bed, run_of("ship")), &second);
     end(bed, &second, None);
     create(&*bed.store, run_of("ship"));
+}
+
+fn keyed(name: &str, key: Option<&str>, body: &str) -> NewExecution {
+    let idempotency = Idempotency { key: key.map(str::to_owned), body_digest: body.to_owned() };
+    NewExecution { idempotency: Some(idempotency), ..run_of(name) }
+}
+
+fn a_coalesced_start_said_again_is_the_same_run(bed: &Bed) {
+    workflow(&*bed.store, "ship", json!({"concurrency": 1}));
+    workflow(&*bed.store, "other", json!({}));
+    let first = create(&*bed.store, run_of("ship"));
+    let by_key = keyed("ship", Some("k"), "a");
+    let by_id = keyed("ship", None, "a");
+    // Two of one key in one transaction are one as well.
+    let again = NewExecution { key: key(), ..by_key.clone() };
+    let answers = bed.store.execution_create(&[by_key.clone(), again, by_id.clone()]).unwrap();
+    let told = |before| Created::Coalesced { id: first.id, before };
+    assert_eq!(answers, [told(false), told(true), told(false)]);
+    end(bed, &first, None);
+    let said_again = |new: &NewExecution| one(bed, NewExecution { key: key(), ..new.clone() });
+    assert_eq!(said_again(&by_key), told(true), "though that run is over");
+    assert_eq!(one(bed, by_id.clone()), told(true));
+    assert!(bed.store.workflow_active(&scope(), "ship").unwrap().is_empty(), "no second run");
+    // Under the name stands one body, whatever it starts.
+    for other in [keyed("ship", Some("k"), "b"), keyed("other", Some("k"), "b")] {
+        assert_eq!(one(bed, other), Created::Mismatch);
+    }
+    assert_eq!(one(bed, NewExecution { key: by_id.key, ..keyed("other", None, "b") }), Created::Mismatch);
+    assert_eq!(one(bed, NewExecution { version: Some(9), ..by_key.clone() }), told(true));
+    // Another key is another start.
+    assert!(matches!(one(bed, keyed("ship", Some("l"), "a")), Created::New { .. }));
 }
 
 fn a_repeat_counts_as_the_run_that_goes_on(bed: &Bed) {
