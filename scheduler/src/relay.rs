@@ -67,16 +67,9 @@ impl Relay {
         Ok(())
     }
 
-    /// Cancels the children of steps that their execution goes on without, and theirs. What
-    /// cannot be done now ends with the execution itself.
-    pub async fn cancel_steps(&self, parent: &ExecutionKey, steps: &[i32]) {
-        if let Err(error) = self.steps_down(parent.clone(), steps).await {
-            tracing::warn!(tenant = %parent.scope.tenant, project = %parent.scope.project, execution = %parent.id,
-                %error, "children of cancelled steps were not cancelled");
-        }
-    }
-
-    async fn steps_down(&self, parent: ExecutionKey, steps: &[i32]) -> StoreResult<()> {
+    /// Cancels the children of steps that their execution goes on without, and theirs.
+    pub async fn cancel_steps(&self, parent: &ExecutionKey, steps: &[i32]) -> StoreResult<()> {
+        let parent = parent.clone();
         let meant: Vec<_> = steps.iter().map(|step| child_id(parent.id, *step)).collect();
         let open = self.db.hot(move |store| store.children_open(&parent)).await??;
         for child in open.into_iter().filter(|child| meant.contains(&child.id)) {
