@@ -71,7 +71,7 @@ impl Ground {
     }
 
     fn active(&self, workflow: &str) -> Vec<ExecutionKey> {
-        self.store.workflow_active(&scope(), workflow).unwrap()
+        self.store.workflow_active(&scope(), workflow, 1_000).unwrap()
     }
 
     fn ready(&self, id: ExecutionId) -> bool {
@@ -92,7 +92,7 @@ fn repeats_come_exactly_at_their_times_over_restarts() {
         store.execution_commit(&[held.fail(Reason::RateLimit)]).unwrap();
         let failed = store.execution_get(&scope(), run.id).unwrap().unwrap();
         assert_eq!((failed.attempt, failed.status), (attempt, Status::Failed));
-        let [next] = &store.workflow_active(&scope(), "ship").unwrap()[..] else { panic!("one repeat") };
+        let [next] = &store.workflow_active(&scope(), "ship", 10).unwrap()[..] else { panic!("one repeat") };
         let standing = store.execution_standing(&scope(), next.id).unwrap().unwrap();
         assert_eq!((standing.row.retry_of, standing.row.attempt), (Some(first.id), attempt + 1));
         let waits = failed.finished_at.unwrap().until(standing.ready_at.unwrap());
@@ -104,7 +104,7 @@ fn repeats_come_exactly_at_their_times_over_restarts() {
     let store = bed.shifted(passed);
     let mut held = Held::claim(&*store, session(&*store), &run);
     store.execution_commit(&[held.fail(Reason::RateLimit)]).unwrap();
-    assert!(store.workflow_active(&scope(), "ship").unwrap().is_empty(), "the last of them");
+    assert!(store.workflow_active(&scope(), "ship", 10).unwrap().is_empty(), "the last of them");
     let told = store.attention_list(&scope(), None, 10).unwrap();
     assert_eq!((told[0].execution, told[0].attempt), (run.id, 6));
 }
