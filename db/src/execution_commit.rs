@@ -5,6 +5,7 @@
 //! number are compared under the lock. An update that keeps the lease changes no column that
 //! an index names, so that it stays HOT.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use holdpoint_engine::status::{Reason, Status};
@@ -17,7 +18,7 @@ use crate::conversations::{self, Leaving};
 use crate::execution_claim::key_row;
 use crate::sql::{Bind, binds};
 use crate::store::StoreResult;
-use crate::types::{Committed, StoreError, Target, Transition};
+use crate::types::{Committed, Ending, StoreError, Target, Transition};
 use crate::{commit_approvals, extras, grants_use, journal, session, stale_expire, workflow_end};
 
 /// What a transition is compared with, and what it leaves.
@@ -185,7 +186,10 @@ pub(crate) const WRITE_INFOS: &str = "
     RETURNING tenant, project, id, conversation_id, extras, kind";
 
 fn write_infos(conn: &mut Conn, transitions: &[&Transition]) -> StoreResult<()> {
-    let rows: Vec<_> = transitions.iter().filter_map(|transition| info_row(transition)).collect();
+    let messages: Vec<_> = transitions.iter().map(|transition| message(transition)).collect();
+    let rows = transitions.iter().zip(&messages);
+    let rows: Vec<_> =
+        rows.filter_map(|(transition, message)| info_row(transition, message.as_deref())).collect();
     let ending = |key: &ExecutionKey| {
         transitions.iter().filter(|one| one.key == *key).find_map(|one| match &one.target {
             Target::Ended(ending) => Some(ending),
@@ -225,7 +229,17 @@ fn last_speaker<'a>(transitions: &[&'a Transition], key: &ExecutionKey) -> Optio
     })
 }
 
-fn info_row(transition: &Transition) -> Option<[Bind<'_>; 10]> {
+/// What went wrong, as a text column of Postgres takes it: without the NUL that an answer from
+/// outside may have.
+fn message(transition: &Transition) -> Option<Cow<'_, str>> {
+    let Target::Ended(Ending { error: Some(error), .. }) = &transition.target else { return None };
+    Some(match error.message.contains('\0') {
+        true => Cow::Owned(error.message.replace('\0', "\u{fffd}")),
+        false => Cow::Borrowed(&error.message),
+    })
+}
+
+fn info_row<'a>(transition: &'a Transition, message: Option<&'a str>) -> Option<[Bind<'a>; 10]> {
     let ending = match &transition.target {
         Target::Running => return None,
         Target::Suspended { .. } => None,
@@ -237,7 +251,7 @@ fn info_row(transition: &Transition) -> Option<[Bind<'_>; 10]> {
         ending.is_some(),
         ending.and_then(|ending| ending.output.as_deref()),
         error.map(|error| error.kind.as_str()),
-        error.map(|error| error.message.as_str()),
+        message,
         number(transition.usage.input_tokens),
         number(transition.usage.output_tokens),
         number(transition.usage.cost_micros),

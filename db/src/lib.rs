@@ -12,6 +12,7 @@ pub mod approval_types;
 mod approvals;
 mod audit;
 pub mod audit_store;
+mod child_repeat;
 mod children;
 mod coalesced_starts;
 mod commands;

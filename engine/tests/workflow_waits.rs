@@ -219,6 +219,20 @@ fn listening_to_any_goes_on_until_its_end() {
 }
 
 #[test]
+fn a_filter_may_be_a_regular_expression_for_the_whole_value() {
+    let listen = |kind: &str| format!("- a: {{listen: {{to: {{one: {{with: {{type: '{kind}'}}}}}}}}}}");
+    for (filter, fits, fits_not) in [
+        (r"com\.acme\..*", "com.acme.paid", "com.acme"),
+        ("(paid|sent)", "sent", "resent"),
+        ("com.acme", "com.acme", "com-acme"),
+        ("what?(", "what?(", "what"),
+    ] {
+        let play = hear(&listen(filter), json!({}), &[(fits_not, json!(0)), (fits, json!(1))]);
+        assert_eq!(play.output(), json!([1]), "{filter}");
+    }
+}
+
+#[test]
 fn events_are_correlated_and_consumed_once() {
     let tasks = r#"
 - l:

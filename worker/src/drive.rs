@@ -32,6 +32,7 @@ use tracing::field::Empty;
 
 use crate::Worker;
 use crate::definitions::Missing;
+use crate::evaluator::OfDecision;
 use crate::grants;
 use crate::session::{Held, Session};
 use crate::spans::Spans;
@@ -269,12 +270,13 @@ impl Drive<'_> {
     }
 
     fn decide(&mut self, inputs: Vec<Input>) -> Advance {
+        let evaluator = OfDecision::new(self.worker.evaluator.as_ref(), &self.key.scope.tenant);
         let context = Context {
             now: self.session.now(),
             entropy: &mut self.entropy,
             limits: &self.worker.limits,
             draining: self.worker.stop.is_cancelled(),
-            evaluator: self.worker.evaluator.as_ref(),
+            evaluator: &evaluator,
         };
         let (pinned, run) = (&self.pinned, &mut self.run);
         // Evaluating expressions blocks; other tasks of this thread go on elsewhere.

@@ -9,6 +9,7 @@ mod commands;
 mod definitions;
 mod delegate;
 mod drive;
+mod evaluator;
 mod grants;
 mod intake;
 mod metrics;
