@@ -143,11 +143,24 @@ fn a_question_that_expires_is_a_timeout_that_can_be_caught() {
         play.go(vec![Input::Claimed], &mut nothing);
     });
     assert_eq!(play.output(), json!({"late": true}));
-    let closed = play.entries.iter().find_map(|entry| match entry {
+    assert_eq!(closed(&play), [ApprovalStatus::Expired]);
+    let nobody_catches =
+        "- ask: {call: 'approval:1.0.0@default', with: {title: Well, expiresAfter: {hours: 1}}}";
+    let play = both(nobody_catches, json!({}), |play| {
+        begin(play);
+        play.now = play.now.plus(Duration::from_secs(7200));
+        play.go(vec![Input::Claimed], &mut nothing);
+    });
+    assert_eq!((play.ended(), closed(&play)), (Some(Status::Failed), vec![ApprovalStatus::Expired]));
+}
+
+/// How questions were closed, in order.
+fn closed(play: &Play) -> Vec<ApprovalStatus> {
+    let of = |entry: &Entry| match entry {
         Entry::ApprovalClosed(body) => Some(body.status),
         _ => None,
-    });
-    assert_eq!(closed, Some(ApprovalStatus::Expired));
+    };
+    play.entries.iter().filter_map(of).collect()
 }
 
 #[test]

@@ -154,14 +154,26 @@ impl Machine<'_, '_> {
 
     /// The questions of a step that is given up: its own, or those of its child.
     pub(super) fn close_question(&mut self, step: i32, status: ApprovalStatus) {
+        self.close_questions(status, |of| of == step);
+    }
+
+    /// What this transition has closed already stays closed as it was.
+    fn close_questions(&mut self, status: ApprovalStatus, which: impl Fn(i32) -> bool) {
+        let call = |entry: &Entry| match entry {
+            Entry::ApprovalClosed(closed) => Some((closed.step, closed.tool_call_id.clone())),
+            _ => None,
+        };
+        let before: Vec<_> = self.made.entries.iter().filter_map(call).collect();
         let closed = outside::close_approvals(self.turn.run, status);
-        self.made.entries.extend(closed.into_iter().filter(|entry| entry.step() == step));
+        let meant =
+            |entry: &Entry| which(entry.step()) && call(entry).is_none_or(|closed| !before.contains(&closed));
+        self.made.entries.extend(closed.into_iter().filter(meant));
     }
 
     /// The end of the execution, because nothing caught the error.
     pub(super) fn fault_out(&mut self, fault: &Fault) {
         let error = fault.failure();
-        self.made.entries.extend(outside::close_approvals(self.turn.run, ApprovalStatus::Cancelled));
+        self.close_questions(ApprovalStatus::Cancelled, |_| true);
         self.push(Entry::ExecutionFailed(ExecutionFailed { reason: error.kind.reason(), error }));
     }
 }
