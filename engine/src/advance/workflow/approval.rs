@@ -74,7 +74,8 @@ impl Machine<'_, '_> {
 
     /// A person answered, or the time for it is over.
     pub(super) fn answered(&mut self, id: FrameId, step: i32, subject: ValueRef) -> Step<()> {
-        let found = self.turn.run.steps.get(&step).ok_or_else(|| lost("a step"))?;
+        // The run that this one repeats ended before there was an answer that stands: it is asked anew.
+        let Some(found) = self.turn.run.steps.get(&step) else { return self.begin(id) };
         if matches!(found.state, StepState::Asking) {
             return self.unanswered(id, step);
         }
