@@ -84,7 +84,9 @@ pub(crate) fn settle(
         firsts.insert((scope, command), *at);
         match &answers[*at] {
             Created::New { .. } => {}
-            Created::Existing { id, .. } | Created::Coalesced { id } => point_to(conn, scope, command, *id)?,
+            Created::Existing { id, .. } | Created::Coalesced { id, .. } => {
+                point_to(conn, scope, command, *id)?
+            }
             _ => forget(conn, scope, command)?,
         }
     }

@@ -19,7 +19,9 @@ use crate::sql::binds;
 use crate::store::StoreResult;
 use crate::turns::move_to_lanes;
 use crate::types::{Conversation, Created, NewExecution, StoreError};
-use crate::{children, commands, conversations, extras, files, pin, test_runs, workflow_runs};
+use crate::{
+    children, coalesced_starts, commands, conversations, extras, files, pin, test_runs, workflow_runs,
+};
 
 /// One transaction's work. A `repeat` follows an outcome that was unknown: a row with the
 /// start's own id is then its own.
@@ -52,7 +54,7 @@ pub(crate) fn execution_create_in_txn(
                 Created::New { key: new.key.clone(), version, created_at: *created_at }
             }
             (_, Some(refused), _) => refused,
-            (_, _, version) => match (existing(conn, new, version, repeat)?, unfit.remove(&at)) {
+            (_, _, version) => match (existing(conn, batch, at, version, repeat)?, unfit.remove(&at)) {
                 (Created::UnknownDefinition, Some(unfit)) => unfit,
                 (answer, _) => answer,
             },
@@ -76,14 +78,15 @@ fn unfit(batch: &[NewExecution], versions: &mut [Option<i32>]) -> HashMap<usize,
     unfit
 }
 
-/// Starts that name files that are not there, or test runs beside another one: what was
-/// inserted for them is removed.
+/// Starts that were coalesced before, that name files that are not there, or test runs beside
+/// another one: what was inserted for them is removed.
 fn refuse(
     conn: &mut Conn,
     batch: &[NewExecution],
     inserted: &mut HashMap<usize, Timestamp>,
 ) -> StoreResult<HashMap<usize, Created>> {
     let mut refused = HashMap::new();
+    coalesced_starts::refuse(conn, batch, inserted, &mut refused)?;
     files::check(conn, batch, inserted, &mut refused)?;
     test_runs::take(conn, batch, inserted, &mut refused)?;
     for at in refused.keys() {
@@ -281,7 +284,14 @@ const FOUND_END: &str =
     " LIMIT 1) f JOIN executions e ON e.tenant = f.tenant AND e.project = f.project AND e.id = f.id";
 
 /// What stands where the start wanted to be.
-fn existing(conn: &mut Conn, new: &NewExecution, version: Option<i32>, repeat: bool) -> StoreResult<Created> {
+fn existing(
+    conn: &mut Conn,
+    batch: &[NewExecution],
+    at: usize,
+    version: Option<i32>,
+    repeat: bool,
+) -> StoreResult<Created> {
+    let new = &batch[at];
     let ExecutionKey { scope: Scope { tenant, project }, id } = &new.key;
     let mut row = None;
     if let Some(key) = idempotency_key(new) {
@@ -292,6 +302,9 @@ fn existing(conn: &mut Conn, new: &NewExecution, version: Option<i32>, repeat: b
         row = conn.row(&format!("{FOUND} i.id = ?{FOUND_END}"), &binds![&**tenant, &**project, id.0])?;
     }
     let Some(mut row) = row else {
+        if let Some(coalesced) = coalesced_starts::find(conn, batch, std::iter::once(at))?.remove(&at) {
+            return Ok(coalesced);
+        }
         return match version {
             None => Ok(Created::UnknownDefinition),
             Some(_) => Err(StoreError::Unavailable("a start met another one that is gone again".to_owned())),

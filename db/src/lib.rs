@@ -13,6 +13,7 @@ mod approvals;
 mod audit;
 pub mod audit_store;
 mod children;
+mod coalesced_starts;
 mod commands;
 mod commit_approvals;
 mod conn;

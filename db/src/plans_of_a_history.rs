@@ -221,7 +221,7 @@ fn reads() -> Vec<(&'static str, Work)> {
         ("attention", work(|conn| workflow_states::attention_list(conn, &scope(), None, 50).map(drop))),
         (
             "a workflow's active runs",
-            work(|conn| workflow_states::workflow_active(conn, &scope(), "holdpoint.noop").map(drop)),
+            work(|conn| workflow_states::workflow_active(conn, &scope(), "holdpoint.noop", 1_000).map(drop)),
         ),
         (
             "what one at a time waits for",

@@ -55,7 +55,7 @@ fn lock(conn: &mut Conn, keys: &[ExecutionKey]) -> StoreResult<HashSet<Execution
 
 /// What is an execution's alone, by its key. `run_retries` are those of the first run, whose
 /// family goes as a whole.
-pub(crate) const THEIRS: [&str; 12] = [
+pub(crate) const THEIRS: [&str; 13] = [
     "WITH u(t, p, x) AS (@u) DELETE FROM journal WHERE (tenant, project, execution) IN (SELECT t, p, x FROM u)",
     "WITH u(t, p, x) AS (@u) DELETE FROM approvals WHERE (tenant, project, execution) IN (SELECT t, p, x FROM u)",
     "WITH u(t, p, x) AS (@u) DELETE FROM approval_votes WHERE (tenant, project, execution) IN (SELECT t, p, x FROM u)",
@@ -65,6 +65,7 @@ pub(crate) const THEIRS: [&str; 12] = [
     "WITH u(t, p, x) AS (@u) DELETE FROM children WHERE (tenant, project, child) IN (SELECT t, p, x FROM u)",
     "WITH u(t, p, x) AS (@u) DELETE FROM run_retries WHERE (tenant, project, retry_of) IN (SELECT t, p, x FROM u)",
     "WITH u(t, p, x) AS (@u) DELETE FROM workflow_runs WHERE (tenant, project, run) IN (SELECT t, p, x FROM u)",
+    "WITH u(t, p, x) AS (@u) DELETE FROM coalesced_starts WHERE (tenant, project, execution) IN (SELECT t, p, x FROM u)",
     "WITH u(t, p, x) AS (@u) DELETE FROM test_runs WHERE (tenant, project, execution) IN (SELECT t, p, x FROM u)",
     "WITH u(t, p, x) AS (@u) DELETE FROM schedule_runs WHERE (tenant, project, execution) IN (SELECT t, p, x FROM u)",
     "WITH u(t, p, x) AS (@u) DELETE FROM executions WHERE (tenant, project, id) IN (SELECT t, p, x FROM u)",

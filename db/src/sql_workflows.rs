@@ -1,5 +1,7 @@
 //! The verbs for what is around the runs of workflows, on either database; see `sql_store.rs`.
 
+use std::time::Duration;
+
 use holdpoint_engine::scope::Scope;
 use holdpoint_engine::status::WorkflowState;
 use holdpoint_engine::wire::ExecutionKey;
@@ -26,8 +28,16 @@ impl WorkflowStore for SqlStore {
         self.hot.write(|conn| workflow_states::workflow_state_in_txn(conn, scope, name, state, by))
     }
 
-    fn workflow_active(&self, scope: &Scope, name: &str) -> StoreResult<Vec<ExecutionKey>> {
-        self.read.with(|conn| workflow_states::workflow_active(conn, scope, name))
+    fn workflow_active(&self, scope: &Scope, name: &str, limit: usize) -> StoreResult<Vec<ExecutionKey>> {
+        self.read.with(|conn| workflow_states::workflow_active(conn, scope, name, limit))
+    }
+
+    fn workflows_ending(&self, since: Duration, limit: usize) -> StoreResult<Vec<HeldWorkflow>> {
+        self.hot.with(|conn| workflow_states::workflows_ending(conn, since, limit))
+    }
+
+    fn workflow_ended_runs(&self, held: &HeldWorkflow) -> StoreResult<()> {
+        self.hot.write(|conn| workflow_states::workflow_ended_runs(conn, held))
     }
 
     fn run_end_paused(&self, run: &ExecutionKey, by: &str) -> StoreResult<Option<Acted>> {

@@ -203,6 +203,8 @@ pub enum Created {
     Coalesced {
         /// Which.
         id: ExecutionId,
+        /// The same start was coalesced with it earlier; the run may have begun, or be over.
+        before: bool,
     },
     /// The workflow is not active.
     WorkflowNotActive {

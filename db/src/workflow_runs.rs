@@ -13,7 +13,6 @@ use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::wire::ExecutionKey;
 use serde_json::json;
 
-use crate::audit;
 use crate::conn::Conn;
 use crate::execution_claim::key_row;
 use crate::execution_create::Resolved;
@@ -22,6 +21,7 @@ use crate::sql::{Bind, binds};
 use crate::store::StoreResult;
 use crate::types::{Acted, Created, NewExecution, StoreError};
 use crate::workflow_end::read_terms;
+use crate::{audit, coalesced_starts};
 
 /// Whether the end of such an execution is looked at: a workflow that somebody registered.
 pub(crate) fn is_registered(new: &NewExecution) -> bool {
@@ -134,7 +134,8 @@ fn take_of_workflow(
         let mut waits = false;
         if let Some(place) = place.as_mut().filter(|_| one.terms.one_at_a_time) {
             if let Some(id) = place.queued {
-                taken.refused.insert(one.at, Created::Coalesced { id });
+                taken.refused.insert(one.at, Created::Coalesced { id, before: false });
+                coalesced_starts::note(conn, one.new, id)?;
                 continue;
             }
             waits = place.taken;

@@ -1,6 +1,8 @@
 //! How workflows stand: what people say of them. What the ends of runs say is written in
 //! `workflow_end.rs`.
 
+use std::time::Duration;
+
 use holdpoint_engine::ids::ExecutionId;
 use holdpoint_engine::scope::Scope;
 use holdpoint_engine::status::{AuditAct, Failure, WorkflowState};
@@ -11,6 +13,7 @@ use serde_json::json;
 use crate::audit;
 use crate::conn::Conn;
 use crate::row::Row;
+use crate::session::micros;
 use crate::sql::binds;
 use crate::store::StoreResult;
 use crate::workflow_runs::expression;
@@ -71,12 +74,15 @@ pub(crate) fn workflow_state_in_txn(
     let active = state == WorkflowState::Active;
     let text = format!(
         "UPDATE workflows AS e SET state = ?, changed_at = (SELECT hp_now()), changed_by = ?,
-           schedule_stopped = CASE WHEN ? THEN false ELSE schedule_stopped END
+           schedule_stopped = CASE WHEN ? THEN false ELSE schedule_stopped END,
+           ending = CASE WHEN ? THEN NULL ELSE ? END
          WHERE e.tenant = ? AND e.project = ? AND e.name = ? AND {IN_USE} AND (e.state <> ? OR (? AND schedule_stopped))
          RETURNING name"
     );
-    let changed =
-        conn.rows(&text, &binds![state.as_str(), by, active, tenant, project, name, state.as_str(), active])?;
+    let [wanted, by_whom] = binds![state.as_str(), by];
+    let values = [wanted, by_whom, active.into(), active.into(), by.into()];
+    let row = binds![tenant, project, name, state.as_str(), active];
+    let changed = conn.rows(&text, &[values.as_slice(), row.as_slice()].concat())?;
     if !changed.is_empty() {
         audit::note(conn, scope, by, act_of(state), name, json!({}))?;
     }
@@ -93,13 +99,45 @@ fn act_of(state: WorkflowState) -> AuditAct {
 }
 
 /// Its production runs that are not over.
-pub(crate) fn workflow_active(conn: &mut Conn, scope: &Scope, name: &str) -> StoreResult<Vec<ExecutionKey>> {
+pub(crate) fn workflow_active(
+    conn: &mut Conn,
+    scope: &Scope,
+    name: &str,
+    limit: usize,
+) -> StoreResult<Vec<ExecutionKey>> {
     let rows = conn.rows(
         "SELECT k.tenant, k.project, k.run FROM workflow_runs k
-         WHERE k.tenant || '/' || k.project || '/' || k.workflow = ?",
-        &binds![&expression(scope, name)],
+         WHERE k.tenant || '/' || k.project || '/' || k.workflow = ? LIMIT ?",
+        &binds![&expression(scope, name), limit as i64],
     )?;
     rows.into_iter().map(|mut row| row.key()).collect()
+}
+
+/// Workflows that were held longer than `since` ago, and whose runs may not all have been told.
+pub(crate) fn workflows_ending(
+    conn: &mut Conn,
+    since: Duration,
+    limit: usize,
+) -> StoreResult<Vec<HeldWorkflow>> {
+    let rows = conn.rows(
+        "SELECT e.tenant, e.project, e.name, e.ending, e.changed_at FROM workflows e
+         WHERE e.ending IS NOT NULL AND e.changed_at <= (SELECT hp_now()) - ? ORDER BY e.changed_at LIMIT ?",
+        &binds![micros(since), limit as i64],
+    )?;
+    let read = |mut row: Row| {
+        let scope = row.scope()?;
+        Ok(HeldWorkflow { scope, name: row.text()?, by: row.text()?, since: row.time()? })
+    };
+    rows.into_iter().map(read).collect()
+}
+
+/// All runs of a held workflow were told. One that was let go on and held again since has others.
+pub(crate) fn workflow_ended_runs(conn: &mut Conn, held: &HeldWorkflow) -> StoreResult<()> {
+    conn.rows(
+        "UPDATE workflows SET ending = NULL WHERE tenant = ? AND project = ? AND name = ? AND changed_at = ?",
+        &binds![&*held.scope.tenant, &*held.scope.project, &held.name, held.since],
+    )
+    .map(drop)
 }
 
 const ATTENTION: &str = "

@@ -1,5 +1,7 @@
 //! The verbs for what is around the runs of workflows.
 
+use std::time::Duration;
+
 use holdpoint_engine::scope::Scope;
 use holdpoint_engine::status::WorkflowState;
 use holdpoint_engine::wire::ExecutionKey;
@@ -21,8 +23,12 @@ pub trait WorkflowStore: Send + Sync + 'static {
         state: WorkflowState,
         by: &str,
     ) -> StoreResult<Option<WorkflowRow>>;
-    /// Its production runs that are not over.
-    fn workflow_active(&self, scope: &Scope, name: &str) -> StoreResult<Vec<ExecutionKey>>;
+    /// Its production runs that are not over, at most so many.
+    fn workflow_active(&self, scope: &Scope, name: &str, limit: usize) -> StoreResult<Vec<ExecutionKey>>;
+    /// Workflows that were held longer than `since` ago, and whose runs may not all have been told.
+    fn workflows_ending(&self, since: Duration, limit: usize) -> StoreResult<Vec<HeldWorkflow>>;
+    /// All runs of a held workflow were told.
+    fn workflow_ended_runs(&self, held: &HeldWorkflow) -> StoreResult<()>;
     /// Ends a run because its workflow is held: at once where nobody has it, else at its next
     /// step. `None` where it is over.
     fn run_end_paused(&self, run: &ExecutionKey, by: &str) -> StoreResult<Option<Acted>>;

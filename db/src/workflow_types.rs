@@ -1,6 +1,7 @@
 //! How workflows stand, as callers see it.
 
 use holdpoint_engine::ids::ExecutionId;
+use holdpoint_engine::scope::Scope;
 use holdpoint_engine::status::{Failure, Reason, Status, WorkflowState};
 use holdpoint_engine::time::Timestamp;
 
@@ -23,6 +24,22 @@ pub struct WorkflowRow {
     pub schedule_stopped: bool,
     /// Whether its latest run failed so that a person has to look.
     pub attention: bool,
+}
+
+/// The most runs of a held workflow that are told at once.
+pub const RUNS_TOLD_AT_ONCE: usize = 1_000;
+
+/// A workflow that somebody paused or archived, and whose runs are to end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldWorkflow {
+    /// Whose.
+    pub scope: Scope,
+    /// Its name.
+    pub name: String,
+    /// The key that holds it.
+    pub by: String,
+    /// Since when.
+    pub since: Timestamp,
 }
 
 /// What became of a wish to repeat a run.

@@ -4,7 +4,9 @@
 
 use std::sync::Arc;
 
-use holdpoint_db::{ActError, ActRequest, Acted, Db, StoreResult, Tell};
+use holdpoint_db::{
+    ActError, ActRequest, Acted, Db, HeldWorkflow, RUNS_TOLD_AT_ONCE, Store, StoreResult, Tell,
+};
 use holdpoint_engine::digest::child_id;
 use holdpoint_engine::status::Status;
 use holdpoint_engine::team::MAX_DEPTH;
@@ -67,16 +69,9 @@ impl Relay {
         Ok(())
     }
 
-    /// Cancels the children of steps that their execution goes on without, and theirs. What
-    /// cannot be done now ends with the execution itself.
-    pub async fn cancel_steps(&self, parent: &ExecutionKey, steps: &[i32]) {
-        if let Err(error) = self.steps_down(parent.clone(), steps).await {
-            tracing::warn!(tenant = %parent.scope.tenant, project = %parent.scope.project, execution = %parent.id,
-                %error, "children of cancelled steps were not cancelled");
-        }
-    }
-
-    async fn steps_down(&self, parent: ExecutionKey, steps: &[i32]) -> StoreResult<()> {
+    /// Cancels the children of steps that their execution goes on without, and theirs.
+    pub async fn cancel_steps(&self, parent: &ExecutionKey, steps: &[i32]) -> StoreResult<()> {
+        let parent = parent.clone();
         let meant: Vec<_> = steps.iter().map(|step| child_id(parent.id, *step)).collect();
         let open = self.db.hot(move |store| store.children_open(&parent)).await??;
         for child in open.into_iter().filter(|child| meant.contains(&child.id)) {
@@ -87,12 +82,33 @@ impl Relay {
         Ok(())
     }
 
+    /// Tells runs of a held workflow that they end; how many, and whether those were all.
+    pub(crate) async fn end_runs(&self, held: HeldWorkflow) -> StoreResult<(usize, bool)> {
+        let of = held.clone();
+        let find = move |store: &dyn Store| store.workflow_active(&of.scope, &of.name, RUNS_TOLD_AT_ONCE);
+        let active = self.db.hot(find).await??;
+        let told = active.len();
+        for run in active {
+            let (key, by) = (run.clone(), held.by.clone());
+            let Some(acted) = self.db.hot(move |store| store.run_end_paused(&key, &by)).await?? else {
+                continue;
+            };
+            self.tell(run.clone(), &acted);
+            if acted.related {
+                self.after(run, acted.status).await;
+            }
+        }
+        let all = told < RUNS_TOLD_AT_ONCE;
+        if all {
+            self.db.hot(move |store| store.workflow_ended_runs(&held)).await??;
+        }
+        Ok((told, all))
+    }
+
     /// Cancels one; whether it is over now. One that a worker holds ends by its hand.
     pub async fn cancel(&self, child: ExecutionKey) -> StoreResult<bool> {
         let (scope, id) = (child.scope.clone(), child.id);
-        let act = move |store: &dyn holdpoint_db::Store| {
-            store.execution_act(&scope, id, &ActRequest::Cancel, BY, None)
-        };
+        let act = move |store: &dyn Store| store.execution_act(&scope, id, &ActRequest::Cancel, BY, None);
         let over = match self.db.hot(act).await? {
             Ok(acted) => {
                 self.tell(child.clone(), &acted);

@@ -8,6 +8,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use diesel::connection::SimpleConnection;
 use holdpoint_tests::agents::Agent;
 use holdpoint_tests::client::Client;
 use holdpoint_tests::gate::Gate;
@@ -30,6 +31,7 @@ on_both! {
     a_child_s_output_questions_and_failure_reach_its_parent;
     a_child_is_the_version_that_its_parent_began_with;
     a_loser_s_child_is_cancelled;
+    a_loser_s_child_does_not_begin_after_the_race;
     a_loser_s_request_is_broken_off;
 }
 
@@ -376,6 +378,83 @@ async fn a_loser_s_child_is_cancelled(system: System) {
     gate.open();
     client.wait_status(&sleeper, "cancelled").await;
     client.wait_suspended(&id, "timer").await;
+}
+
+/// A race between a call and a child that sleeps; its winner waits for an hour.
+fn race_with_a_sleeper(url: String) -> Value {
+    let branches = [("fast", http(url, json!({}))), ("slow", child("sleeper", "latest"))];
+    let branches: Vec<_> = branches.into_iter().map(named).collect();
+    let race = ("race", json!({"fork": {"compete": true, "branches": branches}}));
+    document("race", "1.0.0", vec![race, ("hold", json!({"wait": {"hours": 1}}))])
+}
+
+async fn asleep(client: &Client) -> Vec<Value> {
+    let listed = client.get("/v1/executions?workflow=sleeper&limit=100").await.expect(200).body;
+    let goes_on = |one: &&Value| one["status"] != "cancelled";
+    listed["executions"].as_array().unwrap().iter().filter(goes_on).cloned().collect()
+}
+
+/// The start of the loser's child is under way when the race is over.
+async fn a_loser_s_child_does_not_begin_after_the_race(system: System) {
+    let client = system.client();
+    put(&client, &document("sleeper", "1.0.0", vec![("sleep", json!({"wait": {"hours": 1}}))])).await;
+    put(&client, &race_with_a_sleeper(system.tools.url("/fast"))).await;
+    let starts = vec![json!({"workflow": "race", "input": {}}); 20];
+    let batch = client.post("/v1/executions/batch", &json!({"executions": starts})).await.expect(200).body;
+    for started in batch["results"].as_array().unwrap() {
+        client.wait_suspended(started["id"].as_str().unwrap(), "timer").await;
+    }
+    until("no loser's child goes on", SOON, async || asleep(&client).await.is_empty().then_some(())).await;
+}
+
+/// The database takes longer over the child's start than the whole race lasts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_loser_s_child_that_begins_late_is_cancelled() {
+    let system = Setup::services().start().await;
+    let (client, gate) = (system.client(), Gate::closed());
+    put(&client, &document("sleeper", "1.0.0", vec![("sleep", json!({"wait": {"hours": 1}}))])).await;
+    system.tools.script("/fast", [Reply::Held(gate.clone(), Box::new(Reply::Json(json!("won"))))]);
+    put(&client, &race_with_a_sleeper(system.tools.url("/fast"))).await;
+    let mut locker = system.schema().connect();
+    locker.batch_execute("BEGIN; LOCK TABLE children IN EXCLUSIVE MODE").unwrap();
+    let id = start(&client, "race").await;
+    system.tools.wait_calls("/fast", 1).await;
+    let blocked = "DO $$ BEGIN IF NOT EXISTS (SELECT 1 FROM pg_locks WHERE relation = 'children'::regclass
+        AND NOT granted) THEN RAISE 'nobody waits'; END IF; END $$";
+    let waits = || {
+        let mut looker = system.schema().connect();
+        async move { looker.batch_execute(blocked).ok() }
+    };
+    until("the child's start waits", SOON, waits).await;
+    gate.open();
+    let over = async || {
+        let steps = client.get(&format!("/v1/executions/{id}/steps")).await.expect(200).text;
+        steps.contains("\"cancelled\"").then_some(())
+    };
+    until("the race is over", SOON, over).await;
+    locker.batch_execute("COMMIT").unwrap();
+    client.wait_suspended(&id, "timer").await;
+    assert_eq!(asleep(&client).await, Vec::<Value>::new());
+    let ended = client.get("/v1/executions?workflow=sleeper").await.expect(200).body;
+    assert_eq!(ended["executions"][0]["status"], "cancelled", "it began, and was ended");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_loser_s_child_is_cancelled_though_the_worker_dies() {
+    let mut system = Setup::services().roles(1, 0, 1).set("worker.lease_ms", "2000").start().await;
+    let (client, gate) = (system.client(), Gate::closed());
+    put(&client, &document("sleeper", "1.0.0", vec![("sleep", json!({"wait": {"hours": 1}}))])).await;
+    system.tools.script("/fast", [Reply::Held(gate.clone(), Box::new(Reply::Json(json!("won"))))]);
+    put(&client, &race_with_a_sleeper(system.tools.url("/fast"))).await;
+    let id = start(&client, "race").await;
+    let dies = system.start_worker(&[("HOLDPOINT_FAILPOINT", "worker.children.before")]);
+    until("the child sleeps", SOON, async || (!asleep(&client).await.is_empty()).then_some(())).await;
+    gate.open();
+    system.workers[dies].wait_for_failpoint().await;
+    system.workers[dies].kill9();
+    system.start_worker(&[]);
+    client.wait_suspended(&id, "timer").await;
+    assert_eq!(asleep(&client).await, Vec::<Value>::new(), "it is cancelled before the parent rests");
 }
 
 async fn a_loser_s_request_is_broken_off(system: System) {

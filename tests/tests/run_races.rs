@@ -1,6 +1,7 @@
 //! Races around the runs of workflows, on both stores: one at a time, repeats, pauses.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +32,7 @@ macro_rules! on_both_stores {
 
 on_both_stores! {
     twenty_starts_are_one_that_goes_on_or_one_that_waits;
+    one_key_is_one_run_however_often_and_whenever_it_is_said;
     who_waits_is_let_on_by_an_end_at_the_same_moment;
     a_run_is_repeated_once_for_each_attempt;
     a_pause_and_a_failure_leave_no_run_behind;
@@ -69,7 +71,7 @@ impl Ground {
     }
 
     fn active(&self, workflow: &str) -> Vec<ExecutionKey> {
-        self.store.workflow_active(&scope(), workflow).unwrap()
+        self.store.workflow_active(&scope(), workflow, 1_000).unwrap()
     }
 
     fn ready(&self, id: ExecutionId) -> bool {
@@ -90,7 +92,7 @@ fn repeats_come_exactly_at_their_times_over_restarts() {
         store.execution_commit(&[held.fail(Reason::RateLimit)]).unwrap();
         let failed = store.execution_get(&scope(), run.id).unwrap().unwrap();
         assert_eq!((failed.attempt, failed.status), (attempt, Status::Failed));
-        let [next] = &store.workflow_active(&scope(), "ship").unwrap()[..] else { panic!("one repeat") };
+        let [next] = &store.workflow_active(&scope(), "ship", 10).unwrap()[..] else { panic!("one repeat") };
         let standing = store.execution_standing(&scope(), next.id).unwrap().unwrap();
         assert_eq!((standing.row.retry_of, standing.row.attempt), (Some(first.id), attempt + 1));
         let waits = failed.finished_at.unwrap().until(standing.ready_at.unwrap());
@@ -102,7 +104,7 @@ fn repeats_come_exactly_at_their_times_over_restarts() {
     let store = bed.shifted(passed);
     let mut held = Held::claim(&*store, session(&*store), &run);
     store.execution_commit(&[held.fail(Reason::RateLimit)]).unwrap();
-    assert!(store.workflow_active(&scope(), "ship").unwrap().is_empty(), "the last of them");
+    assert!(store.workflow_active(&scope(), "ship", 10).unwrap().is_empty(), "the last of them");
     let told = store.attention_list(&scope(), None, 10).unwrap();
     assert_eq!((told[0].execution, told[0].attempt), (run.id, 6));
 }
@@ -122,10 +124,38 @@ fn twenty_starts_are_one_that_goes_on_or_one_that_waits(ground: &Ground) {
             })
             .collect();
         assert_eq!(new.len(), 1, "{answers:?}");
-        let told = |one: &&Created| matches!(one, Created::Coalesced { id } if *id == new[0]);
+        let told = |one: &&Created| matches!(one, Created::Coalesced { id, .. } if *id == new[0]);
         assert_eq!(answers.iter().filter(told).count(), 19, "{answers:?}");
         assert_eq!(ground.active(&names[round]).len(), 1 + usize::from(going[round].is_some()));
         assert_eq!(ground.ready(new[0]), going[round].is_none(), "it waits where another goes on");
+    }
+}
+
+/// While the run that waits is taken and ended, others say one start with one key again and again.
+fn one_key_is_one_run_however_often_and_whenever_it_is_said(ground: &Ground) {
+    let names = ground.workflows(&json!({"concurrency": 1}));
+    let waiting: Vec<ExecutionKey> = names.iter().map(|name| create(&*ground.store, run_of(name))).collect();
+    let answers = race(5, ROUNDS, |party, round| {
+        if party == 0 {
+            let mut held = Held::claim(&*ground.store, session(&*ground.store), &waiting[round]);
+            ground.store.execution_commit(&[held.complete()]).unwrap();
+            return vec![];
+        }
+        let idempotency = Idempotency { key: Some(names[round].clone()), body_digest: "a".to_owned() };
+        let say = || NewExecution { idempotency: Some(idempotency.clone()), ..run_of(&names[round]) };
+        (0..5).map(|_| ground.store.execution_create(&[say()]).unwrap().remove(0)).collect()
+    });
+    for answers in answers {
+        let id = |one: &Created| match one {
+            Created::New { key, .. } => key.id,
+            Created::Existing { id, .. } | Created::Coalesced { id, .. } => *id,
+            other => panic!("{other:?}"),
+        };
+        let ids: HashSet<ExecutionId> = answers.iter().flatten().map(id).collect();
+        assert_eq!(ids.len(), 1, "{answers:?}");
+        let first =
+            |one: &&Created| matches!(one, Created::New { .. } | Created::Coalesced { before: false, .. });
+        assert_eq!(answers.iter().flatten().filter(first).count(), 1, "{answers:?}");
     }
 }
 

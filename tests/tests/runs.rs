@@ -204,3 +204,38 @@ async fn a_worker_killed_while_it_ends_a_run_loses_no_repeat_and_makes_no_second
     let list = client.get("/v1/executions?workflow=ship").await.expect(200).body;
     assert_eq!(list["executions"].as_array().unwrap().len(), 2, "the run and its repeat: {list}");
 }
+
+/// The process that was asked to pause dies when it has told the first run: the sweep tells the
+/// others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pause_whose_process_dies_ends_all_runs() {
+    let mut system = Setup::services().start().await;
+    let client = system.client();
+    let waits = json!({
+        "document": {"dsl": "1.0.1", "namespace": "tests", "name": "ship", "version": "1.0.0"},
+        "do": [{"rest": {"wait": {"hours": 1}}}],
+    });
+    put(&client, &waits).await;
+    let mut runs = Vec::new();
+    for _ in 0..3 {
+        runs.push(start(&client).await);
+    }
+    for run in &runs {
+        client.wait_suspended(run, "timer").await;
+    }
+    let dies = system.start_api(&[("HOLDPOINT_FAILPOINT", "api.pause.between")]);
+    system.wait_ready(dies).await;
+    let asked = system.client_of(dies);
+    let pause = tokio::spawn(async move {
+        let answer = asked.builder(Method::POST, "/v1/workflows/ship/pause").send().await;
+        assert!(answer.is_err(), "nobody answers any more");
+    });
+    system.apis[dies].wait_for_failpoint().await;
+    system.apis[dies].kill9();
+    pause.await.unwrap();
+    for run in &runs {
+        let ended = client.wait_status(run, "cancelled").await;
+        assert_eq!((&ended["reason"], &ended["error"]), (&json!("paused"), &Value::Null));
+    }
+    assert_eq!(state(&client).await, "paused");
+}

@@ -151,7 +151,7 @@ async fn start(
 fn answer(created: Created, child: ExecutionId, named: &str) -> Result<ExecutionId, Failure> {
     match created {
         Created::New { .. } | Created::Existing { .. } => Ok(child),
-        Created::Coalesced { id } => Ok(id),
+        Created::Coalesced { id, .. } => Ok(id),
         Created::UnknownDefinition => {
             Err(Failure::new(ErrorType::Logic, format!("{named} is not in use any more")))
         }

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use holdpoint_db::{
-    ApprovalChange, Claimed, Committed, Ending, Extras, Inbox, StoreError, Target, Transition,
+    ApprovalChange, Claimed, Committed, Ending, Extras, Inbox, StoreError, Target, Transition, failpoint,
 };
 use holdpoint_engine::advance::{Advance, Context, Next, Pinned, advance};
 use holdpoint_engine::client_time::ClientTime;
@@ -26,6 +26,7 @@ use holdpoint_perform::{Forwarded, Origin};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::Instrument;
 use tracing::field::Empty;
 
@@ -104,8 +105,10 @@ async fn take_on(
         run: Run::default(),
         calls: JoinSet::new(),
         requests: HashMap::new(),
+        starts: HashMap::new(),
         events,
         results,
+        early: Vec::new(),
         key: claimed.key.clone(),
         extras: claimed.extras.clone(),
         forwarded: forwarded(&claimed),
@@ -121,10 +124,13 @@ async fn take_on(
                 pinned.team = team;
             }
             drive.run = run;
-            drive.end_children(cancelled_steps(&claimed)).await;
+            let cancelled = cancelled_steps(&claimed);
             let mut inputs = vec![Input::Claimed];
             inputs.extend(drive.take_acts(claimed.acts));
-            drive.until_rest(inputs).await
+            match drive.end_children(cancelled).await {
+                Ok(()) => drive.until_rest(inputs).await,
+                Err(left) => Err(left),
+            }
         }
         (Err(Missing::Unavailable(error)), _) => {
             tracing::warn!(%error, "no definition now");
@@ -221,8 +227,12 @@ struct Drive<'a> {
     calls: JoinSet<()>,
     /// By step, those that may be broken off: what they reach is not ours.
     requests: HashMap<i32, AbortHandle>,
+    /// By step, when the start of a child is answered.
+    starts: HashMap<i32, CancellationToken>,
     events: mpsc::Sender<Input>,
     results: mpsc::Receiver<Input>,
+    /// Results that came while something else was waited for.
+    early: Vec<Input>,
 }
 
 impl Drive<'_> {
@@ -232,7 +242,7 @@ impl Drive<'_> {
             let late = self.late_children(&inputs);
             let kept = kept(&self.run, &inputs);
             let decided = self.decide(inputs);
-            self.end_children(late).await;
+            self.end_children(late).await?;
             inputs = match self.commit(&decided).await? {
                 Outcome::Refused(tool_call_id) => {
                     self.reload().await?;
@@ -246,6 +256,9 @@ impl Drive<'_> {
                         Next::End => return Ok(()),
                         Next::Suspend { .. } if released => return Ok(()),
                         Next::Release => return self.release().await,
+                        Next::Again | Next::Wait { .. } if !self.early.is_empty() => {
+                            std::mem::take(&mut self.early)
+                        }
                         Next::Again => self.look_around().await?,
                         Next::Suspend { .. } => self.read_inbox().await?,
                         Next::Wait { until } => self.wait(until).await?,
@@ -284,7 +297,7 @@ impl Drive<'_> {
                 if let Some(spans) = &mut self.spans {
                     spans.committed(&decided.entries);
                 }
-                self.tell_family(&decided.entries).await;
+                self.tell_family(&decided.entries).await?;
                 if wake != self.wake && !released {
                     // An act came meanwhile: look into the inbox without waiting for its message.
                     self.held.woken.notify_one();
@@ -297,7 +310,7 @@ impl Drive<'_> {
     }
 
     /// A parent hears of questions, answers and the end; children, of the end.
-    async fn tell_family(&mut self, entries: &[Entry]) {
+    async fn tell_family(&mut self, entries: &[Entry]) -> Result<(), Left> {
         let news = entries.iter().any(|entry| {
             matches!(
                 entry,
@@ -313,13 +326,39 @@ impl Drive<'_> {
         for step in &cancelled {
             self.requests.remove(step).iter().for_each(AbortHandle::abort);
         }
-        self.end_children(cancelled).await;
+        self.starts_over(&cancelled).await;
+        self.end_children(cancelled).await
     }
 
-    /// A child of a step that the execution goes on without is not waited for by anybody.
-    async fn end_children(&self, steps: Vec<i32>) {
-        if !steps.is_empty() {
-            self.worker.relay.cancel_steps(&self.key, &steps).await;
+    /// A child of a step that the execution goes on without is not waited for by anybody. Where
+    /// the store cannot be reached now, whoever has the execution next ends it; children of an
+    /// execution that is over are the sweep's.
+    async fn end_children(&self, steps: Vec<i32>) -> Result<(), Left> {
+        if steps.is_empty() {
+            return Ok(());
+        }
+        failpoint::hit("worker.children.before");
+        match self.worker.relay.cancel_steps(&self.key, &steps).await {
+            Err(error) if self.run.ended.is_none() => {
+                tracing::warn!(%error, "children of cancelled steps were not cancelled");
+                self.release().await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits until the starts of these steps' children are answered: one that is under way would
+    /// leave a child behind that is not there to be cancelled yet.
+    async fn starts_over(&mut self, steps: &[i32]) {
+        for step in steps {
+            let Some(start) = self.starts.remove(step) else { continue };
+            loop {
+                tokio::select! {
+                    () = start.cancelled() => break,
+                    () = self.session.lost.cancelled() => return,
+                    Some(input) = self.results.recv() => self.early.push(input),
+                }
+            }
         }
     }
 
@@ -434,8 +473,10 @@ impl Drive<'_> {
                 self.spans.as_ref().map(|spans| spans.step(&effect, self.run.steps.get(&effect.step())));
             let (step, breaks) = (effect.step(), may_break_off(&effect));
             let tool = self.limited_tool(&effect);
+            let started = self.starting(&effect);
             let call = self.calls.spawn(
                 async move {
+                    let _started = started;
                     crate::perform::perform(&worker, session, effect, tool, extras, origin, traced).await
                 }
                 .instrument(span),
@@ -444,6 +485,17 @@ impl Drive<'_> {
                 self.requests.insert(step, call);
             }
         }
+    }
+
+    /// What says when the start of a child is answered.
+    fn starting(&mut self, effect: &Effect) -> Option<DropGuard> {
+        if !matches!(effect, Effect::Child(_) | Effect::Delegate(_)) {
+            return None;
+        }
+        self.starts.retain(|_, start| !start.is_cancelled());
+        let start = CancellationToken::new();
+        self.starts.insert(effect.step(), start.clone());
+        Some(start.drop_guard())
     }
 
     /// The tool that it calls, where there are limits; a question about a call is none.

@@ -133,9 +133,10 @@ pub async fn outcome(app: &App, new: &NewExecution, created: Created) -> Answer<
             Ok((Started::new(new, key.id, version, created_at), StatusCode::ACCEPTED))
         }
         Created::Existing { id, .. } => Ok((existing(app, new, id).await?, StatusCode::OK)),
-        Created::Coalesced { id } => {
+        Created::Coalesced { id, before } => {
             let started = existing(app, new, id).await?;
-            Ok((Started { coalesced: true, ..started }, StatusCode::ACCEPTED))
+            let status = if before { StatusCode::OK } else { StatusCode::ACCEPTED };
+            Ok((Started { coalesced: true, ..started }, status))
         }
         Created::WorkflowNotActive { state } => Err(not_active(state)),
         Created::Mismatch => Err(Problem::new(

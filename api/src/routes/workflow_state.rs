@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use holdpoint_db::{AttentionRow, WorkflowRow};
+use holdpoint_db::{AttentionRow, HeldWorkflow, RUNS_TOLD_AT_ONCE, Store, WorkflowRow};
 use holdpoint_engine::ids::ExecutionId;
 use holdpoint_engine::status::{ErrorType, Failure, Reason, WorkflowState};
 use holdpoint_engine::time::Timestamp;
@@ -98,19 +98,28 @@ async fn change(
     let row = app.write(move |store| store.workflow_state(&scope, &wanted, state, &by)).await??;
     let row = row.ok_or_else(|| Problem::not_found("workflow", &name))?;
     if state != WorkflowState::Active {
-        end_runs(app, &caller, &name).await?;
+        let since = row.changed_at;
+        end_runs(app, HeldWorkflow { scope: caller.scope, name, by: caller.key, since }).await?;
     }
     Ok(view::json(StatusCode::OK, &Standing::from(row)))
 }
 
-async fn end_runs(app: &Arc<App>, caller: &Caller, name: &str) -> Answer<()> {
-    let (scope, wanted) = (caller.scope.clone(), name.to_owned());
-    let active = app.write(move |store| store.workflow_active(&scope, &wanted)).await??;
+/// As many as are told at once; the sweep tells the others, and all whom nobody tells because
+/// this process dies here.
+async fn end_runs(app: &Arc<App>, held: HeldWorkflow) -> Answer<()> {
+    let of = held.clone();
+    let find = move |store: &dyn Store| store.workflow_active(&of.scope, &of.name, RUNS_TOLD_AT_ONCE);
+    let active = app.write(find).await??;
+    let all = active.len() < RUNS_TOLD_AT_ONCE;
     for run in active {
-        let (key, by) = (run.clone(), caller.key.clone());
+        let (key, by) = (run.clone(), held.by.clone());
         if let Some(acted) = app.write(move |store| store.run_end_paused(&key, &by)).await?? {
             app.tell(run, &acted);
         }
+        holdpoint_db::failpoint::hit("api.pause.between");
+    }
+    if all {
+        app.write(move |store| store.workflow_ended_runs(&held)).await??;
     }
     Ok(())
 }

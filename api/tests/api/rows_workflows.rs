@@ -1,5 +1,7 @@
 //! Workflows, as far as routes ask the store for them.
 
+use std::time::Duration;
+
 use holdpoint_db::*;
 use holdpoint_engine::scope::Scope;
 use holdpoint_engine::status::WorkflowState;
@@ -22,8 +24,16 @@ impl WorkflowStore for Rows {
         Ok(None)
     }
 
-    fn workflow_active(&self, _: &Scope, _: &str) -> StoreResult<Vec<ExecutionKey>> {
+    fn workflow_active(&self, _: &Scope, _: &str, _: usize) -> StoreResult<Vec<ExecutionKey>> {
         Ok(Vec::new())
+    }
+
+    fn workflows_ending(&self, _: Duration, _: usize) -> StoreResult<Vec<HeldWorkflow>> {
+        Ok(Vec::new())
+    }
+
+    fn workflow_ended_runs(&self, _: &HeldWorkflow) -> StoreResult<()> {
+        Ok(())
     }
 
     fn run_end_paused(&self, _: &ExecutionKey, _: &str) -> StoreResult<Option<Acted>> {

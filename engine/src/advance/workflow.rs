@@ -394,6 +394,11 @@ impl Turn<'_> {
         if self.run.calling().next().is_some() || self.is_asking() {
             return Next::Wait { until: if self.run.paused { None } else { due } };
         }
+        // Children of what was cancelled are ended under this lease: whoever takes it over when it
+        // is lost ends them first.
+        if self.entries.iter().any(|entry| matches!(entry, Entry::TaskCancelled(_))) {
+            return Next::Again;
+        }
         if self.run.ending.is_some() {
             return self.end_held();
         }

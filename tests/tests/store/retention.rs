@@ -25,6 +25,7 @@ on_both_stores! {
     the_run_that_needs_a_person_stays;
     what_is_still_to_be_sent_stays;
     what_a_known_command_started_stays;
+    a_coalesced_starts_key_goes_with_its_run;
     a_conversation_keeps_what_was_said_until_its_last_execution_goes;
     what_a_classic_run_said_last_stays_until_that_is_old;
     what_was_said_goes_where_no_execution_is_left;
@@ -296,6 +297,20 @@ fn what_a_known_command_started_stays(bed: &Bed) {
     assert!(matches!(repeat[..], [Created::Existing { id, .. }] if id == key.id), "{repeat:?}");
     assert_eq!(bed.store.commands_expire(Duration::ZERO, 10).unwrap(), 1);
     assert_eq!(sweep(bed), 1);
+}
+
+fn a_coalesced_starts_key_goes_with_its_run(bed: &Bed) {
+    workflow(&*bed.store, "ship", json!({"concurrency": 1}));
+    let run = create(&*bed.store, run_of("ship"));
+    let idempotency = Some(Idempotency { key: Some("k".to_owned()), body_digest: "a".to_owned() });
+    let say =
+        || bed.store.execution_create(&[NewExecution { idempotency: idempotency.clone(), ..run_of("ship") }]);
+    assert!(matches!(say().unwrap()[..], [Created::Coalesced { id, before: false }] if id == run.id));
+    let mut held = Held::claim(&*bed.store, session(&*bed.store), &run);
+    bed.store.execution_commit(&[held.complete()]).unwrap();
+    forty_days_pass(bed);
+    assert_eq!(sweep(bed), 1);
+    assert!(matches!(say().unwrap()[..], [Created::New { .. }]), "the key is free");
 }
 
 fn turn(bed: &Bed, text: &str) -> ExecutionKey {

@@ -19,8 +19,10 @@ on_both_stores! {
     a_balance_that_is_used_up_holds_the_runs_with_that_secret;
     only_an_active_workflow_is_started;
     one_run_goes_on_and_one_more_waits;
+    a_coalesced_start_said_again_is_the_same_run;
     a_repeat_counts_as_the_run_that_goes_on;
     a_held_workflow_ends_its_runs;
+    what_was_held_is_known_until_its_runs_were_told;
     attention_is_acknowledged_until_the_next_failure;
     a_run_is_repeated_on_request_once_for_each_attempt;
     a_repeat_that_is_due_later_begins_when_it_is_asked_for;
@@ -155,7 +157,7 @@ fn test_runs_and_children_count_for_nothing(bed: &Bed) {
         for reason in [Reason::Auth, Reason::Logic, Reason::Network] {
             let new = NewExecution { key: key(), ..new.clone() };
             let run = create(&*bed.store, new);
-            assert!(bed.store.workflow_active(&scope(), "ship").unwrap().is_empty());
+            assert!(bed.store.workflow_active(&scope(), "ship", 10).unwrap().is_empty());
             end(bed, &run, Some(reason));
             assert!(repeat_of(bed, &run).is_none());
         }
@@ -202,7 +204,7 @@ fn one_run_goes_on_and_one_more_waits(bed: &Bed) {
     workflow(&*bed.store, "ship", json!({"concurrency": 1}));
     let first = create(&*bed.store, run_of("ship"));
     let same = |created: Created, of: &ExecutionKey| match created {
-        Created::Coalesced { id } => assert_eq!(id, of.id),
+        Created::Coalesced { id, .. } => assert_eq!(id, of.id),
         other => panic!("{other:?}"),
     };
     same(one(bed, run_of("ship")), &first);
@@ -215,6 +217,37 @@ fn one_run_goes_on_and_one_more_waits(bed: &Bed) {
     same(one(bed, run_of("ship")), &second);
     end(bed, &second, None);
     create(&*bed.store, run_of("ship"));
+}
+
+fn keyed(name: &str, key: Option<&str>, body: &str) -> NewExecution {
+    let idempotency = Idempotency { key: key.map(str::to_owned), body_digest: body.to_owned() };
+    NewExecution { idempotency: Some(idempotency), ..run_of(name) }
+}
+
+fn a_coalesced_start_said_again_is_the_same_run(bed: &Bed) {
+    workflow(&*bed.store, "ship", json!({"concurrency": 1}));
+    workflow(&*bed.store, "other", json!({}));
+    let first = create(&*bed.store, run_of("ship"));
+    let by_key = keyed("ship", Some("k"), "a");
+    let by_id = keyed("ship", None, "a");
+    // Two of one key in one transaction are one as well.
+    let again = NewExecution { key: key(), ..by_key.clone() };
+    let answers = bed.store.execution_create(&[by_key.clone(), again, by_id.clone()]).unwrap();
+    let told = |before| Created::Coalesced { id: first.id, before };
+    assert_eq!(answers, [told(false), told(true), told(false)]);
+    end(bed, &first, None);
+    let said_again = |new: &NewExecution| one(bed, NewExecution { key: key(), ..new.clone() });
+    assert_eq!(said_again(&by_key), told(true), "though that run is over");
+    assert_eq!(one(bed, by_id.clone()), told(true));
+    assert!(bed.store.workflow_active(&scope(), "ship", 10).unwrap().is_empty(), "no second run");
+    // Under the name stands one body, whatever it starts.
+    for other in [keyed("ship", Some("k"), "b"), keyed("other", Some("k"), "b")] {
+        assert_eq!(one(bed, other), Created::Mismatch);
+    }
+    assert_eq!(one(bed, NewExecution { key: by_id.key, ..keyed("other", None, "b") }), Created::Mismatch);
+    assert_eq!(one(bed, NewExecution { version: Some(9), ..by_key.clone() }), told(true));
+    // Another key is another start.
+    assert!(matches!(one(bed, keyed("ship", Some("l"), "a")), Created::New { .. }));
 }
 
 fn a_repeat_counts_as_the_run_that_goes_on(bed: &Bed) {
@@ -240,7 +273,7 @@ fn a_held_workflow_ends_its_runs(bed: &Bed) {
     let session = session(&*bed.store);
     Held::claim(&*bed.store, session, &held);
     bed.store.workflow_state(&scope(), "ship", WorkflowState::Paused, "key_a").unwrap();
-    let mut active = bed.store.workflow_active(&scope(), "ship").unwrap();
+    let mut active = bed.store.workflow_active(&scope(), "ship", 10).unwrap();
     active.sort();
     assert_eq!(active, [queued.clone(), held.clone()]);
     let acted = bed.store.run_end_paused(&queued, "key_a").unwrap().unwrap();
@@ -252,8 +285,34 @@ fn a_held_workflow_ends_its_runs(bed: &Bed) {
     assert_eq!(told.tell, Tell::Holder(session));
     let inbox = bed.store.inbox_read(&[held.clone()]).unwrap();
     assert!(matches!(inbox[0].acts[..], [(1, Act::EndPaused { .. })]), "{inbox:?}");
-    assert_eq!(bed.store.workflow_active(&scope(), "ship").unwrap(), [held]);
+    assert_eq!(bed.store.workflow_active(&scope(), "ship", 10).unwrap(), [held]);
     assert!(repeat_of(bed, &queued).is_none());
+}
+
+fn what_was_held_is_known_until_its_runs_were_told(bed: &Bed) {
+    workflow(&*bed.store, "ship", json!({}));
+    let hold = |state, by| bed.store.workflow_state(&scope(), "ship", state, by).unwrap().unwrap();
+    let ending = || bed.store.workflows_ending(Duration::ZERO, 10).unwrap();
+    assert!(ending().is_empty());
+    let first = hold(WorkflowState::Paused, "key_a");
+    let told = HeldWorkflow {
+        scope: scope(),
+        name: "ship".to_owned(),
+        by: "key_a".to_owned(),
+        since: first.changed_at,
+    };
+    assert_eq!(ending(), [told.clone()]);
+    assert!(bed.store.workflows_ending(Duration::from_secs(60), 10).unwrap().is_empty(), "not yet");
+    hold(WorkflowState::Paused, "key_b");
+    assert_eq!(ending(), [told.clone()], "nothing was changed");
+    hold(WorkflowState::Active, "key_a");
+    assert!(ending().is_empty(), "they go on");
+    hold(WorkflowState::Archived, "key_b");
+    bed.store.workflow_ended_runs(&told).unwrap();
+    let [held] = &ending()[..] else { panic!("the second time has other runs") };
+    assert_eq!(held.by, "key_b");
+    bed.store.workflow_ended_runs(held).unwrap();
+    assert!(ending().is_empty());
 }
 
 fn attention_is_acknowledged_until_the_next_failure(bed: &Bed) {
@@ -297,7 +356,7 @@ fn a_run_is_repeated_on_request_once_for_each_attempt(bed: &Bed) {
     assert_eq!((attempt, retry_of), (2, first.id));
     assert_eq!(made(retry(bed, &first)).0, second, "each attempt once");
     assert_eq!(retry(bed, &second), Retried::NotFailed(Status::Queued));
-    assert_eq!(bed.store.workflow_active(&scope(), "ship").unwrap(), [second.clone()]);
+    assert_eq!(bed.store.workflow_active(&scope(), "ship", 10).unwrap(), [second.clone()]);
     let held = Held::claim(&*bed.store, session(&*bed.store), &second);
     assert_eq!(held.claimed.first_run, first.id, "keys stay the same");
     assert!(bed.store.session_end(held.session).is_ok());

@@ -1,0 +1,2 @@
+DROP INDEX workflows_ending;
+ALTER TABLE workflows DROP COLUMN ending;
