@@ -38,7 +38,7 @@ struct Failed {
     terms: Option<Option<String>>,
 }
 
-const FAILED: &str = "
+pub(crate) const FAILED: &str = "
     SELECT i.kind, i.name, i.run_type, i.retry_of, i.attempt, i.conversation_id, i.messages, i.input,
       d.version, d.terms
     FROM execution_info i LEFT JOIN definitions d ON d.tenant = i.tenant AND d.project = i.project AND d.kind = i.kind
