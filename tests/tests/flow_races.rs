@@ -54,6 +54,7 @@ on_both_stores! {
     reports_beside_the_line_of_their_task;
     a_report_and_a_heartbeat_beside_the_loss_of_their_worker;
     a_report_beside_the_last_loss_of_its_worker;
+    what_lies_in_the_inbox_comes_before_a_loss;
     a_report_beside_an_outcome_that_becomes_unknown;
     a_child_s_end_beside_its_parent_s_cancel;
     a_child_s_start_beside_its_parent_s_cancel;
@@ -446,6 +447,23 @@ fn a_report_and_a_heartbeat_beside_the_loss_of_their_worker(ground: &Ground) {
         assert!(!(report || beat) || lost == 0, "round {round}: {report} {beat}, and lost all the same");
         assert!(report || beat || lost == 1, "round {round}");
         assert!(report || lost == 1, "round {round}: the report was refused, and nothing was lost");
+    }
+}
+
+/// No race: a worker has not looked into its inbox when it finds a task lost whose worker was heard.
+fn what_lies_in_the_inbox_comes_before_a_loss(ground: &Ground) {
+    let flow = Flow::begin(ground, task("idempotent", 1), LATE, publish).due();
+    for (round, key) in flow.keys.iter().enumerate().filter(|(round, _)| round % 2 == 1) {
+        let request = if round % 4 == 1 { done("7") } else { BEAT };
+        let told = act(ground, key, &request).unwrap();
+        assert!(matches!(told.tell, Tell::Holder(_)), "{told:?}");
+        flow.work(round, Duration::ZERO, &mut idle);
+        assert_eq!(flow.count(round, "tool.failed"), 0, "round {round}: what was taken counts");
+        if round % 4 == 1 {
+            assert_eq!(ground.output(key), json!(7));
+        } else {
+            assert_eq!(flow.count(round, "task.heartbeat"), 1);
+        }
     }
 }
 
