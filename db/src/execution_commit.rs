@@ -53,7 +53,8 @@ pub(crate) fn execution_commit_in_txn(
             answers[at] = Some(landed_before(conn, &head, transition)?);
         }
     }
-    let refused = commit_approvals::check_gates(conn, going.iter().map(|(at, _)| (*at, batch[*at])))?;
+    let mut refused = commit_approvals::check_gates(conn, going.iter().map(|(at, _)| (*at, batch[*at])))?;
+    refused.extend(going.iter().filter_map(|(at, head)| Some((*at, heard_of(head, batch[*at])?))));
     going.retain(|(at, _)| !refused.contains_key(at));
     for (at, tool_call_id) in refused {
         answers[at] = Some(Committed::GateRefused { tool_call_id });
@@ -90,6 +91,12 @@ fn fits(head: &Head, transition: &Transition) -> bool {
     head.owner == Some(transition.session.0)
         && head.epoch == transition.epoch
         && head.last_seq == transition.expected_seq
+}
+
+/// The task that a transition takes for lost, where its worker may have been heard: what was answered as
+/// taken counts.
+fn heard_of(head: &Head, transition: &Transition) -> Option<String> {
+    transition.unheard.clone().filter(|_| head.wake != transition.seen_wake)
 }
 
 /// A transition that does not fit may be one that landed when the connection was lost: then

@@ -65,6 +65,8 @@ mod pin;
 mod plans;
 #[cfg(test)]
 mod plans_of_a_history;
+#[cfg(test)]
+mod plans_of_workflows;
 pub mod policy_store;
 mod pool;
 mod postgres;

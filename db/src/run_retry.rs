@@ -40,7 +40,7 @@ struct Failed {
     is_child: bool,
 }
 
-const FAILED: &str = "
+pub(crate) const FAILED: &str = "
     SELECT i.kind, i.name, i.run_type, i.retry_of, i.attempt, i.conversation_id, i.messages, i.input,
       (SELECT x.parent FROM execution_extras x WHERE x.tenant = i.tenant AND x.project = i.project AND x.id = i.id)
         IS NOT NULL, d.version, d.terms
