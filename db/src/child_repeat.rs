@@ -11,7 +11,7 @@ use crate::conn::Conn;
 use crate::execution_claim::{journals, key_row};
 use crate::executions::execution_get;
 use crate::journal;
-use crate::sql::binds;
+use crate::sql::{Bind, binds};
 use crate::store::StoreResult;
 use crate::types::{ExecutionRow, NewExecution, StoreError};
 
@@ -67,6 +67,13 @@ fn take_over_one(conn: &mut Conn, key: &ExecutionKey, from: ExecutionId) -> Stor
     conn.rows(
         "UPDATE execution_info SET retry_of = ?, attempt = ? WHERE tenant = ? AND project = ? AND id = ?",
         &[first, attempt, tenant, project, id],
+    )?;
+    // So its own children are found in the runs before.
+    let name = Bind::from(&old.name);
+    conn.rows(
+        "INSERT INTO run_retries (tenant, project, workflow, retry_of, attempt, run, due_at, created_at)
+         VALUES (?, ?, ?, ?, ?, ?, (SELECT hp_now()), (SELECT hp_now()))",
+        &[tenant, project, name, first, attempt, id],
     )
     .map(drop)
 }

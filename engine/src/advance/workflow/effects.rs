@@ -134,7 +134,7 @@ impl Machine<'_, '_> {
             authentication.map(|authentication| self.credentials(authentication, &dot, &scope)).transpose()
         };
         let (step, number, tool_call_id) = (attempt.step, attempt.number, attempt.call_id.to_owned());
-        let key = self.key(id, step, attempt.arguments)?;
+        let key = self.key(id, task, step, attempt.arguments)?;
         let text = |name: &str| attempt.arguments[name].as_str().unwrap_or_default().to_owned();
         let terms = terms(task);
         Ok(match &task.work {
@@ -212,9 +212,13 @@ impl Machine<'_, '_> {
 
     /// The same in every attempt of the step. Where the author's `retry` begins the tasks of a `try`
     /// anew, as new steps, the same in those too, as long as it is the same call: it follows from
-    /// the task's place and what is sent instead of the step.
-    pub(super) fn key(&self, id: FrameId, step: i32, arguments: &Value) -> Step<String> {
+    /// the task's place and what is sent instead of the step. Workers of queues name their reports
+    /// by it: to them each step is a task of its own.
+    pub(super) fn key(&self, id: FrameId, task: &Task, step: i32, arguments: &Value) -> Step<String> {
         let first_run = self.turn.pinned.first_run;
+        if matches!(task.work, Work::Queue(_)) {
+            return Ok(digest::effect_key(first_run, step));
+        }
         let (mut place, mut is_retried, mut section) = (String::new(), false, None);
         for (_, frame) in self.state.chain(Some(id)) {
             if section == Some(Section::Body)

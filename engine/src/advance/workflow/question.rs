@@ -54,9 +54,9 @@ impl<'t> Turn<'t> {
             written: BTreeMap::new(),
             changed: false,
         };
-        let request = machine
-            .question(id, call)
-            .and_then(|request| Ok(RequestEffect { key: machine.key(id, step, &arguments)?, ..request }));
+        let request = machine.question(id, call).and_then(|request| {
+            Ok(RequestEffect { key: machine.key(id, &task, step, &arguments)?, ..request })
+        });
         match request {
             Ok(request) => Question::Ask(Box::new(RequestEffect {
                 step,
