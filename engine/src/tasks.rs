@@ -14,8 +14,23 @@ use crate::entry::{
 use crate::outside::Refusal;
 use crate::retry;
 use crate::run::{Run, Step, StepState, ToolWork, told_failure, told_output};
+use crate::scope::check_name;
 use crate::status::{Failure, Outcome};
 use crate::time::Timestamp;
+
+/// Queues that are not there for workers elsewhere, by how their names begin.
+const RESERVED: [(&str, &str); 2] = [("holdpoint.", "Holdpoint"), ("amq.", "the broker")];
+
+/// Whether a definition may name this queue: it says which name is wrong, and why.
+pub fn check_queue(name: &str) -> Result<(), String> {
+    check_name(name)?;
+    match RESERVED.iter().find(|(prefix, _)| name.starts_with(prefix)) {
+        None => Ok(()),
+        Some((prefix, owner)) => Err(format!(
+            "`{name}`: names that begin with `{prefix}` are for queues of {owner}: write the name of a queue that your workers read"
+        )),
+    }
+}
 
 /// The attempt of a task's step that was given out last; an error where the step is no such task.
 pub fn attempt_of(run: &Run, step: i32) -> Result<u32, Refusal> {

@@ -100,6 +100,44 @@ async fn a_worker_in_python_takes_part_with_pika_alone() {
     remove(&system, &queue).await;
 }
 
+/// The first message to a queue that is not there comes back, and lapin would log it whole.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_log_tells_what_a_task_is_given() {
+    let open = "info,lapin=trace,lapin::returned_messages=trace";
+    let system = Setup::services().set("log.level", open).start().await;
+    let (client, queue) = (system.client(), format!("{}-quiet", system.prefix));
+    put(&client, "quiet", &document("quiet", &queue, "idempotent", 60)).await;
+    let id = start(&client, "quiet", json!({"card": "4242-card"})).await;
+    given_out(&client, &id).await;
+    let bytes = format!("{:?}", "4242-card".as_bytes());
+    let worker = &system.workers[0];
+    assert!(worker.said("lapin::channels: create channel"), "lapin is heard");
+    for said in ["4242-card", bytes.trim_matches(['[', ']']), "returned_messages", "will handle frame"] {
+        assert!(!worker.said(said), "the log has `{said}`");
+    }
+    remove(&system, &queue).await;
+}
+
+/// A queue of Holdpoint's is refused by its name; by the prefix of an operator's when it is named.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_task_goes_into_a_queue_of_holdpoints_own() {
+    let system = Setup::services().start().await;
+    let client = system.client();
+    let wrong = document("wrong", "holdpoint.commands", "idempotent", 60);
+    let put_wrong = client.builder(reqwest::Method::PUT, "/v1/workflows/wrong").json(&wrong);
+    let told = client.send(put_wrong).await.expect_problem(400, "invalid_workflow").body;
+    assert_eq!(told["errors"][0]["pointer"], "/do/0/work/with/queue");
+    for queue in ["commands", "new"] {
+        put(&client, queue, &document(queue, &format!("{}.{queue}", system.prefix), "idempotent", 60)).await;
+        let id = start(&client, queue, json!({})).await;
+        let error = client.wait_status(&id, "failed").await["error"].clone();
+        assert_eq!(error["type"], "logic", "{error}");
+        assert!(error["message"].as_str().unwrap().contains("Holdpoint's own"), "{error}");
+    }
+    let parked = client.get("/v1/parked-messages").await.expect(200).body;
+    assert_eq!(parked["parked_messages"], json!([]), "{parked}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reports_by_http_are_taken_once() {
     let system = Setup::services().start().await;
