@@ -18,7 +18,7 @@ use crate::execution_claim::key_row;
 use crate::sql::{Bind, binds};
 use crate::store::StoreResult;
 use crate::types::{Committed, StoreError, Target, Transition};
-use crate::{commit_approvals, extras, grants_use, journal, session, workflow_end};
+use crate::{commit_approvals, extras, grants_use, journal, session, stale_expire, workflow_end};
 
 /// What a transition is compared with, and what it leaves.
 struct Head {
@@ -199,6 +199,9 @@ fn write_infos(conn: &mut Conn, transitions: &[&Transition]) -> StoreResult<()> 
         conn.noted.ended(row.word()?, ending.status, ending.reason);
         if extras {
             special.push(key.clone());
+        }
+        if ending.reason == Some(Reason::ApprovalTimeout) {
+            stale_expire::note_timeout(conn, &key)?;
         }
         if let Some(conversation) = conversation {
             leaving.push(Leaving { key, conversation, messages: &ending.messages });

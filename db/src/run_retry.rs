@@ -94,11 +94,12 @@ pub(crate) fn run_retry_in_txn(
     }
     let (retry_of, next) = (failed.first_run, failed.attempt.saturating_add(1));
     if let Some(known) = attempt(conn, run, retry_of, next)? {
-        begin_now(conn, &ExecutionKey { scope: run.scope.clone(), id: known }, locked.now)?;
-        return Ok(Retried::Made { run: known, attempt: next, retry_of });
+        let known = ExecutionKey { scope: run.scope.clone(), id: known };
+        let status = begin_now(conn, &known, locked.now)?;
+        return Ok(Retried::Made { run: known.id, attempt: next, retry_of, status });
     }
     let retried = retry(conn, run, &failed, by, locked.now)?;
-    if let Retried::Made { run: made, attempt, retry_of } = &retried {
+    if let Retried::Made { run: made, attempt, retry_of, .. } = &retried {
         let details = json!({"execution": made, "attempt": attempt, "retry_of": retry_of});
         let (act, subject) = (AuditAct::ExecutionRetried, run.id.to_string());
         audit::append(conn, &Entry { scope: Some(&run.scope), actor: by, end_user, act, subject, details })?;
@@ -149,18 +150,20 @@ fn retry(
     };
     let made = repeat(conn, &wanted)?;
     let run = made.ok_or_else(|| StoreError::Corrupt(format!("the journal of {} cannot be read", run.id)))?;
-    Ok(Retried::Made { run, attempt, retry_of })
+    Ok(Retried::Made { run, attempt, retry_of, status: Status::Queued })
 }
 
-/// A repeat that waits for its time begins at once.
-fn begin_now(conn: &mut Conn, run: &ExecutionKey, now: Timestamp) -> StoreResult<()> {
+/// A repeat that waits for its time begins at once. Where it stands.
+fn begin_now(conn: &mut Conn, run: &ExecutionKey, now: Timestamp) -> StoreResult<Status> {
     let [tenant, project, id] = key_row(run);
     conn.rows(
         "UPDATE executions SET ready_at = ? WHERE tenant = ? AND project = ? AND id = ? AND status = 'queued'
            AND owner IS NULL AND coalesce(ready_at, 0) > ?",
         &[now.into(), tenant, project, id, now.into()],
-    )
-    .map(drop)
+    )?;
+    let row =
+        conn.row("SELECT status FROM executions WHERE tenant = ? AND project = ? AND id = ?", &key_row(run))?;
+    row.ok_or_else(|| StoreError::Corrupt(format!("the repeat {} has no row", run.id)))?.word()
 }
 
 /// A run to repeat.

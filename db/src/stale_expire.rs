@@ -22,7 +22,7 @@ use crate::sql::Bind;
 use crate::store::StoreResult;
 use crate::sweeps::DUE;
 use crate::types::{StoreError, Swept, Tell};
-use crate::{commit_approvals, votes};
+use crate::{commit_approvals, session, votes};
 
 /// Who acts, in the audit.
 const SCHEDULER: &str = "scheduler";
@@ -130,6 +130,12 @@ fn due(conn: &mut Conn, locked: &Locked, timeout: Option<Duration>) -> StoreResu
         })
     };
     conn.rows(&text, &values)?.into_iter().map(read).collect()
+}
+
+/// What a workflow's own clock found to be over is told in the same way.
+pub(crate) fn note_timeout(conn: &mut Conn, key: &ExecutionKey) -> StoreResult<()> {
+    let now = session::now(conn)?;
+    merge_metadata(conn, key, now)
 }
 
 /// Adds to the caller's object, and leaves its other keys as they are, byte for byte.

@@ -56,6 +56,8 @@ pub enum Retried {
         attempt: i32,
         /// The first run.
         retry_of: ExecutionId,
+        /// Where the new run stands: the same attempt may have been made before.
+        status: Status,
     },
     /// No such execution in this scope.
     NotFound,

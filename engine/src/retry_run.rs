@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::entry::{AttemptInterrupted, CorruptLine, Entry, Line};
+use crate::entry::{AttemptInterrupted, CorruptLine, Entry, FlowState, Line};
 use crate::run::{Run, Step, StepState};
 use crate::status::Reason;
 
@@ -23,7 +23,8 @@ enum Fate {
 /// The lines that the repeating run begins with, numbered anew; times stay as they were.
 ///
 /// Questions that were undecided, and decisions that no call was made under, fall away: the
-/// repeating run asks again. Work that children or other workers had is given out again.
+/// repeating run asks again. Work that children or other workers had is given out again. What
+/// has a timeout has it anew.
 pub fn carry_over(lines: &[Line]) -> Result<Vec<Line>, CorruptLine> {
     let entries: Vec<Entry> =
         lines.iter().map(|line| Entry::read(&line.kind, &line.payload)).collect::<Result<_, _>>()?;
@@ -36,12 +37,21 @@ pub fn carry_over(lines: &[Line]) -> Result<Vec<Line>, CorruptLine> {
     let mut kept: Vec<Line> = Vec::with_capacity(lines.len());
     for (at, (line, entry)) in lines.iter().zip(&entries).enumerate() {
         if old.is_kept(at, entry, kept.is_empty()) {
-            kept.push(line.clone());
+            kept.push(match entry {
+                Entry::FlowState(state) if at + 1 == settled => repeats(line, state.clone()),
+                _ => line.clone(),
+            });
         }
         kept.extend(old.after_call(at, line, entry));
     }
     number(&mut kept);
     Ok(kept)
+}
+
+/// Where the failed run stood, for the one that repeats it.
+fn repeats(line: &Line, mut body: FlowState) -> Line {
+    body.state.repeats = true;
+    Line { payload: Entry::FlowState(body).payload(), ..line.clone() }
 }
 
 fn number(lines: &mut [Line]) {

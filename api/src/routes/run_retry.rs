@@ -21,6 +21,7 @@ use crate::view;
 struct RetryAccepted {
     /// The run that repeats it.
     id: ExecutionId,
+    /// `queued`, or where that run stands if it was made before.
     status: Status,
     /// The first run.
     retry_of: ExecutionId,
@@ -38,10 +39,10 @@ pub async fn handle(
     let key = ExecutionKey { scope: caller.scope, id: execution_id(&id)? };
     let (wanted, by, end_user) = (key.clone(), caller.key, caller.end_user);
     let made = app.write(move |store| store.run_retry(&wanted, &by, end_user.as_deref())).await??;
-    let Retried::Made { run, attempt, retry_of } = made else { return Err(refused(&key, made)) };
-    let acted = Acted { status: Status::Queued, new_event: None, tell: Tell::Workers, related: false };
+    let Retried::Made { run, attempt, retry_of, status } = made else { return Err(refused(&key, made)) };
+    let acted = Acted { status, new_event: None, tell: Tell::Workers, related: false };
     app.tell(ExecutionKey { scope: key.scope, id: run }, &acted);
-    let body = RetryAccepted { id: run, status: Status::Queued, retry_of, attempt };
+    let body = RetryAccepted { id: run, status, retry_of, attempt };
     let mut response = view::json(StatusCode::ACCEPTED, &body);
     if let Ok(place) = HeaderValue::from_str(&format!("/v1/executions/{run}")) {
         response.headers_mut().insert(header::LOCATION, place);

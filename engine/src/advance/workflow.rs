@@ -86,8 +86,11 @@ impl<'t> Turn<'t> {
     /// Moves what can move, and begins what it leads to.
     pub(super) fn flow(&mut self, workflow: &'t Workflow) {
         let known = self.run.flow.state.clone();
-        let changed = known.is_none();
-        let state = known.unwrap_or_else(|| State::new(self.now));
+        let changed = known.as_ref().is_none_or(|state| state.repeats);
+        let mut state = known.unwrap_or_else(|| State::new(self.now));
+        if state.repeats {
+            state.begin_again(self.now);
+        }
         let next_step = self.run.next_step();
         let mut machine = Machine {
             turn: self,

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{ERRORS, ERRORS_BEFORE};
-use crate::status::{ErrorType, Failure};
+use crate::status::{ErrorType, Failure, Reason};
 
 /// An error of a workflow.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -27,6 +27,9 @@ pub struct Fault {
     /// What failed, where that was an effect.
     #[serde(skip)]
     pub cause: Option<ErrorType>,
+    /// Why an execution failed that nothing caught it in, where its error's type does not say that.
+    #[serde(skip)]
+    pub reason: Option<Reason>,
 }
 
 impl Fault {
@@ -39,6 +42,7 @@ impl Fault {
             detail: Some(detail.into()),
             instance: None,
             cause: None,
+            reason: None,
         }
     }
 
@@ -55,6 +59,16 @@ impl Fault {
     /// It took too long.
     pub fn timeout(detail: impl Into<String>) -> Self {
         Self::standard("timeout", 408, "Timeout Error", detail)
+    }
+
+    /// Nobody answered a question in time.
+    pub fn unanswered(detail: impl Into<String>) -> Self {
+        Self { reason: Some(Reason::ApprovalTimeout), ..Self::timeout(detail) }
+    }
+
+    /// Why an execution failed that nothing caught it in.
+    pub fn reason(&self) -> Reason {
+        self.reason.unwrap_or_else(|| self.error_type().reason())
     }
 
     /// An effect failed.

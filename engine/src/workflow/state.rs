@@ -139,9 +139,20 @@ pub struct Attempt {
     pub number: u32,
     /// When the first began.
     pub began: Timestamp,
+    /// When this one began; unknown where an earlier version wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
     /// When this one has taken too long.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due: Option<Timestamp>,
+}
+
+impl Attempt {
+    /// It has its time anew from this moment on.
+    fn again(&mut self, now: Timestamp) {
+        self.due = self.due.map(|due| now.plus(self.at.unwrap_or(self.began).until(due)));
+        (self.began, self.at) = (now, Some(now));
+    }
 }
 
 /// How far a `listen` is. Events are named by their place among those that came.
@@ -189,6 +200,9 @@ pub struct State {
     /// The workflow's `timeout`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due: Option<Timestamp>,
+    /// It is where another run stood that this one repeats, and its times are that one's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub repeats: bool,
     /// Transitions so far.
     pub transitions: u64,
     /// The events that were consumed, by their place among those that came.
@@ -206,8 +220,26 @@ impl State {
             context: ValueRef::Null,
             started_at: now,
             due: None,
+            repeats: false,
             transitions: 0,
             consumed: BTreeSet::new(),
+        }
+    }
+
+    /// What may take so long has that time anew from this moment on: the run that is repeated has
+    /// used up its own. What waits for a moment waits for the same one.
+    pub fn begin_again(&mut self, now: Timestamp) {
+        self.repeats = false;
+        self.due = self.due.map(|due| now.plus(self.started_at.until(due)));
+        self.started_at = now;
+        for frame in self.frames.values_mut() {
+            if let Some(due) = frame.due {
+                frame.due = Some(now.plus(frame.started_at.until(due)));
+                frame.started_at = now;
+            }
+            if let Phase::Try(attempt) | Phase::Retry { attempt, .. } = &mut frame.phase {
+                attempt.again(now);
+            }
         }
     }
 

@@ -346,7 +346,7 @@ fn retry(bed: &Bed, key: &ExecutionKey) -> Retried {
 
 fn made(retried: Retried) -> (ExecutionKey, i32, ExecutionId) {
     match retried {
-        Retried::Made { run, attempt, retry_of } => {
+        Retried::Made { run, attempt, retry_of, .. } => {
             (ExecutionKey { scope: scope(), id: run }, attempt, retry_of)
         }
         other => panic!("{other:?}"),
@@ -369,7 +369,9 @@ fn a_run_is_repeated_on_request_once_for_each_attempt(bed: &Bed) {
     assert_eq!((attempt, retry_of), (3, first.id));
     let row = bed.store.execution_get(&scope(), third.id).unwrap().unwrap();
     assert_eq!((row.retry_of, row.attempt, row.status), (Some(first.id), 3, Status::Queued));
-    assert_eq!(made(retry(bed, &first)).0, second);
+    let again = retry(bed, &first);
+    assert!(matches!(again, Retried::Made { status: Status::Failed, .. }), "{again:?} is over");
+    assert_eq!(made(again).0, second);
 }
 
 fn a_repeat_that_is_due_later_begins_when_it_is_asked_for(bed: &Bed) {

@@ -60,8 +60,7 @@ impl Machine<'_, '_> {
             list_digest: None,
             requested_at: self.turn.now,
             expires_at: until,
-            // It ends by the workflow's own clock, and by no sweep's.
-            expiry_named: true,
+            expiry_named: approval.expires_after.is_some(),
             approvers: None,
             quorum: None,
             policy: None,
@@ -74,7 +73,8 @@ impl Machine<'_, '_> {
 
     /// A person answered, or the time for it is over.
     pub(super) fn answered(&mut self, id: FrameId, step: i32, subject: ValueRef) -> Step<()> {
-        let found = self.turn.run.steps.get(&step).ok_or_else(|| lost("a step"))?;
+        // A run that repeats another asks again what nobody had decided there.
+        let Some(found) = self.turn.run.steps.get(&step) else { return self.begin(id) };
         if matches!(found.state, StepState::Asking) {
             return self.unanswered(id, step);
         }
@@ -125,7 +125,7 @@ impl Machine<'_, '_> {
             return Ok(());
         }
         self.close_question(step, ApprovalStatus::Expired);
-        self.raise(id, Fault::timeout(format!("nobody decided about `{}` in time", task.name)))
+        self.raise(id, Fault::unanswered(format!("nobody decided about `{}` in time", task.name)))
     }
 
     fn asked_call(&self, step: i32) -> Step<ToolWork> {

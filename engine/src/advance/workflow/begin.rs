@@ -198,7 +198,7 @@ impl Machine<'_, '_> {
         if body.is_empty() {
             return self.complete(id, self.value(input)?);
         }
-        self.frame_mut(id)?.phase = Phase::Try(Attempt { number, began, due });
+        self.frame_mut(id)?.phase = Phase::Try(Attempt { number, began, at: Some(self.turn.now), due });
         self.start(Some(id), Section::Body, 0, input).map(drop)
     }
 
@@ -220,6 +220,7 @@ impl Machine<'_, '_> {
             detail: text(&error.detail, "an error's `detail`")?,
             instance: text(&error.instance, "an error's `instance`")?,
             cause: None,
+            reason: None,
         })
     }
 

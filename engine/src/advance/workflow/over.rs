@@ -154,14 +154,24 @@ impl Machine<'_, '_> {
 
     /// The questions of a step that is given up: its own, or those of its child.
     pub(super) fn close_question(&mut self, step: i32, status: ApprovalStatus) {
-        let closed = outside::close_approvals(self.turn.run, status);
-        self.made.entries.extend(closed.into_iter().filter(|entry| entry.step() == step));
+        self.close(status, |entry| entry.step() == step);
+    }
+
+    /// Once in a transition: the fold knows of its lines only when it is over.
+    fn close(&mut self, status: ApprovalStatus, which: impl Fn(&Entry) -> bool) {
+        let is_closing = |entry: &Entry, call: &str| matches!(entry, Entry::ApprovalClosed(body) if body.tool_call_id == call);
+        for entry in outside::close_approvals(self.turn.run, status).into_iter().filter(which) {
+            let Entry::ApprovalClosed(body) = &entry else { continue };
+            if !self.made.entries.iter().any(|made| is_closing(made, &body.tool_call_id)) {
+                self.made.entries.push(entry);
+            }
+        }
     }
 
     /// The end of the execution, because nothing caught the error.
     pub(super) fn fault_out(&mut self, fault: &Fault) {
         let error = fault.failure();
-        self.made.entries.extend(outside::close_approvals(self.turn.run, ApprovalStatus::Cancelled));
-        self.push(Entry::ExecutionFailed(ExecutionFailed { reason: error.kind.reason(), error }));
+        self.close(ApprovalStatus::Cancelled, |_| true);
+        self.push(Entry::ExecutionFailed(ExecutionFailed { reason: fault.reason(), error }));
     }
 }
