@@ -268,7 +268,7 @@ async fn change(app: &App, caller: Caller, name: String, body: RawBody, change: 
     let (scope, wanted) = (caller.scope.clone(), name.clone());
     let change = move |store: &dyn Store| store.schedule_change(&scope, &wanted, change, &caller.key);
     let row = app.write(change).await??;
-    Ok(view::ok(&shown_one(&app, &caller.scope, row.ok_or_else(|| missing(&name))?).await?))
+    Ok(view::ok(&shown_one(app, &caller.scope, row.ok_or_else(|| missing(&name))?).await?))
 }
 
 /// `POST /v1/schedules/{name}/pause`.
