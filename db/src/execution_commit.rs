@@ -5,6 +5,7 @@
 //! number are compared under the lock. An update that keeps the lease changes no column that
 //! an index names, so that it stays HOT.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use holdpoint_engine::status::{Reason, Status};
@@ -17,7 +18,7 @@ use crate::conversations::{self, Leaving};
 use crate::execution_claim::key_row;
 use crate::sql::{Bind, binds};
 use crate::store::StoreResult;
-use crate::types::{Committed, StoreError, Target, Transition};
+use crate::types::{Committed, Ending, StoreError, Target, Transition};
 use crate::{commit_approvals, extras, grants_use, journal, session, stale_expire, workflow_end};
 
 /// What a transition is compared with, and what it leaves.
@@ -52,7 +53,8 @@ pub(crate) fn execution_commit_in_txn(
             answers[at] = Some(landed_before(conn, &head, transition)?);
         }
     }
-    let refused = commit_approvals::check_gates(conn, going.iter().map(|(at, _)| (*at, batch[*at])))?;
+    let mut refused = commit_approvals::check_gates(conn, going.iter().map(|(at, _)| (*at, batch[*at])))?;
+    refused.extend(going.iter().filter_map(|(at, head)| Some((*at, heard_of(head, batch[*at])?))));
     going.retain(|(at, _)| !refused.contains_key(at));
     for (at, tool_call_id) in refused {
         answers[at] = Some(Committed::GateRefused { tool_call_id });
@@ -89,6 +91,12 @@ fn fits(head: &Head, transition: &Transition) -> bool {
     head.owner == Some(transition.session.0)
         && head.epoch == transition.epoch
         && head.last_seq == transition.expected_seq
+}
+
+/// The task that a transition takes for lost, where its worker may have been heard: what was answered as
+/// taken counts.
+fn heard_of(head: &Head, transition: &Transition) -> Option<String> {
+    transition.unheard.clone().filter(|_| head.wake != transition.seen_wake)
 }
 
 /// A transition that does not fit may be one that landed when the connection was lost: then
@@ -185,7 +193,10 @@ pub(crate) const WRITE_INFOS: &str = "
     RETURNING tenant, project, id, conversation_id, extras, kind";
 
 fn write_infos(conn: &mut Conn, transitions: &[&Transition]) -> StoreResult<()> {
-    let rows: Vec<_> = transitions.iter().filter_map(|transition| info_row(transition)).collect();
+    let messages: Vec<_> = transitions.iter().map(|transition| message(transition)).collect();
+    let rows = transitions.iter().zip(&messages);
+    let rows: Vec<_> =
+        rows.filter_map(|(transition, message)| info_row(transition, message.as_deref())).collect();
     let ending = |key: &ExecutionKey| {
         transitions.iter().filter(|one| one.key == *key).find_map(|one| match &one.target {
             Target::Ended(ending) => Some(ending),
@@ -225,7 +236,17 @@ fn last_speaker<'a>(transitions: &[&'a Transition], key: &ExecutionKey) -> Optio
     })
 }
 
-fn info_row(transition: &Transition) -> Option<[Bind<'_>; 10]> {
+/// What went wrong, as a text column of Postgres takes it: without the NUL that an answer from
+/// outside may have.
+fn message(transition: &Transition) -> Option<Cow<'_, str>> {
+    let Target::Ended(Ending { error: Some(error), .. }) = &transition.target else { return None };
+    Some(match error.message.contains('\0') {
+        true => Cow::Owned(error.message.replace('\0', "\u{fffd}")),
+        false => Cow::Borrowed(&error.message),
+    })
+}
+
+fn info_row<'a>(transition: &'a Transition, message: Option<&'a str>) -> Option<[Bind<'a>; 10]> {
     let ending = match &transition.target {
         Target::Running => return None,
         Target::Suspended { .. } => None,
@@ -237,7 +258,7 @@ fn info_row(transition: &Transition) -> Option<[Bind<'_>; 10]> {
         ending.is_some(),
         ending.and_then(|ending| ending.output.as_deref()),
         error.map(|error| error.kind.as_str()),
-        error.map(|error| error.message.as_str()),
+        message,
         number(transition.usage.input_tokens),
         number(transition.usage.output_tokens),
         number(transition.usage.cost_micros),

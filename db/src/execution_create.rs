@@ -20,7 +20,8 @@ use crate::store::StoreResult;
 use crate::turns::move_to_lanes;
 use crate::types::{Conversation, Created, NewExecution, StoreError};
 use crate::{
-    children, coalesced_starts, commands, conversations, extras, files, pin, test_runs, workflow_runs,
+    child_repeat, children, coalesced_starts, commands, conversations, extras, files, pin, test_runs,
+    workflow_runs,
 };
 
 /// One transaction's work. A `repeat` follows an outcome that was unknown: a row with the
@@ -47,6 +48,7 @@ pub(crate) fn execution_create_in_txn(
     insert_labels(conn, batch, &inserted)?;
     extras::insert(conn, inserted.keys().map(|at| (&batch[*at], pins.get(at).map(String::as_str))))?;
     children::insert(conn, inserted.keys().map(|at| &batch[*at]))?;
+    child_repeat::take_over(conn, inserted.keys().map(|at| &batch[*at]))?;
     let mut answers = Vec::with_capacity(batch.len());
     for (at, new) in batch.iter().enumerate() {
         answers.push(match (inserted.get(&at), refused.remove(&at), versions[at]) {

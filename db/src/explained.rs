@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::audit::{self, Notes};
 use crate::conn::Conn;
 use crate::sql::Statement;
 use crate::store::StoreResult;
@@ -23,17 +24,22 @@ pub(crate) struct Touched {
     pub(crate) plans: Vec<String>,
 }
 
-/// Work in a transaction that is rolled back, and what its statements touched.
+/// Work in a transaction that is rolled back, and what its statements touched, its audit's too.
 pub(crate) fn touched<T>(
     conn: &mut Conn,
     work: impl FnOnce(&mut Conn) -> StoreResult<T>,
 ) -> StoreResult<Touched> {
     conn.batch("BEGIN")?;
     conn.explained = Some(Touched::default());
-    let done = work(conn);
+    conn.notes = Some(Notes::default());
+    let done = work(conn).and_then(|_| {
+        let notes = conn.notes.take().unwrap_or_default();
+        audit::write(conn, notes)
+    });
     let touched = conn.explained.take().unwrap_or_default();
     conn.batch("ROLLBACK")?;
-    done.map(|_| touched)
+    conn.notes = None;
+    done.map(|()| touched)
 }
 
 /// Explains a statement that is about to be sent, and undoes what explaining did.

@@ -146,6 +146,7 @@ fn read_row(mut row: Row) -> StoreResult<(ExecutionKey, Extras)> {
             traceparent,
             input_check: None,
             priority,
+            goes_on_from: None,
         },
     ))
 }

@@ -174,6 +174,9 @@ pub struct Transition {
     pub approvals: Vec<ApprovalChange>,
     /// Standing grants that would answer what is opened.
     pub grants: Vec<GrantOffer>,
+    /// The call of a task that is lost because nothing was heard of its worker: refused where acts came
+    /// that were not seen.
+    pub unheard: Option<String>,
     /// Inbox rows that these lines journal.
     pub acts_taken: Vec<i64>,
     /// Usage so far, written at suspension and end.
@@ -197,7 +200,8 @@ pub enum Committed {
     },
     /// Somebody else has it, or had it: nothing was written, and nothing may be done any more.
     Fenced,
-    /// A gate does not match: nothing was written.
+    /// A gate does not match, a question that was to expire is decided, or a task's worker that was to be
+    /// lost may have been heard: nothing was written.
     GateRefused {
         /// The call.
         tool_call_id: String,

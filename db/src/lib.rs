@@ -12,6 +12,7 @@ pub mod approval_types;
 mod approvals;
 mod audit;
 pub mod audit_store;
+mod child_repeat;
 mod children;
 mod coalesced_starts;
 mod commands;
@@ -64,6 +65,8 @@ mod pin;
 mod plans;
 #[cfg(test)]
 mod plans_of_a_history;
+#[cfg(test)]
+mod plans_of_workflows;
 pub mod policy_store;
 mod pool;
 mod postgres;

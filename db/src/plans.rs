@@ -25,7 +25,8 @@ pub(crate) fn hot_pool() -> (Pool, String) {
     (postgres::pools(&settings).0, schema)
 }
 
-fn explain(conn: &mut Conn, text: &str, rows: &[Vec<Bind<'_>>], values: &[Bind<'_>]) -> String {
+/// A statement's plan, with so many rows of input.
+pub(crate) fn explain(conn: &mut Conn, text: &str, rows: &[Vec<Bind<'_>>], values: &[Bind<'_>]) -> String {
     let text = format!("EXPLAIN (COSTS OFF) {text}");
     let lines = if rows.is_empty() { conn.rows(&text, values) } else { conn.each(&text, rows, values) };
     lines.unwrap().into_iter().map(|mut row| row.text().unwrap() + "\n").collect()

@@ -36,11 +36,14 @@ struct Failed {
     input: Option<String>,
     /// Of the version that it is pinned to; none for what is built in.
     terms: Option<Option<String>>,
+    /// Whether another execution waits for its end.
+    is_child: bool,
 }
 
-const FAILED: &str = "
+pub(crate) const FAILED: &str = "
     SELECT i.kind, i.name, i.run_type, i.retry_of, i.attempt, i.conversation_id, i.messages, i.input,
-      d.version, d.terms
+      (SELECT x.parent FROM execution_extras x WHERE x.tenant = i.tenant AND x.project = i.project AND x.id = i.id)
+        IS NOT NULL, d.version, d.terms
     FROM execution_info i LEFT JOIN definitions d ON d.tenant = i.tenant AND d.project = i.project AND d.kind = i.kind
       AND d.name = i.name AND d.version = i.version
     WHERE i.tenant = ? AND i.project = ? AND i.id = ?";
@@ -55,6 +58,7 @@ fn read_failed(mut row: Row, id: ExecutionId) -> StoreResult<Failed> {
         conversation: row.opt_text()?,
         messages: row.opt_text()?,
         input: row.opt_text()?,
+        is_child: row.bool()?,
         terms: match row.opt_int()? {
             Some(_) => Some(row.opt_text()?),
             None => None,
@@ -91,6 +95,9 @@ pub(crate) fn run_retry_in_txn(
     let failed = read_failed(row, run.id)?;
     if failed.run_type == RunType::Test {
         return Ok(Retried::Never("a test run is not repeated: start another one"));
+    }
+    if failed.is_child {
+        return Ok(Retried::Never("it is a part of another execution: repeat that one"));
     }
     let (retry_of, next) = (failed.first_run, failed.attempt.saturating_add(1));
     if let Some(known) = attempt(conn, run, retry_of, next)? {
@@ -210,7 +217,7 @@ pub(crate) fn repeat(conn: &mut Conn, wanted: &Repeat<'_>) -> StoreResult<Option
     if let Some(alone) = wanted.alone {
         workflow_runs::insert(
             conn,
-            &[workflow_runs::Active { key: &run, name: wanted.name, alone, waits: false }],
+            &[workflow_runs::Active { key: &run, name: wanted.name, alone, waits: false, not_before: None }],
         )?;
     }
     Ok(Some(run.id))

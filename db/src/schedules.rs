@@ -243,13 +243,12 @@ pub(crate) fn schedule_delete_in_txn(
     Ok(ScheduleRemoved::Done)
 }
 
+pub(crate) const DUE: &str = "
+    SELECT s.tenant, s.project, s.name FROM schedules s WHERE s.due_at <= (SELECT hp_now()) ORDER BY s.due_at LIMIT ?";
+
 /// Those that are due, the longest due first.
 pub(crate) fn schedules_due(conn: &mut Conn, limit: usize) -> StoreResult<Vec<ScheduleKey>> {
-    let rows = conn.rows(
-        "SELECT s.tenant, s.project, s.name FROM schedules s WHERE s.due_at <= (SELECT hp_now())
-         ORDER BY s.due_at LIMIT ?",
-        &binds![limit as i64],
-    )?;
+    let rows = conn.rows(DUE, &binds![limit as i64])?;
     let read = |mut row: Row| Ok(ScheduleKey { scope: row.scope()?, name: row.text()? });
     rows.into_iter().map(read).collect()
 }

@@ -23,7 +23,7 @@ use crate::stale_expire::stale_expire_in_txn;
 use crate::store::{Store, StoreResult};
 use crate::types::*;
 use crate::{
-    Settings, approval_page, approvals, audit, children, commands, conversations, definitions,
+    Settings, approval_page, approvals, audit, child_repeat, children, commands, conversations, definitions,
     execution_commit, execution_create, executions, journal, keys, messages, parked, postgres, session,
     stats, sweeps,
 };
@@ -196,6 +196,15 @@ impl Store for SqlStore {
     fn child_relay(&self, child: &ExecutionKey) -> StoreResult<Option<Relayed>> {
         failpoint::hit("db.relay.before");
         self.hot.write(|conn| children::child_relay_in_txn(conn, child))
+    }
+
+    fn child_before(
+        &self,
+        parent: &ExecutionKey,
+        first_run: ExecutionId,
+        step: i32,
+    ) -> StoreResult<Option<ExecutionRow>> {
+        self.hot.with(|conn| child_repeat::child_before(conn, parent, first_run, step))
     }
 
     fn children_open(&self, parent: &ExecutionKey) -> StoreResult<Vec<ExecutionKey>> {

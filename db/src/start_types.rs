@@ -77,6 +77,8 @@ pub struct Extras {
     pub input_check: Option<InputCheck>,
     /// Higher ones of its project are taken first. Not read back.
     pub priority: i32,
+    /// The child that it repeats, which is over: it goes on from that one's journal. Not read back.
+    pub goes_on_from: Option<ExecutionId>,
 }
 
 /// A workflow's input, held against the `input.schema` of a version.

@@ -82,6 +82,13 @@ pub trait Store:
     fn child_relay(&self, child: &ExecutionKey) -> StoreResult<Option<Relayed>>;
     /// The children whose end their parent was not told.
     fn children_open(&self, parent: &ExecutionKey) -> StoreResult<Vec<ExecutionKey>>;
+    /// The child of a step in the latest run that this one repeats.
+    fn child_before(
+        &self,
+        parent: &ExecutionKey,
+        first_run: ExecutionId,
+        step: i32,
+    ) -> StoreResult<Option<ExecutionRow>>;
     /// The acts on held executions that are not journaled yet.
     fn inbox_read(&self, keys: &[ExecutionKey]) -> StoreResult<Vec<Inbox>>;
 

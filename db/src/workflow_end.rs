@@ -286,6 +286,6 @@ fn hold_secrets(conn: &mut Conn, run: &EndedRun, now: Timestamp) -> StoreResult<
          ON CONFLICT (tenant, secret) DO UPDATE SET held_until = excluded.held_until",
         &rows,
         &[],
-    )
-    .map(drop)
+    )?;
+    workflow_runs::hold(conn, &run.key.scope, &run.terms.secrets, until)
 }

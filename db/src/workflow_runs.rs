@@ -34,11 +34,14 @@ pub(crate) struct Active<'a> {
     pub(crate) name: &'a str,
     pub(crate) alone: bool,
     pub(crate) waits: bool,
+    /// Where it waits: it begins no earlier.
+    pub(crate) not_before: Option<Timestamp>,
 }
 
 const INSERT: &str = "
-    WITH u(t, p, x, w, al, wa) AS (@u)
-    INSERT INTO workflow_runs (tenant, project, run, workflow, alone, waits) SELECT t, p, x, w, al, wa FROM u";
+    WITH u(t, p, x, w, al, wa, nb) AS (@u)
+    INSERT INTO workflow_runs (tenant, project, run, workflow, alone, waits, not_before)
+    SELECT t, p, x, w, al, wa, nb FROM u";
 
 /// Notes runs.
 pub(crate) fn insert(conn: &mut Conn, runs: &[Active<'_>]) -> StoreResult<()> {
@@ -46,8 +49,8 @@ pub(crate) fn insert(conn: &mut Conn, runs: &[Active<'_>]) -> StoreResult<()> {
         .iter()
         .map(|run| {
             let [tenant, project, id] = key_row(run.key);
-            let [name, alone, waits] = binds![run.name, run.alone, run.waits];
-            [tenant, project, id, name, alone, waits]
+            let [name, alone, waits, not_before] = binds![run.name, run.alone, run.waits, run.not_before];
+            [tenant, project, id, name, alone, waits, not_before]
         })
         .collect();
     conn.each(INSERT, &rows, &[]).map(drop)
@@ -141,9 +144,10 @@ fn take_of_workflow(
             waits = place.taken;
             *place = Place { taken: true, queued: Some(one.new.key.id) };
         }
-        noted.push(Active { key: &one.new.key, name, alone: one.terms.one_at_a_time, waits });
         let wanted = one.created_at.plus(one.new.delay.unwrap_or_default());
-        let ready_at = if waits { None } else { Some(held_until(conn, scope, &one.terms, wanted)?) };
+        let begins = held_until(conn, scope, &one.terms, wanted)?;
+        let (ready_at, not_before) = if waits { (None, Some(begins)) } else { (Some(begins), None) };
+        noted.push(Active { key: &one.new.key, name, alone: one.terms.one_at_a_time, waits, not_before });
         taken.ready_at.insert(one.at, ready_at);
     }
     insert(conn, &noted)
@@ -183,7 +187,7 @@ struct Place {
 }
 
 pub(crate) const OF_WORKFLOW: &str = "
-    SELECT r.tenant, r.project, r.run, r.waits, e.status, e.ready_at
+    SELECT r.tenant, r.project, r.run, r.waits, e.status, r.not_before
     FROM (SELECT * FROM workflow_runs k WHERE k.tenant || '/' || k.project || '/' || k.workflow = ? AND k.alone) r
     JOIN executions e ON e.tenant = r.tenant AND e.project = r.project AND e.id = r.run";
 
@@ -209,13 +213,14 @@ pub(crate) fn expression(scope: &Scope, name: &str) -> String {
 pub(crate) fn let_next_begin(conn: &mut Conn, scope: &Scope, name: &str, now: Timestamp) -> StoreResult<()> {
     let mut waiting = None;
     for mut row in conn.rows(OF_WORKFLOW, &binds![&expression(scope, name)])? {
-        let (key, waits) = (row.key()?, row.bool()?);
+        let (key, waits, _) = (row.key()?, row.bool()?, row.word::<Status>()?);
         if !waits {
             return Ok(());
         }
-        waiting = Some(key);
+        waiting = Some((key, row.opt_time()?));
     }
-    let Some(next) = waiting else { return Ok(()) };
+    let Some((next, not_before)) = waiting else { return Ok(()) };
+    let begins = not_before.map_or(now, |not_before| not_before.max(now));
     let [tenant, project, id] = key_row(&next);
     conn.rows(
         "UPDATE workflow_runs SET waits = ? WHERE tenant = ? AND project = ? AND run = ?",
@@ -225,7 +230,7 @@ pub(crate) fn let_next_begin(conn: &mut Conn, scope: &Scope, name: &str, now: Ti
     conn.rows(
         "UPDATE executions SET ready_at = ? WHERE tenant = ? AND project = ? AND id = ? AND owner IS NULL
            AND coalesce(reason, '') <> 'paused'",
-        &[now.into(), tenant, project, id],
+        &[begins.into(), tenant, project, id],
     )
     .map(drop)
 }
@@ -255,6 +260,44 @@ pub(crate) fn run_end_paused_in_txn(
     let mut opened = Opened::load(conn, locked)?;
     opened.act(&act);
     opened.write(conn).map(Some)
+}
+
+pub(crate) const NOT_BEGUN: &str = "
+    SELECT r.tenant, r.project, r.run, d.terms FROM workflow_runs r
+    JOIN executions e ON e.tenant = r.tenant AND e.project = r.project AND e.id = r.run
+    JOIN execution_info i ON i.tenant = r.tenant AND i.project = r.project AND i.id = r.run
+    JOIN definitions d ON d.tenant = i.tenant AND d.project = i.project AND d.kind = i.kind AND d.name = i.name
+      AND d.version = i.version
+    WHERE r.tenant = ? AND e.status = 'queued' AND e.owner IS NULL";
+
+/// The tenant's runs that use one of these secrets and have not begun do not begin before then.
+/// One that somebody takes or ends at this moment is left to him.
+pub(crate) fn hold(conn: &mut Conn, scope: &Scope, secrets: &[String], until: Timestamp) -> StoreResult<()> {
+    let mut held = Vec::new();
+    for mut row in conn.rows(NOT_BEGUN, &binds![&*scope.tenant])? {
+        let (key, terms) = (row.key()?, read_terms(row.opt_text()?.as_deref())?);
+        if terms.secrets.iter().any(|secret| secrets.contains(secret)) {
+            held.push(key);
+        }
+    }
+    held.sort();
+    for run in held {
+        let [tenant, project, id] = key_row(&run);
+        let free = "SELECT e.id FROM executions e WHERE e.tenant = ? AND e.project = ? AND e.id = ?
+            AND e.status = 'queued' AND e.owner IS NULL @skip";
+        if conn.row(free, &[tenant, project, id])?.is_none() {
+            continue;
+        }
+        let later = |table: &str, column: &str, row: &str| {
+            format!(
+                "UPDATE {table} SET {column} = ? WHERE tenant = ? AND project = ? AND {row} = ? AND {column} < ?"
+            )
+        };
+        let values = [until.into(), tenant, project, id, until.into()];
+        conn.rows(&later("executions", "ready_at", "id"), &values)?;
+        conn.rows(&later("workflow_runs", "not_before", "run"), &values)?;
+    }
+    Ok(())
 }
 
 /// When a run may begin that would at this time, as far as its secrets' balance goes.

@@ -226,10 +226,12 @@ pub(crate) fn attention_acknowledge(
     name: &str,
     by: &str,
 ) -> StoreResult<bool> {
+    // Compared in a form that the index over those that need a person does not offer.
     let text = format!(
         "UPDATE workflows AS e SET acknowledged_at = coalesce(acknowledged_at, (SELECT hp_now())),
            acknowledged_by = coalesce(acknowledged_by, ?)
-         WHERE e.tenant = ? AND e.project = ? AND e.name = ? AND attention AND {IN_USE} RETURNING name"
+         WHERE e.tenant = ? AND e.project = ? AND e.name = ?
+           AND CASE WHEN attention THEN 1 ELSE 0 END = 1 AND {IN_USE} RETURNING name"
     );
     let found = !conn.rows(&text, &binds![by, &*scope.tenant, &*scope.project, name])?.is_empty();
     if found {

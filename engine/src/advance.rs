@@ -133,6 +133,9 @@ pub struct Advance {
     pub effects: Vec<Effect>,
     /// Decisions that the effects use up: the store checks each when it commits the intent.
     pub gates: Vec<Gate>,
+    /// The call of a task that is lost because nothing was heard of its worker: the store refuses that
+    /// where something came meanwhile.
+    pub unheard: Option<String>,
     /// What comes after.
     pub next: Next,
 }
@@ -185,6 +188,7 @@ pub fn advance(pinned: &Pinned, run: &mut Run, inputs: Vec<Input>, context: Cont
         entries: Vec::new(),
         effects: Vec::new(),
         gates: Vec::new(),
+        unheard: None,
         again: false,
     };
     turn.begin(&inputs);
@@ -194,8 +198,8 @@ pub fn advance(pinned: &Pinned, run: &mut Run, inputs: Vec<Input>, context: Cont
     turn.check_limits();
     turn.go_on();
     let next = turn.next();
-    let Turn { entries, effects, gates, .. } = turn;
-    Advance { entries, effects, gates, next }
+    let Turn { entries, effects, gates, unheard, .. } = turn;
+    Advance { entries, effects, gates, unheard, next }
 }
 
 struct Turn<'a> {
@@ -211,6 +215,7 @@ struct Turn<'a> {
     entries: Vec<Entry>,
     effects: Vec<Effect>,
     gates: Vec<Gate>,
+    unheard: Option<String>,
     again: bool,
 }
 
@@ -276,7 +281,8 @@ impl<'a> Turn<'a> {
                     self.attempt_failed(step, failure, retry_after, certainty);
                 }
             }
-            // A workflow's question that was to expire was decided: the decision comes as an act.
+            // A workflow's question that was to expire was decided, or a task's worker that was silent was
+            // heard: that comes as an act.
             Input::GateRefused { .. } if self.is_workflow() => {}
             Input::GateRefused { tool_call_id } => self.ask_again(&tool_call_id),
         }

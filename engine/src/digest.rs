@@ -71,6 +71,12 @@ pub fn effect_key(first_run: ExecutionId, step: i32) -> String {
     format!("{first_run}-{step}")
 }
 
+/// The same for a call that the author of a workflow has tried again: it follows from the call's
+/// place in the workflow and what is sent.
+pub fn retried_key(first_run: ExecutionId, place: &str) -> String {
+    format!("{first_run}-{}", &sha256_hex(place.as_bytes())[..24])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

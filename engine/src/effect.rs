@@ -579,7 +579,8 @@ pub enum Input {
         /// Whether it may have happened all the same.
         certainty: Certainty,
     },
-    /// The store refused to let a gated call through: bytes and decision do not match.
+    /// The store refused what was decided: the bytes of a gated call and its decision do not match, or what
+    /// was to be over for want of an answer has one.
     GateRefused {
         /// The call.
         tool_call_id: String,

@@ -380,12 +380,31 @@ pub struct Failure {
     /// The status of an HTTP answer to a workflow's call, where that is what failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
+    /// The error of a workflow as it was raised (RFC 7807), for the workflow that runs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Box<Problem>>,
+}
+
+/// An error as a workflow raises it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Problem {
+    /// A URI.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// As of HTTP.
+    pub status: u16,
+    /// For people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// For people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
 }
 
 impl Failure {
     /// A failure of this type.
     pub fn new(kind: ErrorType, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), status: None }
+        Self { kind, message: message.into(), status: None, problem: None }
     }
 
     /// The same, of an HTTP answer with this status.

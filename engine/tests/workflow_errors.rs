@@ -6,8 +6,11 @@ mod play;
 use std::cell::Cell;
 use std::time::Duration;
 
-use holdpoint_engine::effect::Effect;
-use holdpoint_engine::status::{ErrorType, Reason};
+use holdpoint_engine::advance::Next;
+use holdpoint_engine::digest::{child_id, effect_key};
+use holdpoint_engine::effect::{Act, ChildEnded, Effect, Input};
+use holdpoint_engine::entry::OutcomeResolved;
+use holdpoint_engine::status::{ErrorType, Failure, Problem, Reason};
 use play::{Answer, Play, document_twice, nothing, output, twice};
 use serde_json::{Value, json};
 
@@ -234,14 +237,8 @@ fn an_unknown_outcome_waits_for_somebody() {
     });
     assert_eq!(sent.get(), 1);
     assert_eq!(play.run.suspended, Some(Reason::OutcomeUnknown));
-    let resolved = |outcome| {
-        holdpoint_engine::effect::Act::Resolve(holdpoint_engine::entry::OutcomeResolved {
-            step: 1,
-            outcome,
-            result: None,
-            by: "key".to_owned(),
-        })
-    };
+    let resolved =
+        |outcome| Act::Resolve(OutcomeResolved { step: 1, outcome, result: None, by: "key".to_owned() });
     let mut again = |_: &Effect| output(json!("done"));
     play.act(resolved(holdpoint_engine::status::Outcome::DidNotHappen), &mut again);
     assert_eq!(play.output(), json!("done"));
@@ -252,4 +249,90 @@ fn an_unknown_outcome_waits_for_somebody() {
         .map(|line| line.2["attempt"].clone())
         .collect();
     assert_eq!(called, [json!(1), json!(2)]);
+}
+
+/// The keys of the calls, in order.
+fn keys(play: &Play) -> Vec<String> {
+    let key = |effect: &Effect| match effect {
+        Effect::Request(request) => request.key.clone(),
+        other => panic!("{other:?}"),
+    };
+    play.effects.iter().map(key).collect()
+}
+
+#[test]
+fn a_call_that_the_author_has_tried_again_keeps_its_key() {
+    let post = |path: &str, body: &str| {
+        format!(
+            "{{call: http, with: {{method: post, endpoint: 'http://s/{path}', body: {{{body}}}}}, metadata: {{holdpoint: {{effect: keyed}}}}}}"
+        )
+    };
+    let retry =
+        "catch: {errors: {with: {status: 503}}, retry: {delay: {seconds: 1}, limit: {attempt: {count: 3}}}}";
+    let (a, b) = (post("a", "n: '${ $item }'"), post("b", "n: 1"));
+    let tasks = format!(
+        "- t:\n    try:\n      - l: {{for: {{in: '[1, 2]'}}, do: [{{a: {a}}}]}}\n      - b: {b}\n    {retry}\n- after: {b}\n"
+    );
+    let play = twice(&tasks, json!({}), |effect| {
+        let Effect::Request(request) = effect else { panic!("{effect:?}") };
+        let first = request.uri.ends_with("/b") && request.step <= 5;
+        if first { failed(503) } else { output(json!({})) }
+    });
+    let keys = keys(&play);
+    let [a1, a2, b, a1_again, a2_again, b_again, after] = &keys[..] else { panic!("{keys:?}") };
+    assert_eq!((a1, a2, b), (a1_again, a2_again, b_again), "the same calls have the same keys");
+    let different: std::collections::BTreeSet<_> = [a1, a2, b, after].into();
+    assert_eq!(different.len(), 4, "other calls have others: {keys:?}");
+    let step = play.effects.last().unwrap().step();
+    assert_eq!(*after, effect_key(play.pinned.id, step), "outside it is the step's");
+}
+
+/// While a list of tasks goes on without waiting, its time passes: nothing is begun in it then,
+/// and what came in time counts.
+#[test]
+fn a_task_whose_time_is_over_begins_nothing() {
+    let tasks = "- l:\n    timeout: {after: {seconds: 5}}\n    for: {in: '[range(10)]'}\n    do:\n      - a: {call: http, with: {method: get, endpoint: 'http://s'}}\n      - b: {set: {n: 1}}";
+    let mut play = Play::new(tasks, json!({}));
+    let mut decided = play.feed(vec![Input::Claimed]);
+    // Its worker was away when the answer came.
+    for _ in 0..2 {
+        play.now = play.now.plus(Duration::from_secs(3));
+        let step = play.effects.last().unwrap().step();
+        decided = play.feed(vec![Input::Returned { step, output: holdpoint_engine::json(&json!(1)) }]);
+    }
+    assert_eq!(decided.next, Next::End);
+    assert_eq!(play.failure().0, Reason::Timeout);
+    assert_eq!(play.effects.len(), 2, "no third call is begun");
+    let done = play.kinds().into_iter().filter(|kind| *kind == "tool.completed").count();
+    assert_eq!(done, 2, "what was answered is kept");
+}
+
+#[test]
+fn what_a_child_raised_is_caught_by_its_type_and_status() {
+    let problem = Problem {
+        kind: "https://x.test/e".to_owned(),
+        status: 477,
+        title: Some("T".to_owned()),
+        detail: Some("so".to_owned()),
+    };
+    let error = Failure { problem: Some(Box::new(problem)), ..Failure::new(ErrorType::Logic, "T: so") };
+    let child = "run: {workflow: {namespace: test, name: kid, version: latest}}";
+    let caught = format!(
+        "- t:\n    try: [{{k: {{{child}}}}}]\n    catch: {{errors: {{with: {{type: https://x.test/e, status: 477}}}}, as: e, do: [{{c: {{set: {{e: '${{ $e }}'}}}}}}]}}"
+    );
+    let ends = |tasks: &str| {
+        let mut play = Play::new(tasks, json!({}));
+        play.feed(vec![Input::Claimed]);
+        let id = child_id(play.pinned.id, 1);
+        play.go(vec![Input::Delegated { step: 1, child: id }], &mut nothing);
+        let ended = ChildEnded { step: 1, output: None, error: Some(error.clone()) };
+        play.act(Act::ChildEnded(ended), &mut nothing);
+        play
+    };
+    let e = ends(&caught).output()["e"].clone();
+    assert_eq!((&e["title"], &e["detail"]), (&json!("T"), &json!("so")));
+    assert_eq!(e["instance"], "/do/0/t/try/0/k");
+    // Through any number of parents it stays what it was.
+    let (reason, failure) = ends(&format!("- k: {{{child}}}")).failure();
+    assert_eq!((reason, failure), (Reason::Logic, error.clone()));
 }

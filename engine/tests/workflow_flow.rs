@@ -177,3 +177,23 @@ fn transitions_have_a_limit() {
     assert_eq!(played.failure().0, Reason::Limit);
     assert!(played.failure().1.message.contains("transitions"), "{:?}", played.failure());
 }
+
+#[test]
+fn the_case_without_a_condition_is_for_when_no_other_holds() {
+    let tasks = "- s: {switch: [{other: {then: d}}, {one: {when: .a == 1, then: m}}]}\n- d: {set: {went: d}, then: end}\n- m: {set: {went: m}}";
+    for (a, went) in [(1, "m"), (2, "d")] {
+        assert_eq!(twice(tasks, json!({"a": a}), nothing).output()["went"], went);
+    }
+}
+
+#[test]
+fn the_context_is_at_first_what_the_workflow_was_given() {
+    let document = format!(
+        "input: {{from: '${{ {{id: .who}} }}'}}\n{}",
+        play::document(
+            "- a: {set: {at: '${ $context.id }'}, export: {as: '{n: 2}'}}\n- b: {set: {at: '${ .at }', n: '${ $context }'}}"
+        )
+    );
+    let play = document_twice(&document, json!({"who": 7}), nothing);
+    assert_eq!(play.output(), json!({"at": 7, "n": {"n": 2}}));
+}

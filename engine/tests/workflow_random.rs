@@ -61,3 +61,19 @@ fn a_run_that_is_killed_anywhere_ends_as_one_that_is_not() {
         assert_eq!(end(&straight), end(&killed), "seed {seed}: {document}");
     }
 }
+
+/// A decision that takes long ends after any transition; what comes of it is the same.
+#[test]
+fn a_run_whose_decisions_are_cut_short_ends_as_one_whose_are_not() {
+    for seed in 0..50 {
+        let document = document(seed, false);
+        let input = json!({"n": seed});
+        let straight = Play::of_document(&document, input.clone()).run(|effect| answer(seed, effect, true));
+        let mut short = Play::of_document(&document, input);
+        (short.impatient, short.forgets) = (true, true);
+        let short = short.run(|effect| answer(seed, effect, true));
+        assert_eq!(end(&straight), end(&short), "seed {seed}: {document}");
+        let calls = |play: &Play| play.effects.len();
+        assert_eq!(calls(&straight), calls(&short));
+    }
+}

@@ -142,9 +142,7 @@ fn a_branch_that_asks_asks_again_where_another_failed() {
 fn what_took_too_long_has_its_time_again() {
     let call = "call: http\n    with: {method: get, endpoint: 'http://s'}";
     let task = format!("- a:\n    {call}\n    timeout: {{after: {{seconds: 5}}}}");
-    let list = format!(
-        "- b:\n    timeout: {{after: {{seconds: 5}}}}\n    do:\n      - a: {{call: http, with: {{method: get, endpoint: 'http://s'}}}}"
-    );
+    let list = "- b:\n    timeout: {after: {seconds: 5}}\n    do:\n      - a: {call: http, with: {method: get, endpoint: 'http://s'}}".to_owned();
     let attempt = "- b:\n    try:\n      - a: {call: http, with: {method: get, endpoint: 'http://s'}}\n    catch:\n      errors: {with: {status: 418}}\n      retry: {limit: {attempt: {count: 1, duration: {seconds: 5}}}}".to_owned();
     let listen =
         "- a:\n    listen: {to: {one: {with: {type: never}}}}\n    timeout: {after: {seconds: 5}}".to_owned();

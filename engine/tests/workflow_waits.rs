@@ -10,6 +10,7 @@ use holdpoint_engine::definition::Definition;
 use holdpoint_engine::digest::{arguments_digest, child_id};
 use holdpoint_engine::effect::{Act, ChildEnded, Effect, Input, TaskReport};
 use holdpoint_engine::entry::{ApprovalDecided, ApprovalRequested, Entry, SignalReceived};
+use holdpoint_engine::retry_run::carry_over;
 use holdpoint_engine::run::{Run, StepState};
 use holdpoint_engine::status::{ApprovalStatus, DefinitionKind, ErrorType, Failure, Reason, Status};
 use play::{Answer, Play, nothing, output};
@@ -143,11 +144,24 @@ fn a_question_that_expires_is_a_timeout_that_can_be_caught() {
         play.go(vec![Input::Claimed], &mut nothing);
     });
     assert_eq!(play.output(), json!({"late": true}));
-    let closed = play.entries.iter().find_map(|entry| match entry {
+    assert_eq!(closed(&play), [ApprovalStatus::Expired]);
+    let nobody_catches =
+        "- ask: {call: 'approval:1.0.0@default', with: {title: Well, expiresAfter: {hours: 1}}}";
+    let play = both(nobody_catches, json!({}), |play| {
+        begin(play);
+        play.now = play.now.plus(Duration::from_secs(7200));
+        play.go(vec![Input::Claimed], &mut nothing);
+    });
+    assert_eq!((play.ended(), closed(&play)), (Some(Status::Failed), vec![ApprovalStatus::Expired]));
+}
+
+/// How questions were closed, in order.
+fn closed(play: &Play) -> Vec<ApprovalStatus> {
+    let of = |entry: &Entry| match entry {
         Entry::ApprovalClosed(body) => Some(body.status),
         _ => None,
-    });
-    assert_eq!(closed, Some(ApprovalStatus::Expired));
+    };
+    play.entries.iter().filter_map(of).collect()
 }
 
 #[test]
@@ -216,6 +230,20 @@ fn listening_to_any_goes_on_until_its_end() {
     let play =
         hear(consumed, json!({}), &[("a", json!(1)), ("a", json!(2)), ("stop", json!(0)), ("a", json!(3))]);
     assert_eq!(play.output(), json!([1, 2]));
+}
+
+#[test]
+fn a_filter_may_be_a_regular_expression_for_the_whole_value() {
+    let listen = |kind: &str| format!("- a: {{listen: {{to: {{one: {{with: {{type: '{kind}'}}}}}}}}}}");
+    for (filter, fits, fits_not) in [
+        (r"com\.acme\..*", "com.acme.paid", "com.acme"),
+        ("(paid|sent)", "sent", "resent"),
+        ("com.acme", "com.acme", "com-acme"),
+        ("what?(", "what?(", "what"),
+    ] {
+        let play = hear(&listen(filter), json!({}), &[(fits_not, json!(0)), (fits, json!(1))]);
+        assert_eq!(play.output(), json!([1]), "{filter}");
+    }
 }
 
 #[test]
@@ -384,4 +412,26 @@ fn a_run_read_from_its_journal_refers_to_all_that_it_needs() {
     assert_eq!(play.output(), json!("x".repeat(100)));
     // What is over is forgotten.
     assert!(run.flow.outputs.len() < 8 && run.flow.values.len() <= 2, "{:?}", run.flow);
+}
+
+#[test]
+fn a_run_that_repeats_one_whose_question_was_open_asks_it_anew() {
+    let tasks = "- both: {fork: {branches: [
+    {ask: {call: 'approval:1.0.0@default', with: {title: Well, expiresAfter: {hours: 1}}}},
+    {get: {call: http, with: {method: get, endpoint: 'http://s'}}}]}}";
+    let refused = |_: &Effect| Answer::Failed(ErrorType::Auth, Some(401));
+    let failed = Play::new(tasks, json!({})).run(refused);
+    assert_eq!((failed.ended(), closed(&failed)), (Some(Status::Failed), vec![ApprovalStatus::Cancelled]));
+    let mut again = Play::new(tasks, json!({}));
+    again.journal = carry_over(&failed.journal).unwrap();
+    let events = again.journal.iter().filter(|line| line.event.is_some()).count();
+    again.run = Run::fold(&again.journal, again.journal.len() as i64, events as i64).unwrap();
+    again.now = failed.now.plus(Duration::from_secs(7200));
+    again.feed(vec![Input::Claimed]);
+    let asked = again.entries.iter().find_map(|entry| match entry {
+        Entry::ApprovalRequested(asked) => Some(asked.expires_at),
+        _ => None,
+    });
+    assert_eq!(asked, Some(again.now.plus(Duration::from_secs(3600))), "it has its whole time");
+    assert_eq!((again.ended(), again.effects.len()), (None, 1), "and what failed is made again");
 }

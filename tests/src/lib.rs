@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used)]
 
 pub mod agents;
+pub mod by_hand;
 pub mod client;
 pub mod clients;
 pub mod collector;

@@ -243,6 +243,7 @@ impl Held {
             gates: Vec::new(),
             approvals,
             grants: Vec::new(),
+            unheard: None,
             acts_taken: Vec::new(),
             usage: Usage { input_tokens: 1, output_tokens: 2, cost_micros: 3 },
             definition: ("clerk".to_owned(), 1),

@@ -16,7 +16,7 @@ use holdpoint_tests::model::Turn;
 use holdpoint_tests::on_both;
 use holdpoint_tests::poll::{SOON, until};
 use holdpoint_tests::system::{Setup, System};
-use holdpoint_tests::tool::Reply;
+use holdpoint_tests::tool::{Call, Reply};
 use serde_json::{Map, Value, json};
 
 const SECRET: &str = "open-sesame";
@@ -30,6 +30,9 @@ on_both! {
     errors_are_caught_by_their_status;
     a_child_s_output_questions_and_failure_reach_its_parent;
     a_child_is_the_version_that_its_parent_began_with;
+    a_repeated_parent_s_child_makes_no_call_again;
+    a_workflow_that_only_computes_can_be_ended;
+    an_error_with_a_nul_is_the_error_that_it_is;
     a_loser_s_child_is_cancelled;
     a_loser_s_child_does_not_begin_after_the_race;
     a_loser_s_request_is_broken_off;
@@ -318,7 +321,7 @@ async fn a_child_s_output_questions_and_failure_reach_its_parent(system: System)
     apart["run"]["await"] = json!(false);
     let failing = json!({
         "try": [{"broken": child("broken", "latest")}],
-        "catch": {"as": "error", "do": [{"told": {"set": {"detail": "${ $error.detail }"}}}]},
+        "catch": {"as": "error", "do": [{"told": {"set": {"error": "${ $error }"}}}]},
     });
     let tasks = vec![("leaf", child("leaf", "latest")), ("apart", apart), ("failing", failing), ("ask", ask)];
     let mut whole = document("whole", "1.0.0", kept(tasks));
@@ -332,7 +335,9 @@ async fn a_child_s_output_questions_and_failure_reach_its_parent(system: System)
     let output = client.wait_status(&id, "completed").await["output"].clone();
     assert_eq!(output["leaf"], json!({"n": 2}));
     assert_eq!(output["ask"], "paid");
-    assert!(output["failing"]["detail"].as_str().unwrap().contains("Sold out"), "{output}");
+    let told = &output["failing"]["error"];
+    assert_eq!(told["type"], "https://shop.example/sold-out", "as the child raised it");
+    assert_eq!((&told["status"], &told["title"]), (&json!(410), &json!("Sold out")));
     let apart = client.wait_status(output["apart"]["id"].as_str().unwrap(), "completed").await;
     assert_eq!(apart["output"], json!({"n": 2}));
 }
@@ -378,6 +383,87 @@ async fn a_loser_s_child_is_cancelled(system: System) {
     gate.open();
     client.wait_status(&sleeper, "cancelled").await;
     client.wait_suspended(&id, "timer").await;
+}
+
+/// A parent that is repeated has its child go on from where that stood.
+async fn a_repeated_parent_s_child_makes_no_call_again(system: System) {
+    let client = system.client();
+    let call = |path: &str, tries: u32| {
+        let metadata = json!({"holdpoint": {"retry": {"tries": tries}}});
+        json!({"call": "http", "with": {"method": "post", "endpoint": system.tools.url(path)}, "metadata": metadata})
+    };
+    system.tools.script("/ship", [Reply::Status(404), Reply::Json(json!("shipped"))]);
+    system.tools.script("/doubt", [Reply::Status(500)]);
+    let kid = document("kid", "1.0.0", vec![("pay", call("/pay", 1)), ("ship", call("/ship", 1))]);
+    put(&client, &kid).await;
+    let doubtful = document("doubtful", "1.0.0", vec![("doubt", call("/doubt", 1))]);
+    put(&client, &doubtful).await;
+    put(&client, &document("whole", "1.0.0", vec![("kid", child("kid", "latest"))])).await;
+    put(&client, &document("unsure", "1.0.0", vec![("kid", child("doubtful", "latest"))])).await;
+
+    let failed = start(&client, "whole").await;
+    client.wait_status(&failed, "failed").await;
+    let kid = client.get("/v1/executions?workflow=kid").await.expect(200).body["executions"][0].clone();
+    let refused =
+        client.post(&format!("/v1/executions/{}/retry", kid["id"].as_str().unwrap()), &json!({})).await;
+    refused.expect_problem(409, "not_repeatable");
+    client.post("/v1/workflows/whole/resume", &json!({})).await.expect(200);
+    let again = client.post(&format!("/v1/executions/{failed}/retry"), &json!({})).await.expect(202).id();
+    assert_eq!(client.wait_status(&again, "completed").await["output"], "shipped");
+    assert_eq!((system.tools.count("/pay"), system.tools.count("/ship")), (1, 2));
+    let keys: Vec<_> = system.tools.calls("/ship").iter().map(Call::key).collect();
+    assert_eq!(keys[0], keys[1], "the same call has the same key");
+    let kids = client.get("/v1/executions?workflow=kid").await.expect(200).body["executions"].clone();
+    assert_eq!((&kids[0]["retry_of"], &kids[0]["attempt"]), (&kid["id"], &json!(2)));
+
+    let unsure = start(&client, "unsure").await;
+    let doubt = until("nobody knows what came of the call", SOON, async || {
+        let listed = client.get("/v1/executions?workflow=doubtful&status=suspended").await.expect(200).body;
+        (listed["executions"][0]["reason"] == "outcome_unknown").then_some(())
+    });
+    doubt.await;
+    client.post(&format!("/v1/executions/{unsure}/cancel"), &json!({})).await.expect(202);
+    until("the child is over", SOON, async || {
+        let listed = client.get("/v1/executions?workflow=doubtful").await.expect(200).body;
+        (listed["executions"][0]["status"] == "cancelled").then_some(())
+    })
+    .await;
+    client.post(&format!("/v1/executions/{unsure}/retry"), &json!({})).await.expect(202);
+    until("it is unknown in the repeat as well", SOON, async || {
+        let listed = client.get("/v1/executions?workflow=doubtful").await.expect(200).body;
+        let latest = &listed["executions"][0];
+        (latest["attempt"] == 2 && latest["reason"] == "outcome_unknown").then_some(())
+    })
+    .await;
+    assert_eq!(system.tools.count("/doubt"), 1);
+}
+
+/// A list of tasks that only evaluates looks up when somebody cancels it, and when its time is over.
+async fn a_workflow_that_only_computes_can_be_ended(system: System) {
+    let client = system.client();
+    let slow = json!({"set": {"n": "${ [range(60000)] | add }"}});
+    let body = json!({"for": {"in": "${ [range(2000)] }"}, "do": [{"sum": slow}]});
+    put(&client, &document("sums", "1.0.0", vec![("all", body.clone())])).await;
+    let mut timed = document("timed", "1.0.0", vec![("all", body)]);
+    timed["timeout"] = json!({"after": {"seconds": 1}});
+    put(&client, &timed).await;
+    let (sums, timed) = (start(&client, "sums").await, start(&client, "timed").await);
+    client.wait_status(&sums, "running").await;
+    client.post(&format!("/v1/executions/{sums}/cancel"), &json!({})).await.expect(202);
+    client.wait_status(&sums, "cancelled").await;
+    assert_eq!(client.wait_status(&timed, "failed").await["reason"], "timeout");
+}
+
+/// What a server answers may hold a NUL, which a column of text does not.
+async fn an_error_with_a_nul_is_the_error_that_it_is(system: System) {
+    let client = system.client();
+    let kind = "https://serverlessworkflow.io/spec/1.0.0/errors/communication";
+    let error = json!({"type": kind, "status": 403, "detail": "${ [97, 0, 98] | implode }"});
+    put(&client, &document("nul", "1.0.0", vec![("get", json!({"raise": {"error": error}}))])).await;
+    let id = start(&client, "nul").await;
+    let failed = client.wait_status(&id, "failed").await;
+    assert_eq!(failed["error"]["type"], "permission");
+    assert!(failed["error"]["message"].as_str().unwrap().starts_with('a'), "{failed}");
 }
 
 /// A race between a call and a child that sleeps; its winner waits for an hour.

@@ -4,6 +4,8 @@
 
 #[path = "producers/crashes.rs"]
 mod crashes;
+#[path = "producers/files.rs"]
+mod files;
 #[path = "producers/many.rs"]
 mod many;
 #[path = "producers/parked.rs"]

@@ -1,7 +1,9 @@
 //! Starting an execution for a call: an agent's, or a workflow's child. Its id follows from the
 //! parent's and the step, so that whoever starts it again finds it.
 
-use holdpoint_db::{Conversation, Created, Extras, Idempotency, NewExecution, Parent, StoreError};
+use holdpoint_db::{
+    Conversation, Created, ExecutionRow, Extras, Idempotency, NewExecution, Parent, StoreError,
+};
 use holdpoint_engine::digest::{child_id, sha256_hex};
 use holdpoint_engine::effect::{Certainty, ChildEffect, DelegateEffect, Input};
 use holdpoint_engine::ids::ExecutionId;
@@ -120,10 +122,22 @@ async fn start(
     let (scope, id) = (parent.scope.clone(), parent.id);
     let row = worker.db.hot(move |store| store.execution_get(&scope, id)).await??;
     let row = row.ok_or_else(|| StoreError::Corrupt(format!("{} is gone while it runs", parent.id)))?;
+    let mut goes_on_from = None;
+    let mut version = what.version;
+    if let Some(before) = before(worker, parent, row.retry_of, &what).await? {
+        if !what.tied {
+            return Ok(Ok(before.key.id));
+        }
+        if !before.status.is_terminal() {
+            let message = format!("the execution {} of the run before has not ended yet", before.key.id);
+            return Ok(Err(Failure::new(ErrorType::Network, message)));
+        }
+        (goes_on_from, version) = (Some(before.key.id), Some(before.version));
+    }
     let child = child_id(parent.id, what.step);
     let key = ExecutionKey { scope: parent.scope.clone(), id: child };
     let extras = match inherited(worker, parent, &key, extras, &what, depth) {
-        Ok(extras) => Extras { priority: row.priority, ..extras },
+        Ok(extras) => Extras { priority: row.priority, goes_on_from, ..extras },
         Err(failure) => return Ok(Err(failure)),
     };
     let (kind, name) = (what.kind, what.name.clone());
@@ -131,7 +145,7 @@ async fn start(
         key,
         kind,
         name: what.name,
-        version: what.version,
+        version,
         idempotency: Some(Idempotency { key: None, body_digest: what.digest }),
         input: Some(what.input),
         messages: None,
@@ -145,6 +159,22 @@ async fn start(
         extras,
     };
     Ok(answer(worker.db.create(new).await?, child, &format!("the {kind} `{name}`")))
+}
+
+/// What the same step had begun in the run that this one repeats, where it was the same.
+async fn before(
+    worker: &Worker,
+    parent: &ExecutionKey,
+    first_run: Option<ExecutionId>,
+    what: &Start,
+) -> Result<Option<ExecutionRow>, StoreError> {
+    let Some(first_run) = first_run else { return Ok(None) };
+    let (parent, step) = (parent.clone(), what.step);
+    let found = worker.db.hot(move |store| store.child_before(&parent, first_run, step)).await??;
+    let same = |row: &ExecutionRow| {
+        row.kind == what.kind && row.name == what.name && row.input.as_deref() == Some(&what.input)
+    };
+    Ok(found.filter(same))
 }
 
 /// The execution that there is now. Starts of one that nobody waits for may fall together.

@@ -17,7 +17,7 @@ use holdpoint_engine::entropy::Entropy;
 use holdpoint_engine::entry::{ApprovalClosed, ApprovalRequested, Entry};
 use holdpoint_engine::outside;
 use holdpoint_engine::policy::BY_TIMEOUT;
-use holdpoint_engine::run::{Run, Step};
+use holdpoint_engine::run::{Run, Step, StepState};
 use holdpoint_engine::status::{DefinitionKind, Reason, Status};
 use holdpoint_engine::team::Team;
 use holdpoint_engine::time::Timestamp;
@@ -32,6 +32,7 @@ use tracing::field::Empty;
 
 use crate::Worker;
 use crate::definitions::Missing;
+use crate::evaluator::OfDecision;
 use crate::grants;
 use crate::session::{Held, Session};
 use crate::spans::Spans;
@@ -240,15 +241,15 @@ impl Drive<'_> {
     async fn until_rest(&mut self, mut inputs: Vec<Input>) -> Result<(), Left> {
         loop {
             let late = self.late_children(&inputs);
+            let kept = kept(&self.run, &inputs);
             let decided = self.decide(inputs);
             self.end_children(late).await?;
             inputs = match self.commit(&decided).await? {
                 Outcome::Refused(tool_call_id) => {
                     self.reload().await?;
                     // What was taken in with the refused lines, or is the reason why they were.
-                    let mut inputs = self.read_inbox().await?;
-                    inputs.push(Input::GateRefused { tool_call_id });
-                    inputs
+                    let acts = self.read_inbox().await?;
+                    kept.into_iter().chain(acts).chain([Input::GateRefused { tool_call_id }]).collect()
                 }
                 Outcome::Done { released } => {
                     self.perform(decided.effects);
@@ -269,12 +270,13 @@ impl Drive<'_> {
     }
 
     fn decide(&mut self, inputs: Vec<Input>) -> Advance {
+        let evaluator = OfDecision::new(self.worker.evaluator.as_ref(), &self.key.scope.tenant);
         let context = Context {
             now: self.session.now(),
             entropy: &mut self.entropy,
             limits: &self.worker.limits,
             draining: self.worker.stop.is_cancelled(),
-            evaluator: self.worker.evaluator.as_ref(),
+            evaluator: &evaluator,
         };
         let (pinned, run) = (&self.pinned, &mut self.run);
         // Evaluating expressions blocks; other tasks of this thread go on elsewhere.
@@ -385,6 +387,7 @@ impl Drive<'_> {
             gates: decided.gates.clone(),
             approvals: decided.entries.iter().filter_map(approval_change).collect(),
             grants: Vec::new(),
+            unheard: decided.unheard.clone(),
             acts_taken: std::mem::take(&mut self.acts_taken),
             usage: self.run.usage,
             definition: (self.pinned.name.clone(), self.pinned.version),
@@ -614,6 +617,20 @@ impl Drive<'_> {
     }
 }
 
+/// What is taken in anew where the store refuses what came of it: nobody brings a result twice. Acts
+/// come again from the inbox; where nothing can be refused, nothing is kept.
+pub fn kept(run: &Run, inputs: &[Input]) -> Vec<Input> {
+    let may_be_refused = |step: &Step| match step.state {
+        StepState::Asking | StepState::Awaiting { .. } => true,
+        StepState::Done { .. } => false,
+        _ => step.tool().is_some_and(|work| work.gate.is_some()),
+    };
+    if !run.steps.values().any(may_be_refused) {
+        return Vec::new();
+    }
+    inputs.iter().filter(|input| !matches!(input, Input::Act(_))).cloned().collect()
+}
+
 enum Outcome {
     Done { released: bool },
     Refused(String),
@@ -634,6 +651,7 @@ async fn fail(drive: &Drive<'_>, run: Option<Run>, row: &Claimed, message: Strin
         gates: Vec::new(),
         approvals: entries.iter().filter_map(approval_change).collect(),
         grants: Vec::new(),
+        unheard: None,
         acts_taken: Vec::new(),
         usage: run.usage,
         definition: (row.name.clone(), row.version),
@@ -652,7 +670,8 @@ async fn fail(drive: &Drive<'_>, run: Option<Run>, row: &Claimed, message: Strin
     }
 }
 
-fn approval_change(entry: &Entry) -> Option<ApprovalChange> {
+/// What a line does to the rows of approvals.
+pub fn approval_change(entry: &Entry) -> Option<ApprovalChange> {
     match entry {
         // A child's approvals are its own.
         Entry::ApprovalRequested(ApprovalRequested { delegated_by: Some(_), .. })
@@ -675,7 +694,7 @@ fn approval_change(entry: &Entry) -> Option<ApprovalChange> {
 }
 
 /// Where the row goes, told by the last line where it is an end.
-fn target(next: &Next, entries: &[Entry], run: &Run) -> Target {
+pub fn target(next: &Next, entries: &[Entry], run: &Run) -> Target {
     let active_agent = run.speaker.as_ref().map(|member| member.agent.clone());
     let messages = if *next == Next::End { transcript::complete_messages(run) } else { Vec::new() };
     match (next, entries.last()) {

@@ -9,6 +9,7 @@ mod commands;
 mod definitions;
 mod delegate;
 mod drive;
+mod evaluator;
 mod grants;
 mod intake;
 mod metrics;
@@ -38,6 +39,8 @@ use tokio_util::task::TaskTracker;
 use crate::definitions::Definitions;
 use crate::metrics::Metrics;
 use crate::session::Session;
+#[doc(hidden)]
+pub use drive::{approval_change, kept, target};
 pub use intake::PREFETCH;
 pub use settings::Settings;
 

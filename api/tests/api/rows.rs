@@ -265,6 +265,10 @@ impl Store for Rows {
         Ok(None)
     }
 
+    fn child_before(&self, _: &ExecutionKey, _: ExecutionId, _: i32) -> StoreResult<Option<ExecutionRow>> {
+        Ok(None)
+    }
+
     fn children_open(&self, _: &ExecutionKey) -> StoreResult<Vec<ExecutionKey>> {
         Ok(Vec::new())
     }

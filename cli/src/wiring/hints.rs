@@ -115,6 +115,7 @@ mod tests {
             gates: Vec::new(),
             approvals: Vec::new(),
             grants: Vec::new(),
+            unheard: None,
             acts_taken: Vec::new(),
             usage: Usage::default(),
             definition: (String::new(), 1),

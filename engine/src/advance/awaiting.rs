@@ -43,6 +43,7 @@ impl Turn<'_> {
         for (number, step) in lost {
             let Some(work) = step.tool().cloned() else { continue };
             let Some(terms) = work.queue.clone() else { continue };
+            self.unheard.get_or_insert_with(|| work.call_id.clone());
             self.lost(number, &step, work, &terms);
         }
     }

@@ -144,6 +144,9 @@ impl<'t> Machine<'_, 't> {
             if !self.transition(|machine| machine.guard(id, |machine| machine.advance(id))) {
                 return;
             }
+            if self.turn.evaluator.is_enough() {
+                break;
+            }
         }
         self.turn.again = true;
     }
@@ -205,10 +208,12 @@ impl<'t> Machine<'_, 't> {
         self.turn.push(Entry::FlowState(FlowState { state: self.state, values }));
     }
 
-    /// The first frame that can go on without waiting.
+    /// The first frame that can go on without waiting. Where something has taken too long, what
+    /// came in time is looked at, and nothing is begun.
     fn movable(&self) -> Option<FrameId> {
+        let late = self.is_late();
         let can = |frame: &Frame| match &frame.phase {
-            Phase::Begin => true,
+            Phase::Begin => !late,
             Phase::Step { step, .. } => self.step_moves(*step),
             Phase::Asked { step, until, .. } => self.step_moves(*step) || *until <= self.turn.now,
             Phase::Listen(listening) => self.can_listen(frame, listening),
@@ -231,6 +236,12 @@ impl<'t> Machine<'_, 't> {
         self.turn.run.steps.get(&step).is_some_and(|step| step.is_done())
     }
 
+    fn is_late(&self) -> bool {
+        let late = |due: Option<Timestamp>| due.is_some_and(|due| due <= self.turn.now);
+        late(self.state.due)
+            || self.state.frames.values().any(|frame| late(frame.due) || late(frame.attempt_due()))
+    }
+
     /// Ends the first task that has taken too long; whether there was one.
     fn time_out(&mut self) -> bool {
         let now = self.turn.now;
@@ -240,10 +251,7 @@ impl<'t> Machine<'_, 't> {
             return false;
         }
         let late = |due: Option<Timestamp>| due.is_some_and(|due| due <= now);
-        let of_attempt = |frame: &Frame| match &frame.phase {
-            Phase::Try(attempt) => late(attempt.due),
-            _ => false,
-        };
+        let of_attempt = |frame: &Frame| late(frame.attempt_due());
         let found = self.state.frames.iter().find_map(|(id, frame)| {
             let whole = late(frame.due);
             (whole || of_attempt(frame)).then_some((*id, whole))
@@ -330,10 +338,18 @@ impl<'t> Machine<'_, 't> {
         }
         let id = self.state.next_frame;
         self.state.next_frame += 1;
+        let begun = match parent {
+            Some(parent) => &mut self.frame_mut(parent)?.begun,
+            None => &mut self.state.begun,
+        };
+        let nth = *begun;
+        *begun += 1;
         let frame = Frame {
             parent,
             section,
             at,
+            nth,
+            begun: 0,
             raw,
             input: ValueRef::Null,
             started_at: self.turn.now,

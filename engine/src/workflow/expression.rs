@@ -58,6 +58,23 @@ pub trait Evaluator: Send + Sync {
         variables: &[(&str, &Value)],
     ) -> Result<Value, ExpressionError>;
 
+    /// The same for a tenant: where many wait for an evaluation, tenants have it in turns.
+    fn evaluate_for(
+        &self,
+        _tenant: &str,
+        expression: &Expression,
+        input: &Value,
+        variables: &[(&str, &Value)],
+    ) -> Result<Value, ExpressionError> {
+        self.evaluate(expression, input, variables)
+    }
+
+    /// Whether a decision has taken long enough: it ends after the transition that is under way, so
+    /// that what came meanwhile is looked at.
+    fn is_enough(&self) -> bool {
+        false
+    }
+
     /// Whether the program can be compiled with variables of these names (without `$`).
     fn check(&self, expression: &Expression, variables: &[&str]) -> Result<(), ExpressionError>;
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{ERRORS, ERRORS_BEFORE};
-use crate::status::{ErrorType, Failure, Reason};
+use crate::status::{ErrorType, Failure, Problem, Reason};
 
 /// An error of a workflow.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -71,8 +71,20 @@ impl Fault {
         self.reason.unwrap_or_else(|| self.error_type().reason())
     }
 
-    /// An effect failed.
+    /// An effect failed. A workflow that was run failed with an error of its own: it is that one.
     pub fn of_failure(failure: &Failure) -> Self {
+        if let Some(problem) = &failure.problem {
+            let Problem { kind, status, title, detail } = problem.as_ref().clone();
+            return Self {
+                kind,
+                status,
+                title,
+                detail,
+                instance: None,
+                cause: Some(failure.kind),
+                reason: None,
+            };
+        }
         let (name, status, title) = match (failure.status, failure.kind) {
             (Some(status), _) => ("communication", status, "Communication Error"),
             (None, ErrorType::Auth) => ("authentication", 401, "Authentication Error"),
@@ -87,6 +99,12 @@ impl Fault {
         Self { cause: Some(failure.kind), ..Self::standard(name, status, title, &failure.message) }
     }
 
+    /// The same as an error of the type `runtime`: what a server of tools answers is no status.
+    pub fn into_runtime(self) -> Self {
+        let detail = self.detail.unwrap_or_default();
+        Self { cause: self.cause, ..Self::standard("runtime", 500, "Runtime Error", detail) }
+    }
+
     /// What callers of the execution are told where nothing caught it.
     pub fn failure(&self) -> Failure {
         let message = match (&self.title, &self.detail) {
@@ -94,7 +112,9 @@ impl Fault {
             (Some(text), None) | (None, Some(text)) => text.clone(),
             (None, None) => format!("an error of the type {}", self.kind),
         };
-        Failure::new(self.error_type(), message)
+        let Self { kind, status, title, detail, .. } = self.clone();
+        let problem = Some(Box::new(Problem { kind, status, title, detail }));
+        Failure { problem, ..Failure::new(self.error_type(), message) }
     }
 
     fn error_type(&self) -> ErrorType {

@@ -60,6 +60,12 @@ pub struct Frame {
     pub section: Section,
     /// Its place in that list.
     pub at: usize,
+    /// How many tasks of that list were begun before it, in the same round or attempt.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub nth: u32,
+    /// How many tasks in it were begun in this round or attempt.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub begun: u32,
     /// Its input before `input.from`.
     pub raw: ValueRef,
     /// Its input.
@@ -75,6 +81,10 @@ pub struct Frame {
     pub variables: BTreeMap<String, ValueRef>,
     /// How far it is.
     pub phase: Phase,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// How far a task is.
@@ -190,6 +200,9 @@ pub struct State {
     pub frames: BTreeMap<FrameId, Frame>,
     /// The number that the next frame gets.
     pub next_frame: FrameId,
+    /// How many tasks of the workflow's own list were begun.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub begun: u32,
     /// The number that the next value gets.
     pub next_value: u64,
     /// `$context`.
@@ -216,6 +229,7 @@ impl State {
         Self {
             frames: BTreeMap::new(),
             next_frame: 1,
+            begun: 0,
             next_value: 1,
             context: ValueRef::Null,
             started_at: now,
@@ -290,12 +304,28 @@ impl Frame {
         }
     }
 
+    /// When the attempt of its `try` has taken too long.
+    pub fn attempt_due(&self) -> Option<Timestamp> {
+        match &self.phase {
+            Phase::Try(attempt) => attempt.due,
+            _ => None,
+        }
+    }
+
+    /// Which round of its list is at work, where it has several.
+    pub fn round(&self) -> usize {
+        match &self.phase {
+            Phase::For { index, .. } => *index,
+            Phase::Listen(listening) => listening.outputs.len(),
+            _ => 0,
+        }
+    }
+
     /// The moments at which something is due for it.
     pub fn dues(&self) -> impl Iterator<Item = Timestamp> {
         let phase = match &self.phase {
             Phase::Until(at) | Phase::Retry { at, .. } | Phase::Asked { until: at, .. } => Some(*at),
-            Phase::Try(attempt) => attempt.due,
-            _ => None,
+            _ => self.attempt_due(),
         };
         phase.into_iter().chain(self.due)
     }

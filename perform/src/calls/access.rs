@@ -154,8 +154,13 @@ impl Performer {
         }
     }
 
+    /// A missing one is an error of the type `authorization`, as the specification has it.
     fn secret(&self, tenant: &str, name: &str) -> Result<&str, Fault> {
-        Ok(self.secrets.find(tenant, Some(name))?.unwrap_or_default())
+        let found = self.secrets.find(tenant, Some(name)).map_err(|mut fault| {
+            fault.failure.kind = ErrorType::Permission;
+            fault
+        });
+        Ok(found?.unwrap_or_default())
     }
 
     /// The error says nothing of the value, not even what it holds in place of what is wanted.
@@ -259,7 +264,8 @@ mod tests {
             (Credentials::Bearer(secret("line")), "characters"),
         ] {
             let error = of(credentials).await.expect_err("refused");
-            assert!(error.starts_with("auth: ") && error.contains(what), "{error}");
+            let kind = if what == "`none`" { "permission: " } else { "auth: " };
+            assert!(error.starts_with(kind) && error.contains(what), "{error}");
             assert!(!error.contains("sesame"), "{error}");
         }
     }

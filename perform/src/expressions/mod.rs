@@ -10,11 +10,12 @@ mod frame;
 mod limits;
 mod programs;
 mod serve;
+mod turns;
 mod unguarded;
 
 use std::path::PathBuf;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use holdpoint_engine::workflow::expression::{Evaluator, Expression, ExpressionError};
 use serde::Deserialize;
@@ -23,6 +24,7 @@ use serde_json::Value;
 use child::{Broken, Child};
 use frame::Answer;
 pub use serve::serve;
+use turns::Turns;
 #[doc(hidden)]
 pub use unguarded::Unguarded;
 
@@ -58,7 +60,6 @@ pub struct Expressions {
     processes: usize,
     value_bytes: usize,
     pool: Mutex<Pool>,
-    freed: Condvar,
 }
 
 /// Which children there are.
@@ -68,6 +69,8 @@ struct Pool {
     idle: Vec<Child>,
     /// Idle and busy ones.
     count: usize,
+    /// Who waits for one.
+    turns: Turns<Option<Child>>,
 }
 
 impl Expressions {
@@ -79,8 +82,8 @@ impl Expressions {
 
     /// The same, by a binary at this path.
     pub fn with_program(program: PathBuf, settings: &Settings, value_bytes: usize) -> Self {
-        let (pool, freed) = (Mutex::new(Pool::default()), Condvar::new());
-        Self { program, processes: settings.processes.max(1), value_bytes, pool, freed }
+        let pool = Mutex::new(Pool::default());
+        Self { program, processes: settings.processes.max(1), value_bytes, pool }
     }
 
     /// The process ids of the children that wait for work.
@@ -89,8 +92,8 @@ impl Expressions {
     }
 
     /// A child whose process ended for a reason that is not the program's is replaced once.
-    fn ask(&self, request: &[u8]) -> Result<Answer, ExpressionError> {
-        let mut place = self.take_place()?;
+    fn ask(&self, tenant: &str, request: &[u8]) -> Result<Answer, ExpressionError> {
+        let mut place = self.take_place(tenant)?;
         let mut tried_again = false;
         loop {
             let mut child = match place.child.take() {
@@ -115,23 +118,27 @@ impl Expressions {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until a child is free or one more may be started.
-    fn take_place(&self) -> Result<Place<'_>, ExpressionError> {
-        let until = Instant::now() + TURN;
+    /// Waits until a child is free or one more may be started. Tenants have what is free in turns.
+    fn take_place(&self, tenant: &str) -> Result<Place<'_>, ExpressionError> {
+        let place = |child| Place { of: self, child };
         let mut pool = self.lock();
-        loop {
-            if let Some(child) = pool.idle.pop() {
-                return Ok(Place { of: self, child: Some(child) });
-            }
-            if pool.count < self.processes {
-                pool.count += 1;
-                return Ok(Place { of: self, child: None });
-            }
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(ExpressionError::Unavailable("too many expressions are waiting".to_owned()));
-            }
-            pool = self.freed.wait_timeout(pool, left).unwrap_or_else(PoisonError::into_inner).0;
+        if let Some(child) = pool.idle.pop() {
+            return Ok(place(Some(child)));
+        }
+        if pool.count < self.processes {
+            pool.count += 1;
+            return Ok(place(None));
+        }
+        let (ticket, handed) = pool.turns.wait(tenant);
+        drop(pool);
+        if let Ok(child) = handed.recv_timeout(TURN) {
+            return Ok(place(child));
+        }
+        let gone = self.lock().turns.leave(ticket);
+        match handed.try_recv() {
+            // It was handed over in that very moment.
+            Ok(child) if !gone => Ok(place(child)),
+            _ => Err(ExpressionError::Unavailable("too many expressions are waiting".to_owned())),
         }
     }
 }
@@ -145,11 +152,11 @@ struct Place<'a> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut pool = self.of.lock();
-        match self.child.take() {
-            Some(child) => pool.idle.push(child),
-            None => pool.count -= 1,
+        match pool.turns.hand(self.child.take()) {
+            None => {}
+            Some(Some(child)) => pool.idle.push(child),
+            Some(None) => pool.count -= 1,
         }
-        self.of.freed.notify_one();
     }
 }
 
@@ -160,12 +167,22 @@ impl Evaluator for Expressions {
         input: &Value,
         variables: &[(&str, &Value)],
     ) -> Result<Value, ExpressionError> {
+        self.evaluate_for("", expression, input, variables)
+    }
+
+    fn evaluate_for(
+        &self,
+        tenant: &str,
+        expression: &Expression,
+        input: &Value,
+        variables: &[(&str, &Value)],
+    ) -> Result<Value, ExpressionError> {
         let request = frame::evaluate(expression, input, variables, self.value_bytes)?;
-        self.ask(&request)?.value()
+        self.ask(tenant, &request)?.value()
     }
 
     fn check(&self, expression: &Expression, variables: &[&str]) -> Result<(), ExpressionError> {
         let request = frame::check(expression, variables)?;
-        self.ask(&request)?.value().map(drop)
+        self.ask("", &request)?.value().map(drop)
     }
 }

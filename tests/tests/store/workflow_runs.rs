@@ -17,6 +17,8 @@ on_both_stores! {
     what_a_person_said_is_not_overwritten;
     test_runs_and_children_count_for_nothing;
     a_balance_that_is_used_up_holds_the_runs_with_that_secret;
+    a_balance_that_is_used_up_holds_what_has_not_begun;
+    a_delay_is_kept_by_the_run_that_waits;
     only_an_active_workflow_is_started;
     one_run_goes_on_and_one_more_waits;
     a_coalesced_start_said_again_is_the_same_run;
@@ -181,6 +183,45 @@ fn a_balance_that_is_used_up_holds_the_runs_with_that_secret(bed: &Bed) {
         assert!(wait > Duration::from_secs(500) && wait <= Duration::from_secs(600), "{held}: {wait:?}");
     }
     assert_eq!(wait("ship"), Duration::ZERO);
+}
+
+/// What had not begun waits as well: delayed, to be repeated, or behind another run.
+fn a_balance_that_is_used_up_holds_what_has_not_begun(bed: &Bed) {
+    for name in ["pay", "later", "again"] {
+        workflow_with(&*bed.store, name, json!({}), &["bank"]);
+    }
+    workflow_with(&*bed.store, "one", json!({"concurrency": 1}), &["bank"]);
+    workflow_with(&*bed.store, "ship", json!({}), &["post"]);
+    let in_a_minute = |name| NewExecution { delay: Some(Duration::from_secs(60)), ..run_of(name) };
+    let (later, other) =
+        (create(&*bed.store, in_a_minute("later")), create(&*bed.store, in_a_minute("ship")));
+    let failed = run_to(bed, "again", Some(Reason::Network));
+    let repeat = repeat_of(bed, &failed).unwrap().key;
+    let going = create(&*bed.store, run_of("one"));
+    let mut held = Held::claim(&*bed.store, session(&*bed.store), &going);
+    let waiting = create(&*bed.store, run_of("one"));
+    run_to(bed, "pay", Some(Reason::Balance));
+    // Ten minutes from the failure, which came a little after their starts.
+    let is_held = |wait: Duration| wait > Duration::from_secs(500) && wait <= Duration::from_secs(660);
+    for run in [&later, &repeat] {
+        let wait = ready_in(bed, run.id).unwrap();
+        assert!(is_held(wait), "{wait:?}");
+    }
+    assert_eq!(ready_in(bed, other.id), Some(Duration::from_secs(60)), "it uses another secret");
+    commit(bed, held.complete());
+    let wait = ready_in(bed, waiting.id).unwrap();
+    assert!(is_held(wait), "the run that waited: {wait:?}");
+}
+
+fn a_delay_is_kept_by_the_run_that_waits(bed: &Bed) {
+    workflow(&*bed.store, "ship", json!({"concurrency": 1}));
+    let first = create(&*bed.store, run_of("ship"));
+    let mut held = Held::claim(&*bed.store, session(&*bed.store), &first);
+    let hour = Duration::from_secs(3600);
+    let later = create(&*bed.store, NewExecution { delay: Some(hour), ..run_of("ship") });
+    assert_eq!(ready_in(bed, later.id), None);
+    commit(bed, held.complete());
+    assert_eq!(ready_in(bed, later.id), Some(hour));
 }
 
 fn only_an_active_workflow_is_started(bed: &Bed) {

@@ -25,6 +25,7 @@ impl Machine<'_, '_> {
             self.state.due = Some(self.turn.now.plus(length));
         }
         let input = self.store(&input)?;
+        self.state.context = input;
         if workflow.tasks.is_empty() {
             return self.end(self.value(input)?);
         }
@@ -108,16 +109,15 @@ impl Machine<'_, '_> {
         self.start(Some(id), section, 0, input).map(drop)
     }
 
-    /// A `switch` without a case that holds goes on as its own `then` says.
+    /// The first case that holds, else the one without a condition, wherever that stands. Without
+    /// either it goes on as its own `then` says.
     fn switch(&mut self, id: FrameId, cases: &[Case], dot: &Arc<Value>) -> Step<()> {
         let scope = self.scope(id)?;
-        let mut then = None;
+        let mut then = cases.iter().find(|case| case.when.is_none()).map(|case| case.then);
         for case in cases {
-            let holds = match &case.when {
-                Some(when) => self.holds(when, dot, &scope)?,
-                None => true,
-            };
-            if holds {
+            if let Some(when) = &case.when
+                && self.holds(when, dot, &scope)?
+            {
                 then = Some(case.then);
                 break;
             }
@@ -150,6 +150,7 @@ impl Machine<'_, '_> {
             return self.complete(id, self.value(raw)?);
         }
         let frame = self.frame_mut(id)?;
+        frame.begun = 0;
         frame.phase = Phase::For { items, index };
         frame.variables.insert(of.each.clone(), ValueRef::Member(items, index));
         frame.variables.insert(of.at.clone(), ValueRef::Number(index as u64));
@@ -198,7 +199,10 @@ impl Machine<'_, '_> {
         if body.is_empty() {
             return self.complete(id, self.value(input)?);
         }
-        self.frame_mut(id)?.phase = Phase::Try(Attempt { number, began, at: Some(self.turn.now), due });
+        let at = Some(self.turn.now);
+        let frame = self.frame_mut(id)?;
+        frame.begun = 0;
+        frame.phase = Phase::Try(Attempt { number, began, at, due });
         self.start(Some(id), Section::Body, 0, input).map(drop)
     }
 

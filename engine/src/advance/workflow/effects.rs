@@ -15,14 +15,14 @@ use crate::effect::{
 };
 use crate::entry::{Entry, QueueTerms, ToolCalled};
 use crate::run::StepState;
-use crate::status::EffectClass;
+use crate::status::{EffectClass, ErrorType};
 use crate::time::Span;
 use crate::workflow::document::{
     self, Authentication, HttpCall, McpCall, OpenApiCall, Performance, QueueTask, Task, Work, Workflow,
 };
 use crate::workflow::expression::Template;
 use crate::workflow::fault::Fault;
-use crate::workflow::state::{FrameId, Phase, State, ValueRef};
+use crate::workflow::state::{FrameId, Phase, Section, State, ValueRef};
 
 /// How long a call may take that says nothing about it.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -98,7 +98,10 @@ impl Machine<'_, '_> {
     fn step_over(&mut self, id: FrameId, step: i32) -> Step<()> {
         match self.turn.run.flow.failures.get(&step) {
             Some(failure) => {
-                let fault = Fault::of_failure(failure);
+                let mut fault = Fault::of_failure(failure);
+                if matches!(self.task(id)?.work, Work::Mcp(_)) && failure.kind == ErrorType::Logic {
+                    fault = fault.into_runtime();
+                }
                 self.raise(id, fault)
             }
             None => self.complete(id, self.value(ValueRef::Step(step))?),
@@ -132,7 +135,7 @@ impl Machine<'_, '_> {
             authentication.map(|authentication| self.credentials(authentication, &dot, &scope)).transpose()
         };
         let (step, number, tool_call_id) = (attempt.step, attempt.number, attempt.call_id.to_owned());
-        let key = digest::effect_key(self.turn.pinned.first_run, step);
+        let key = self.key(id, step, attempt.arguments)?;
         let text = |name: &str| attempt.arguments[name].as_str().unwrap_or_default().to_owned();
         let terms = terms(task);
         Ok(match &task.work {
@@ -205,6 +208,29 @@ impl Machine<'_, '_> {
                 key,
             })),
             _ => return Err(lost("an effect")),
+        })
+    }
+
+    /// The same in every attempt of the step. Where the author's `retry` begins the tasks of a `try`
+    /// anew, as new steps, the same in those too, as long as it is the same call: it follows from
+    /// the task's place and what is sent instead of the step.
+    pub(super) fn key(&self, id: FrameId, step: i32, arguments: &Value) -> Step<String> {
+        let first_run = self.turn.pinned.first_run;
+        let (mut place, mut is_retried, mut section) = (String::new(), false, None);
+        for (_, frame) in self.state.chain(Some(id)) {
+            if section == Some(Section::Body)
+                && let Work::Try { catch, .. } = &self.task_of(frame)?.work
+            {
+                is_retried |= catch.retry.is_some();
+            }
+            section = Some(frame.section);
+            place.push_str(&format!("{:?} {} {} {}\n", frame.section, frame.at, frame.nth, frame.round()));
+        }
+        place.push_str(&arguments.to_string());
+        Ok(if is_retried {
+            digest::retried_key(first_run, &place)
+        } else {
+            digest::effect_key(first_run, step)
         })
     }
 

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use regex::RegexBuilder;
 use serde_json::{Value, json};
 
 use super::data::Scope;
@@ -174,7 +175,10 @@ impl Machine<'_, '_> {
                 Err(Halt::Fault(_)) => return Ok(false),
                 filled => filled?,
             };
-            let holds = matches!(template, Template::Expression(_)) && wanted == Value::Bool(true);
+            let holds = match template {
+                Template::Expression(_) => wanted == Value::Bool(true),
+                _ => describes(&wanted, had),
+            };
             if !holds && wanted != *had {
                 return Ok(false);
             }
@@ -226,6 +230,7 @@ impl Machine<'_, '_> {
         let item = self.store(&event)?;
         listening.at_work = true;
         let frame = self.frame_mut(id)?;
+        frame.begun = 0;
         frame.variables.insert(each.item.clone(), item);
         frame.variables.insert(each.at.clone(), ValueRef::Number(index as u64));
         frame.phase = Phase::Listen(listening);
@@ -249,6 +254,20 @@ impl Machine<'_, '_> {
         listening.outputs.push(output);
         Ok(())
     }
+}
+
+/// What a compiled pattern may take.
+const PATTERN_BYTES: usize = 256 * 1024;
+
+/// Whether a text of the author's is a regular expression that the whole attribute satisfies. One
+/// without a special character but `.` is meant as it stands.
+fn describes(wanted: &Value, had: &Value) -> bool {
+    let (Some(wanted), Some(had)) = (wanted.as_str(), had.as_str()) else { return false };
+    if !wanted.contains(['*', '+', '?', '[', '(', '{', '|', '^', '$', '\\']) {
+        return false;
+    }
+    let pattern = RegexBuilder::new(&format!("^(?:{wanted})$")).size_limit(PATTERN_BYTES).build();
+    pattern.is_ok_and(|pattern| pattern.is_match(had))
 }
 
 fn listen_of(task: &Task) -> Step<&Listen> {

@@ -10,11 +10,10 @@ use super::{Halt, Machine, Made, Step, lost, task_of};
 use crate::advance::Turn;
 use crate::advance::reconcile::Question;
 use crate::definition::Definition;
-use crate::digest;
 use crate::effect::RequestEffect;
 use crate::status::EffectClass;
 use crate::workflow::document::{HttpCall, Task, Work, Workflow};
-use crate::workflow::state::{FrameId, State};
+use crate::workflow::state::{FrameId, State, read};
 
 impl<'t> Turn<'t> {
     /// Whether the step is of a workflow's task that names a question.
@@ -41,7 +40,10 @@ impl<'t> Turn<'t> {
         let Definition::Workflow(workflow) = pinned.definition.as_ref() else { return Question::None };
         let Some((id, task)) = self.asking_task(workflow, step) else { return Question::None };
         let Some(call) = question_of(&task) else { return Question::None };
-        let call_id = self.run.steps.get(&step).and_then(|step| step.tool()).map(|work| work.call_id.clone());
+        let Some(asked) = self.run.steps.get(&step).and_then(|step| step.tool()) else {
+            return Question::None;
+        };
+        let (call_id, arguments) = (asked.call_id.clone(), read(&asked.arguments));
         let machine = Machine {
             state: self.run.flow.state.clone().unwrap_or_else(|| State::new(self.now)),
             next_step: self.run.next_step(),
@@ -52,12 +54,14 @@ impl<'t> Turn<'t> {
             written: BTreeMap::new(),
             changed: false,
         };
-        match machine.question(id, call) {
+        let request = machine
+            .question(id, call)
+            .and_then(|request| Ok(RequestEffect { key: machine.key(id, step, &arguments)?, ..request }));
+        match request {
             Ok(request) => Question::Ask(Box::new(RequestEffect {
                 step,
                 attempt,
-                tool_call_id: call_id.unwrap_or_default(),
-                key: digest::effect_key(pinned.first_run, step),
+                tool_call_id: call_id,
                 timeout: patience,
                 ..request
             })),

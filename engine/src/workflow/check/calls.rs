@@ -164,9 +164,11 @@ impl<'n> Checker<'n, '_> {
     fn query(&mut self, spot: &Spot<'n>, scope: Scope<'_>) -> Option<Template> {
         for member in spot.members() {
             let found = spot.member(member);
-            if !matches!(found.node.kind, Kind::Text(_) | Kind::Number(_) | Kind::Bool(_)) {
-                let _: Option<()> =
-                    self.expected(&found, "a text, a number, `true`, `false`, or an expression");
+            let is_value = |kind: &Kind| matches!(kind, Kind::Text(_) | Kind::Number(_) | Kind::Bool(_));
+            let several = |kind: &Kind| matches!(kind, Kind::List(items) if items.iter().all(|item| is_value(&item.kind)));
+            if !is_value(&found.node.kind) && !several(&found.node.kind) {
+                let what = "a text, a number, `true`, `false`, an expression, or a list of these";
+                let _: Option<()> = self.expected(&found, what);
             }
         }
         self.arguments(spot, scope)
