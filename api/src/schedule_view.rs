@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use holdpoint_db::{ScheduleDocument, ScheduleRow, TimingDocument};
+use holdpoint_db::{ScheduleDocument, ScheduleRow, TimingDocument, WorkflowRow};
+use holdpoint_engine::definition::builtin;
 use holdpoint_engine::entry::Json;
 use holdpoint_engine::ids::{ExecutionId, ScheduleId};
 use holdpoint_engine::schedule::CatchUp;
-use holdpoint_engine::status::{DefinitionKind, Overlap, SkippedFor};
+use holdpoint_engine::status::{DefinitionKind, Overlap, SkippedFor, WorkflowState};
 use holdpoint_engine::time::{Span, Timestamp};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -45,7 +46,9 @@ pub struct Shown {
     labels: BTreeMap<String, String>,
     paused: bool,
     paused_at: Option<Timestamp>,
-    /// The next five; fewer where nothing more is known of them.
+    /// Why its ticks start nothing, whatever it is itself; none where they start runs.
+    stopped: Option<Stopped>,
+    /// The next five; fewer where nothing more is known of them, none where it is stopped.
     next_ticks: Vec<Timestamp>,
     /// A tick that waits for the end of the active run.
     waiting_tick: Option<Timestamp>,
@@ -66,6 +69,39 @@ pub struct Shown {
     created_by: String,
     created_at: Timestamp,
     updated_at: Timestamp,
+}
+
+/// What keeps a schedule's ticks from starting anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "ScheduleStopped")]
+enum Stopped {
+    /// The last run of its workflow failed for good: until the workflow's `resume`, or a new version.
+    WorkflowFailed,
+    /// Its workflow is paused.
+    WorkflowPaused,
+    /// Its workflow is in maintenance.
+    WorkflowMaintenance,
+    /// Its workflow is archived.
+    WorkflowArchived,
+    /// Its workflow was deleted.
+    UnknownDefinition,
+}
+
+impl Stopped {
+    fn of(document: &ScheduleDocument, standing: Option<&WorkflowRow>) -> Option<Self> {
+        let registered =
+            document.kind == DefinitionKind::Workflow && builtin(document.kind, &document.target).is_none();
+        let Some(row) = standing.filter(|_| registered) else {
+            return registered.then_some(Stopped::UnknownDefinition);
+        };
+        match row.state {
+            WorkflowState::Active => row.schedule_stopped.then_some(Stopped::WorkflowFailed),
+            WorkflowState::Paused => Some(Stopped::WorkflowPaused),
+            WorkflowState::Maintenance => Some(Stopped::WorkflowMaintenance),
+            WorkflowState::Archived => Some(Stopped::WorkflowArchived),
+        }
+    }
 }
 
 /// Which missed ticks are made up for.
@@ -93,9 +129,11 @@ struct Target {
 }
 
 impl Shown {
-    /// A row as it is shown; one that cannot be read is a fault of ours.
-    pub fn of(row: ScheduleRow) -> Answer<Self> {
-        let next_ticks = next_ticks(&row)?;
+    /// A row as it is shown, beside how its workflow stands, if it is for one; one that cannot
+    /// be read is a fault of ours.
+    pub fn of(row: ScheduleRow, standing: Option<&WorkflowRow>) -> Answer<Self> {
+        let stopped = Stopped::of(&row.document, standing);
+        let next_ticks = if stopped.is_some() { Vec::new() } else { next_ticks(&row)? };
         let ScheduleDocument { kind, target, version, input, timing, overlap, catch_up, metadata, labels } =
             row.document;
         let (mut cron, mut time_zone, mut every, mut after) = (None, None, None, None);
@@ -123,6 +161,7 @@ impl Shown {
             labels,
             paused: row.paused_at.is_some(),
             paused_at: row.paused_at,
+            stopped,
             next_ticks,
             waiting_tick: row.waiting_tick,
             active_execution_id: row.active,

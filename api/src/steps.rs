@@ -175,6 +175,7 @@ impl Steps {
                 let step = self.begin(number, Kind::Tool);
                 step.name = Some(body.tool.clone());
                 step.tool_call_id = Some(body.tool_call_id.clone());
+                step.task = body.task.clone();
                 step.apply(Entry::ToolCalled(body), at);
             }
             Entry::ApprovalRequested(body) if !self.0.contains_key(&number) => {
@@ -488,8 +489,11 @@ mod tests {
     #[test]
     fn tasks_have_names_and_their_errors() {
         let error = json!({"type": "https://example.com/errors/odd", "status": 400});
-        let called =
-            json!({"step": 2, "tool_call_id": "get-2", "tool": "get", "arguments": {}, "attempt": 1});
+        let called = json!({"step": 2, "tool_call_id": "get-2", "tool": "get", "arguments": {}, "attempt": 1, "task": "/do/1/get"});
+        let unknown = json!({"step": 2, "attempt": 1, "error": {"type": "network", "message": "m"},
+                             "settled_at": "2026-11-21T00:00:00Z"});
+        let seen = steps(&[("tool.called", called.clone()), ("outcome.unknown", unknown)]);
+        assert_eq!((&seen[0]["status"], &seen[0]["task"]), (&json!("unknown"), &json!("/do/1/get")));
         let journal = [
             ("step.completed", json!({"step": 1, "task": "/do/0/first", "output": 1})),
             ("tool.called", called),

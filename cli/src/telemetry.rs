@@ -1,8 +1,10 @@
 //! Logs: one subscriber for the process, text for people or JSON lines for machines, always
 //! on standard error, so that standard output carries nothing but answers.
 
+use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, filter_fn};
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::configuration::{Log, LogFormat};
@@ -12,11 +14,13 @@ use crate::usage::Usage;
 pub fn start(log: &Log) -> Result<(), Usage> {
     let filter = filter(&log.level)?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let bodyless = filter_fn(is_without_bodies);
     let started = match log.format {
         LogFormat::Text => {
-            builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).finish().try_init()
+            let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+            builder.with_ansi(ansi).finish().with(bodyless).try_init()
         }
-        LogFormat::Json => builder.json().flatten_event(true).finish().try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).finish().with(bodyless).try_init(),
     };
     // Only a test process can have one already.
     drop(started);
@@ -43,6 +47,14 @@ pub fn filter(level: &str) -> Result<EnvFilter, Usage> {
         level.to_owned()
     };
     EnvFilter::try_new(directives).map_err(|_| refuse())
+}
+
+/// What a library says with messages' bodies in it is never logged, whatever the filter wants:
+/// lapin tells at `warn` of each message that came back, with its content, and at `trace` of
+/// every frame, those of the login too.
+fn is_without_bodies(said: &Metadata<'_>) -> bool {
+    let is_lapin = said.target() == "lapin" || said.target().starts_with("lapin::");
+    said.target() != "lapin::returned_messages" && !(is_lapin && *said.level() == Level::TRACE)
 }
 
 fn is_level(word: &str) -> bool {

@@ -91,7 +91,8 @@ pub(crate) fn definition_put_in_txn(
     if kind == DefinitionKind::Workflow {
         // Before the workflow's row, as where a tick takes both.
         schedules::own(conn, scope, (name, version), document, by)?;
-        workflow_states::new_version(conn, scope, name, created_at)?;
+        let state = if deleted { workflow_states::begin } else { workflow_states::new_version };
+        state(conn, scope, name, created_at)?;
     }
     conn.rows(
         "UPDATE definition_heads SET version = ?, deleted_at = NULL, updated_at = ?
@@ -177,6 +178,21 @@ pub(crate) fn definition_get(
     conn.row(&text, &values)?.map(read_definition).transpose()
 }
 
+/// Whether a name is in use.
+pub(crate) fn is_in_use(
+    conn: &mut Conn,
+    scope: &Scope,
+    kind: DefinitionKind,
+    name: &str,
+) -> StoreResult<bool> {
+    let row = conn.row(
+        "SELECT h.version FROM definition_heads h
+         WHERE h.tenant = ? AND h.project = ? AND h.kind = ? AND h.name = ? AND h.deleted_at IS NULL",
+        &binds![&*scope.tenant, &*scope.project, kind.as_str(), name],
+    )?;
+    Ok(row.is_some())
+}
+
 /// The latest versions of all names in use, by name.
 pub(crate) fn definition_list(
     conn: &mut Conn,
@@ -219,6 +235,7 @@ pub(crate) fn definition_delete_in_txn(
     )?;
     if kind == DefinitionKind::Workflow {
         schedules::disown(conn, scope, name)?;
+        workflow_states::delete(conn, scope, name)?;
     }
     if let Some(mut row) = deleted.into_iter().next() {
         let details = json!({"version": row.int()?});

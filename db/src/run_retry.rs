@@ -22,7 +22,7 @@ use crate::store::StoreResult;
 use crate::types::StoreError;
 use crate::workflow_end::read_terms;
 use crate::workflow_types::Retried;
-use crate::{conversations, files, journal, outside, workflow_runs};
+use crate::{conversations, definitions, files, journal, outside, workflow_runs};
 
 /// A run as it ended.
 struct Failed {
@@ -122,6 +122,9 @@ fn retry(
     now: Timestamp,
 ) -> StoreResult<Retried> {
     let (retry_of, attempt) = (failed.first_run, failed.attempt.saturating_add(1));
+    if failed.terms.is_some() && !definitions::is_in_use(conn, &run.scope, failed.kind, &failed.name)? {
+        return Ok(Retried::UnknownDefinition(failed.kind, failed.name.clone()));
+    }
     let terms = failed.terms()?;
     let mut due_at = now;
     if let Some(terms) = &terms {

@@ -18,6 +18,10 @@ impl WorkflowStore for SqlStore {
         self.read.with(|conn| workflow_states::workflow_get(conn, scope, name))
     }
 
+    fn workflows_get(&self, scope: &Scope, names: &[String]) -> StoreResult<Vec<WorkflowRow>> {
+        self.read.with(|conn| workflow_states::workflows_get(conn, scope, names))
+    }
+
     fn workflow_state(
         &self,
         scope: &Scope,
@@ -55,6 +59,10 @@ impl WorkflowStore for SqlStore {
         limit: usize,
     ) -> StoreResult<Vec<AttentionRow>> {
         self.read.with(|conn| workflow_states::attention_list(conn, scope, after, limit))
+    }
+
+    fn attention_count(&self, scope: &Scope) -> StoreResult<usize> {
+        self.read.with(|conn| workflow_states::attention_count(conn, scope))
     }
 
     fn attention_acknowledge(&self, scope: &Scope, name: &str, by: &str) -> StoreResult<bool> {

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use holdpoint_engine::effect::Act;
 use holdpoint_engine::ids::ExecutionId;
-use holdpoint_engine::status::{AuditAct, DefinitionKind, Reason, RunType};
+use holdpoint_engine::status::{AuditAct, DefinitionKind, Reason, RunType, WorkflowState};
 use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::wire::ExecutionKey;
 use serde_json::json;
@@ -45,11 +45,25 @@ pub(crate) fn take(
     // Two batches that take the same places take them in the same order.
     tests.sort_by_key(|(at, _)| (&batch[*at].key.scope, &batch[*at].name, *at));
     for (at, created_at) in tests {
+        if is_archived(conn, &batch[at])? {
+            refused.insert(at, Created::WorkflowNotActive { state: WorkflowState::Archived });
+            continue;
+        }
         if let Some(active) = occupy(conn, &batch[at], created_at)? {
             refused.insert(at, Created::TestRunActive { active });
         }
     }
     Ok(())
+}
+
+/// What is held for a while may be tried meanwhile, what is put away may not.
+fn is_archived(conn: &mut Conn, new: &NewExecution) -> StoreResult<bool> {
+    let scope = &new.key.scope;
+    let row = conn.row(
+        "SELECT 1 FROM workflows WHERE tenant = ? AND project = ? AND name = ? AND state = 'archived'",
+        &binds![&*scope.tenant, &*scope.project, &new.name],
+    )?;
+    Ok(row.is_some())
 }
 
 /// The run that has the place, where it is taken.

@@ -11,7 +11,7 @@ use holdpoint_engine::entry::{Entry, Line, WorkflowFailed};
 use holdpoint_engine::ids::ExecutionId;
 use holdpoint_engine::runs::{BALANCE_HOLD, Consequence, RunEnd, Terms, consequence};
 use holdpoint_engine::scope::Scope;
-use holdpoint_engine::status::{Failure, Reason, Status, WorkflowState};
+use holdpoint_engine::status::{DefinitionKind, Failure, Reason, Status, WorkflowState};
 use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::wire::ExecutionKey;
 
@@ -22,7 +22,7 @@ use crate::run_retry::{Repeat, repeat};
 use crate::sql::binds;
 use crate::store::StoreResult;
 use crate::types::StoreError;
-use crate::{failpoint, journal, schedules, test_runs, workflow_runs};
+use crate::{definitions, failpoint, journal, schedules, test_runs, workflow_runs};
 
 /// A production run that has ended.
 struct EndedRun {
@@ -156,7 +156,7 @@ fn workflow_ended(
 /// What follows from one end.
 fn follow(conn: &mut Conn, run: &EndedRun, after: &mut After, now: Timestamp) -> StoreResult<()> {
     let mut consequence = consequence(&run.terms, after.logic_failures, run.end);
-    if after.held && matches!(consequence, Consequence::Repeated { .. }) {
+    if matches!(consequence, Consequence::Repeated { .. }) && (after.held || is_deleted(conn, run)?) {
         consequence = Consequence::Nothing;
     }
     if let Consequence::Repeated { after: wait } = consequence {
@@ -185,6 +185,12 @@ fn follow(conn: &mut Conn, run: &EndedRun, after: &mut After, now: Timestamp) ->
     }
     after.take(run, consequence);
     Ok(())
+}
+
+/// What somebody deleted is not begun again. Its deletion waits for our lock on its row.
+fn is_deleted(conn: &mut Conn, run: &EndedRun) -> StoreResult<bool> {
+    let scope = &run.key.scope;
+    Ok(!definitions::is_in_use(conn, scope, DefinitionKind::Workflow, &run.workflow)?)
 }
 
 /// A failure that nobody repeats by itself is told: in the log, and outside. (In the log twice,

@@ -19,8 +19,30 @@ use crate::store::StoreResult;
 use crate::workflow_runs::expression;
 use crate::workflow_types::*;
 
-/// A new version ends maintenance, and lets the schedule go on; what a person said stays. The
-/// first version makes the row.
+/// The first version of a name in use makes the row. What is left of a workflow that was deleted
+/// under this name counts for nothing.
+pub(crate) fn begin(conn: &mut Conn, scope: &Scope, name: &str, now: Timestamp) -> StoreResult<()> {
+    conn.rows(
+        "INSERT INTO workflows (tenant, project, name, changed_at) VALUES (?, ?, ?, ?)
+         ON CONFLICT (tenant, project, name) DO UPDATE SET
+           state = 'active', changed_at = excluded.changed_at, changed_by = NULL, logic_failures = 0, escalated = false,
+           schedule_stopped = false, attention = false, latest = NULL, acknowledged_at = NULL, acknowledged_by = NULL,
+           ending = NULL",
+        &binds![&*scope.tenant, &*scope.project, name, now],
+    )
+    .map(drop)
+}
+
+/// Waits for the ends of runs that look at the workflow now: those after see that it is deleted.
+pub(crate) fn delete(conn: &mut Conn, scope: &Scope, name: &str) -> StoreResult<()> {
+    conn.rows(
+        "SELECT e.name FROM workflows e WHERE e.tenant = ? AND e.project = ? AND e.name = ? @lock",
+        &binds![&*scope.tenant, &*scope.project, name],
+    )
+    .map(drop)
+}
+
+/// A new version ends maintenance, and lets the schedule go on; what a person said stays.
 pub(crate) fn new_version(conn: &mut Conn, scope: &Scope, name: &str, now: Timestamp) -> StoreResult<()> {
     conn.rows(
         "INSERT INTO workflows (tenant, project, name, changed_at) VALUES (?, ?, ?, ?)
@@ -56,6 +78,20 @@ fn read_workflow(mut row: Row) -> StoreResult<WorkflowRow> {
 pub(crate) fn workflow_get(conn: &mut Conn, scope: &Scope, name: &str) -> StoreResult<Option<WorkflowRow>> {
     let text = format!("SELECT {COLUMNS} WHERE e.tenant = ? AND e.project = ? AND e.name = ? AND {IN_USE}");
     conn.row(&text, &binds![&*scope.tenant, &*scope.project, name])?.map(read_workflow).transpose()
+}
+
+/// How those of these that are in use stand; in no order.
+pub(crate) fn workflows_get(
+    conn: &mut Conn,
+    scope: &Scope,
+    names: &[String],
+) -> StoreResult<Vec<WorkflowRow>> {
+    let text = format!(
+        "WITH u(t, p, n) AS (@u) SELECT {COLUMNS} JOIN u ON e.tenant = u.t AND e.project = u.p AND e.name = u.n
+         WHERE {IN_USE}"
+    );
+    let rows: Vec<_> = names.iter().map(|name| binds![&*scope.tenant, &*scope.project, name]).collect();
+    conn.each(&text, &rows, &[])?.into_iter().map(read_workflow).collect()
 }
 
 /// Changes the state. The lock keeps starts out that have looked at it before.
@@ -160,6 +196,15 @@ pub(crate) fn attention_list(
     let text = format!("{ATTENTION} AND {IN_USE}{ATTENTION_END}");
     let rows = conn.rows(&text, &binds![&owner, after.unwrap_or(""), limit as i64])?;
     rows.into_iter().map(read_attention).collect()
+}
+
+/// How many there are of them, up to [`ATTENTION_COUNTED`].
+pub(crate) fn attention_count(conn: &mut Conn, scope: &Scope) -> StoreResult<usize> {
+    let owner = format!("{}/{}", scope.tenant, scope.project);
+    let text = format!("SELECT count(*) FROM ({ATTENTION} AND {IN_USE}{ATTENTION_END}) c");
+    let row = conn.row(&text, &binds![&owner, "", ATTENTION_COUNTED as i64])?;
+    let count = row.map(|mut row| row.big()).transpose()?.unwrap_or_default();
+    Ok(usize::try_from(count).unwrap_or_default())
 }
 
 fn read_attention(mut row: Row) -> StoreResult<AttentionRow> {

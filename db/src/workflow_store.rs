@@ -14,6 +14,8 @@ use crate::workflow_types::*;
 pub trait WorkflowStore: Send + Sync + 'static {
     /// How a registered workflow stands; `None` for a name that is not in use.
     fn workflow_get(&self, scope: &Scope, name: &str) -> StoreResult<Option<WorkflowRow>>;
+    /// How those of these that are in use stand, in no order.
+    fn workflows_get(&self, scope: &Scope, names: &[String]) -> StoreResult<Vec<WorkflowRow>>;
     /// Changes its state; the row after it, `None` for a name that is not in use. From then on
     /// nothing is started but by the state's rules. `active` lets its schedule go on.
     fn workflow_state(
@@ -42,6 +44,8 @@ pub trait WorkflowStore: Send + Sync + 'static {
         after: Option<&str>,
         limit: usize,
     ) -> StoreResult<Vec<AttentionRow>>;
+    /// How many these are, up to [`ATTENTION_COUNTED`].
+    fn attention_count(&self, scope: &Scope) -> StoreResult<usize>;
     /// Takes a workflow off that list until its next failure; `false` where it does not stand
     /// there.
     fn attention_acknowledge(&self, scope: &Scope, name: &str, by: &str) -> StoreResult<bool>;

@@ -2,7 +2,7 @@
 
 use holdpoint_engine::ids::ExecutionId;
 use holdpoint_engine::scope::Scope;
-use holdpoint_engine::status::{Failure, Reason, Status, WorkflowState};
+use holdpoint_engine::status::{DefinitionKind, Failure, Reason, Status, WorkflowState};
 use holdpoint_engine::time::Timestamp;
 
 /// How a registered workflow stands.
@@ -25,6 +25,9 @@ pub struct WorkflowRow {
     /// Whether its latest run failed so that a person has to look.
     pub attention: bool,
 }
+
+/// Workflows that need a person are counted up to here.
+pub const ATTENTION_COUNTED: usize = 10_000;
 
 /// The most runs of a held workflow that are told at once.
 pub const RUNS_TOLD_AT_ONCE: usize = 1_000;
@@ -62,6 +65,8 @@ pub enum Retried {
     NotFailed(Status),
     /// It can never be repeated, for this reason.
     Never(&'static str),
+    /// Its definition was deleted.
+    UnknownDefinition(DefinitionKind, String),
     /// Its workflow is held.
     WorkflowNotActive(WorkflowState),
     /// One run of its workflow goes on at a time, and this one does.

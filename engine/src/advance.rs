@@ -314,7 +314,11 @@ impl<'a> Turn<'a> {
             let of_task = || self.flow_terms(number).map(|terms| (terms.class, terms.timeout));
             match of_tool.or_else(of_task) {
                 Some((class, timeout)) if !may_repeat(class) => {
-                    let message = "the worker was lost while the call was under way";
+                    let message = if self.pinned.first_run == self.pinned.id {
+                        "the worker was lost while the call was under way"
+                    } else {
+                        "the call was under way when the run before ended, or when the worker was lost"
+                    };
                     let error = Failure::new(ErrorType::Internal, message);
                     self.outcome_unknown(number, error, self.now.plus(timeout));
                 }
@@ -726,6 +730,7 @@ impl<'a> Turn<'a> {
             tool: work.tool,
             arguments: raw(&work.arguments),
             attempt,
+            task: None,
             queue: None,
         }));
         self.effects.push(effect);

@@ -323,6 +323,9 @@ pub struct ToolCalled {
     pub arguments: Json,
     /// 1 and up.
     pub attempt: u32,
+    /// The workflow's task that calls, as a pointer into the document.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
     /// Where it is a task for a worker elsewhere: the terms on which it is given out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<QueueTerms>,

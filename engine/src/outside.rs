@@ -1,6 +1,9 @@
 //! What callers and sweeps do to an execution, as journal lines. The same functions serve
 //! the worker that holds it and the transaction that finds it unheld.
 
+use serde::Deserialize;
+use serde_json::Value;
+
 use crate::effect::{Act, ChildEnded};
 use crate::entry::{
     ApprovalClosed, ApprovalDecided, ApprovalRequested, Entry, ExecutionCancelled, ExecutionFailed,
@@ -41,6 +44,12 @@ pub enum Refusal {
         /// Which.
         step: i32,
     },
+    /// Another signal came under its id before.
+    #[error("another signal, `{name}`, came with this id, or the same with other data")]
+    SignalMismatch {
+        /// The name of that one.
+        name: String,
+    },
     /// The report was taken before: nothing is wrong.
     #[error("attempt {attempt} of step {step} was reported so before")]
     TaskDone {
@@ -59,12 +68,26 @@ pub enum Refusal {
     },
 }
 
-/// Whether a signal may be taken: one that came before always may.
+/// Whether a signal may be taken: one that came before always may; another one under its id never.
 pub fn check_signal(run: &Run, signal: &SignalReceived, limit: usize) -> Result<(), Refusal> {
-    if run.signals.len() < limit || is_known(run, signal) {
-        return Ok(());
+    match known(run, signal) {
+        Some(before) if is_same(before, signal) => Ok(()),
+        Some(before) => Err(Refusal::SignalMismatch { name: before.name.clone() }),
+        None if run.signals.len() < limit => Ok(()),
+        None => Err(Refusal::TooManySignals { limit }),
     }
-    Err(Refusal::TooManySignals { limit })
+}
+
+/// What a signal says; when, and by which number of ours, is no part of that.
+#[derive(PartialEq, Deserialize)]
+struct Said {
+    data: Option<Value>,
+    data_base64: Option<Value>,
+}
+
+fn is_same(one: &SignalReceived, other: &SignalReceived) -> bool {
+    let said = |signal: &SignalReceived| serde_json::from_str::<Said>(signal.event.get()).ok();
+    one.name == other.name && said(one) == said(other)
 }
 
 /// Whether a resolution may be taken now.
@@ -118,12 +141,13 @@ pub fn act(run: &Run, act: &Act) -> Vec<Entry> {
 
 /// A signal that was sent again under its id is the one that came.
 fn signal_received(run: &Run, signal: &SignalReceived) -> Vec<Entry> {
-    if is_known(run, signal) { Vec::new() } else { vec![Entry::SignalReceived(signal.clone())] }
+    if known(run, signal).is_some() { Vec::new() } else { vec![Entry::SignalReceived(signal.clone())] }
 }
 
-fn is_known(run: &Run, signal: &SignalReceived) -> bool {
-    let known = |id: &String| run.signals.iter().any(|other| other.id.as_ref() == Some(id));
-    signal.id.as_ref().is_some_and(known)
+/// The one that came before under its id.
+fn known<'r>(run: &'r Run, signal: &SignalReceived) -> Option<&'r SignalReceived> {
+    let id = signal.id.as_ref()?;
+    run.signals.iter().find(|other| other.id.as_ref() == Some(id))
 }
 
 /// A child may be quicker than the line that names it, and its news may find the attempt
@@ -143,7 +167,7 @@ fn child_ended(run: &Run, ended: &ChildEnded) -> Vec<Entry> {
     vec![match &ended.error {
         Some(error) => Entry::ToolFailed(ToolFailed { step, tool_call_id, tool, error: error.clone() }),
         None => {
-            let output = ended.output.clone().unwrap_or_else(|| crate::json(&serde_json::Value::Null));
+            let output = ended.output.clone().unwrap_or_else(|| crate::json(&Value::Null));
             Entry::ToolCompleted(ToolCompleted { step, tool_call_id, tool, output })
         }
     }]

@@ -63,14 +63,33 @@ pub struct CronTiming {
 }
 
 impl CronTiming {
+    /// Reads an expression that was not taken yet. What stands there to no effect is refused: an
+    /// empty place in a list, and a step that is longer than all there is to step through.
+    pub fn parse_new(expression: &str, time_zone: &str) -> Result<Self, String> {
+        let fields: Vec<&str> = expression.split_whitespace().collect();
+        for (field, of) in fields.iter().zip(fields_of(fields.len()).into_iter().flatten()) {
+            let too_long = |step: &str| step.parse().is_ok_and(|step: u64| step > of.values);
+            for part in field.split(',') {
+                if part.is_empty() {
+                    return Err(of.refuse(field));
+                }
+                if part.split_once('/').is_some_and(|(_, step)| too_long(step)) {
+                    return Err(format!("`{part}` is no {}: a step may be 1 to {}", of.name, of.values));
+                }
+            }
+        }
+        Self::parse(expression, time_zone)
+    }
+
     /// Reads five fields (minute, hour, day of month, month, day of week), six (a second before
-    /// them) or `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly`.
+    /// them) or `@hourly`, `@daily` (`@midnight`), `@weekly`, `@monthly`, `@yearly`.
     pub fn parse(expression: &str, time_zone: &str) -> Result<Self, String> {
         if expression.len() > CRON_BYTES {
             return Err(format!("a cron expression may have {CRON_BYTES} bytes"));
         }
         let zone = parse_zone(time_zone)?;
-        let cron = parser().parse(expression).map_err(|_| what_is_wrong(expression))?;
+        let known = if expression.trim().eq_ignore_ascii_case("@midnight") { "@daily" } else { expression };
+        let cron = parser().parse(known).map_err(|_| what_is_wrong(expression))?;
         let every_hour = (0..24).all(|hour| cron.pattern.hour_match(hour).unwrap_or(false));
         let timing = Self { expression: expression.to_owned(), zone, cron, every_hour };
         // 2000 to 2100 has every kind of year: what does not come then never comes.
@@ -134,37 +153,61 @@ pub fn parse_zone(name: &str) -> Result<Tz, String> {
     })
 }
 
+/// A field of an expression.
+struct Field {
+    name: &'static str,
+    may_be: &'static str,
+    /// How many values it has.
+    values: u64,
+}
+
+impl Field {
+    const fn new(name: &'static str, may_be: &'static str, values: u64) -> Self {
+        Self { name, may_be, values }
+    }
+
+    fn refuse(&self, given: &str) -> String {
+        format!(
+            "`{given}` is no {}: it may be {}, `*`, a range such as `1-5`, a list such as `1,3`, a step such as `*/2`",
+            self.name, self.may_be
+        )
+    }
+}
+
 /// The fields of an expression with six, and what each may be.
-const FIELDS: [(&str, &str); 6] = [
-    ("second", "0 to 59"),
-    ("minute", "0 to 59"),
-    ("hour", "0 to 23"),
-    ("day of month", "1 to 31, `L` for the last day or `15W` for the weekday nearest to a day"),
-    ("month", "1 to 12 or JAN to DEC"),
-    ("day of week", "0 to 7 or SUN to SAT (0 and 7 are Sunday), `FRI#2` or `FRI#L`"),
+const FIELDS: [Field; 6] = [
+    Field::new("second", "0 to 59", 60),
+    Field::new("minute", "0 to 59", 60),
+    Field::new("hour", "0 to 23", 24),
+    Field::new("day of month", "1 to 31, `L` for the last day or `15W` for the weekday nearest to a day", 31),
+    Field::new("month", "1 to 12 or JAN to DEC", 12),
+    Field::new("day of week", "0 to 7 or SUN to SAT (0 and 7 are Sunday), `FRI#2` or `FRI#L`", 7),
 ];
+
+/// Those of an expression with so many.
+fn fields_of(count: usize) -> Option<&'static [Field]> {
+    match count {
+        5 => Some(&FIELDS[1..]),
+        6 => Some(&FIELDS[..]),
+        _ => None,
+    }
+}
 
 /// Names the first field that cannot be read by itself.
 fn what_is_wrong(expression: &str) -> String {
     let fields: Vec<&str> = expression.split_whitespace().collect();
-    let shorthand = "or one of @hourly, @daily, @weekly, @monthly, @yearly";
-    let names = match fields.len() {
-        5 => &FIELDS[1..],
-        6 => &FIELDS[..],
-        count => {
-            return format!(
-                "`{expression}` has {count} field{}: write five (minute, hour, day of month, month, day of week), six with a second before them, {shorthand}",
-                if count == 1 { "" } else { "s" }
-            );
-        }
+    let Some(names) = fields_of(fields.len()) else {
+        let count = fields.len();
+        return format!(
+            "`{expression}` has {count} field{}: write five (minute, hour, day of month, month, day of week), six with a second before them, or one of @hourly, @daily, @midnight, @weekly, @monthly, @yearly",
+            if count == 1 { "" } else { "s" }
+        );
     };
-    for (at, (field, (name, may_be))) in fields.iter().zip(names).enumerate() {
+    for (at, (field, of)) in fields.iter().zip(names).enumerate() {
         let mut alone = vec!["*"; fields.len()];
         alone[at] = field;
         if parser().parse(&alone.join(" ")).is_err() {
-            return format!(
-                "`{field}` is no {name}: it may be {may_be}, `*`, a range such as `1-5`, a list such as `1,3`, a step such as `*/2`"
-            );
+            return of.refuse(field);
         }
     }
     format!("`{expression}` is not a cron expression")

@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::effect::TaskReport;
 use crate::entropy::Entropy;
 use crate::entry::{
@@ -14,8 +16,23 @@ use crate::entry::{
 use crate::outside::Refusal;
 use crate::retry;
 use crate::run::{Run, Step, StepState, ToolWork, told_failure, told_output};
+use crate::scope::check_name;
 use crate::status::{Failure, Outcome};
 use crate::time::Timestamp;
+
+/// Queues that are not there for workers elsewhere, by how their names begin.
+const RESERVED: [(&str, &str); 2] = [("holdpoint.", "Holdpoint"), ("amq.", "the broker")];
+
+/// Whether a definition may name this queue: it says which name is wrong, and why.
+pub fn check_queue(name: &str) -> Result<(), String> {
+    check_name(name)?;
+    match RESERVED.iter().find(|(prefix, _)| name.starts_with(prefix)) {
+        None => Ok(()),
+        Some((prefix, owner)) => Err(format!(
+            "`{name}`: names that begin with `{prefix}` are for queues of {owner}: write the name of a queue that your workers read"
+        )),
+    }
+}
 
 /// The attempt of a task's step that was given out last; an error where the step is no such task.
 pub fn attempt_of(run: &Run, step: i32) -> Result<u32, Refusal> {
@@ -30,7 +47,7 @@ pub fn check_report(run: &Run, report: &TaskReport) -> Result<(), Refusal> {
         return Err(conflict);
     }
     match &step.state {
-        StepState::Done { told } if *told == told_of(report) => {
+        StepState::Done { told } if is_same(told, &told_of(report)) => {
             Err(Refusal::TaskDone { step: report.step, attempt: step.attempt })
         }
         StepState::Retrying { .. }
@@ -98,6 +115,12 @@ fn is_out(state: &StepState) -> bool {
     )
 }
 
+/// Whether two reports say the same: their values count, not how they are written.
+fn is_same(told: &str, again: &str) -> bool {
+    let value = |text: &str| serde_json::from_str::<Value>(text).ok();
+    told == again || value(told).is_some_and(|told| value(again) == Some(told))
+}
+
 fn told_of(report: &TaskReport) -> String {
     match &report.error {
         Some(error) => told_failure(error),
@@ -106,7 +129,7 @@ fn told_of(report: &TaskReport) -> String {
 }
 
 fn completed(step: &Step, work: &ToolWork, report: &TaskReport) -> Vec<Entry> {
-    let output = report.output.clone().unwrap_or_else(|| crate::json(&serde_json::Value::Null));
+    let output = report.output.clone().unwrap_or_else(|| crate::json(&Value::Null));
     let mut entries = Vec::new();
     if matches!(step.state, StepState::Unknown { .. }) {
         entries.push(Entry::OutcomeResolved(OutcomeResolved {

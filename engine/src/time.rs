@@ -116,6 +116,9 @@ impl Span {
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millis = self.0.as_millis();
+        if millis == 0 {
+            return f.write_str("0s");
+        }
         for (unit, each) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)] {
             if millis >= each && millis.is_multiple_of(each) {
                 return write!(f, "{}{unit}", millis / each);
@@ -174,7 +177,7 @@ mod tests {
     #[test]
     fn durations_are_read_and_written() {
         for (text, millis, shown) in [
-            ("0", 0, "0ms"),
+            ("0", 0, "0s"),
             ("90", 90_000, "90s"),
             ("250ms", 250, "250ms"),
             ("20s", 20_000, "20s"),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use holdpoint_engine::advance::{Advance, Context, Next, Pinned, advance};
 use holdpoint_engine::definition::{Definition, Retry};
+use holdpoint_engine::digest::effect_key;
 use holdpoint_engine::effect::{
     Act, AskedCall, Certainty, Effect, Input, ModelAnswer, ReconcileEffect, TaskReport,
 };
@@ -345,9 +346,12 @@ fn after_a_lost_worker_it_is_asked_once_the_call_is_settled() {
 #[test]
 fn a_workflow_s_task_asks_by_a_request_of_its_own() {
     let mut table = Table::of(DefinitionKind::Workflow, WORKFLOW);
+    // It repeats another run: that one's keys are the keys.
+    table.pinned.first_run = ExecutionId::new(table.now, &mut table.entropy);
     let begun = table.feed(vec![Input::Claimed]);
     let [Effect::Request(call)] = &begun.effects[..] else { panic!("{:?}", begun.effects) };
     let (step, key) = (call.step, call.key.clone());
+    assert_eq!(key, effect_key(table.pinned.first_run, step));
     let failure = Failure::new(ErrorType::Network, "the connection broke");
     let certainty = Certainty::Unknown;
     let lost = table.feed(vec![Input::Failed { step, failure, retry_after: None, certainty }]);

@@ -78,7 +78,7 @@ fn model(step: i32) -> Entry {
 fn called(step: i32, id: &str, attempt: u32) -> Entry {
     let (tool_call_id, tool) = (id.to_owned(), "pay".to_owned());
     let arguments = holdpoint_engine::json(&json!({}));
-    Entry::ToolCalled(ToolCalled { step, tool_call_id, tool, arguments, attempt, queue: None })
+    Entry::ToolCalled(ToolCalled { step, tool_call_id, tool, arguments, attempt, task: None, queue: None })
 }
 
 fn completed(step: i32, id: &str) -> Entry {

@@ -267,6 +267,8 @@ fn what_is_wrong_with_an_expression_is_named() {
     ] {
         let message = CronTiming::parse(expression, "UTC").expect_err(expression);
         assert!(message.contains(expected), "{expression}: {message}");
+        let message = CronTiming::parse_new(expression, "UTC").expect_err(expression);
+        assert!(message.contains(expected), "{expression}: {message}");
     }
     for zone in ["", "Berlin", "+02:00", "Mars/Olympus"] {
         let message = CronTiming::parse("* * * * *", zone).expect_err(zone);
@@ -274,6 +276,36 @@ fn what_is_wrong_with_an_expression_is_named() {
     }
     let read = CronTiming::parse("0 7 * * *", "America/New_York").expect("good");
     assert_eq!((read.expression.as_str(), read.time_zone()), ("0 7 * * *", "America/New_York"));
+}
+
+/// What was taken before goes on ticking as it did.
+#[test]
+fn what_means_nothing_is_not_taken_any_more() {
+    for (expression, expected) in [
+        ("*/61 * * * *", "`*/61` is no minute: a step may be 1 to 60"),
+        ("*/61 0 * * * *", "`*/61` is no second: a step may be 1 to 60"),
+        ("0 */25 * * *", "is no hour: a step may be 1 to 24"),
+        ("0 0 */32 * *", "is no day of month"),
+        ("0 0 1 1-12/13 *", "is no month"),
+        ("0 0 * * */8", "is no day of week"),
+        ("1,,2 * * * *", "`1,,2` is no minute: it may be 0 to 59"),
+        (", * * * *", "`,` is no minute"),
+        ("0 1,2, * * *", "`1,2,` is no hour"),
+    ] {
+        let message = CronTiming::parse_new(expression, "UTC").expect_err(expression);
+        assert!(message.contains(expected), "{expression}: {message}");
+        // A field of nothing names no time, and is looked for until the end of the calendar.
+        assert!(expression.starts_with(',') || CronTiming::parse(expression, "UTC").is_ok(), "{expression}");
+    }
+    for good in ["*/60 * * * *", "0 */24 * * *", "1,2 3-5/2 L * FRI#2", "@hourly"] {
+        assert!(CronTiming::parse_new(good, "UTC").is_ok(), "{good}");
+    }
+    for midnight in ["@midnight", "@Midnight"] {
+        let read = CronTiming::parse_new(midnight, "UTC").expect("good");
+        assert_eq!(read.expression, midnight);
+        let timing = Timing::Cron(Box::new(read));
+        assert_eq!(timing.next(at("2026-11-21T12:00:00Z")), Some(at("2026-11-22T00:00:00Z")));
+    }
 }
 
 #[test]

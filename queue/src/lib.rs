@@ -178,6 +178,9 @@ pub enum SendError {
     /// The broker said no.
     #[error("the broker refused it")]
     Refused,
+    /// The queue is Holdpoint's or the broker's own.
+    #[error("its name is one of Holdpoint's own queues, or of the broker's")]
+    Reserved,
 }
 
 /// How the connections are.
@@ -201,7 +204,8 @@ pub trait Queue: Send + Sync + 'static {
     async fn send(&self, messages: Vec<Outgoing>) -> Vec<Result<(), SendError>>;
 
     /// Declares a queue for [`Route::Task`], durable and replicated; one that is there stays as it
-    /// is. [`SendError::Unroutable`] where workers outside cannot be reached at all.
+    /// is. [`SendError::Unroutable`] where workers outside cannot be reached at all,
+    /// [`SendError::Reserved`] where nothing may be sent to a queue of that name.
     async fn provide(&self, queue: &str) -> Result<(), SendError>;
 
     /// Takes messages from a source, with at most `prefetch` not acknowledged. It rebuilds

@@ -84,6 +84,7 @@ impl Metrics {
             SendError::TimedOut(_) => "timed_out",
             SendError::Unroutable => "unroutable",
             SendError::Refused => "refused",
+            SendError::Reserved => "reserved",
         };
         self.confirm_failures.with_label_values(&[reason]).inc();
     }

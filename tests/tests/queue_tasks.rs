@@ -100,6 +100,44 @@ async fn a_worker_in_python_takes_part_with_pika_alone() {
     remove(&system, &queue).await;
 }
 
+/// The first message to a queue that is not there comes back, and lapin would log it whole.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_log_tells_what_a_task_is_given() {
+    let open = "info,lapin=trace,lapin::returned_messages=trace";
+    let system = Setup::services().set("log.level", open).start().await;
+    let (client, queue) = (system.client(), format!("{}-quiet", system.prefix));
+    put(&client, "quiet", &document("quiet", &queue, "idempotent", 60)).await;
+    let id = start(&client, "quiet", json!({"card": "4242-card"})).await;
+    given_out(&client, &id).await;
+    let bytes = format!("{:?}", "4242-card".as_bytes());
+    let worker = &system.workers[0];
+    assert!(worker.said("lapin::channels: create channel"), "lapin is heard");
+    for said in ["4242-card", bytes.trim_matches(['[', ']']), "returned_messages", "will handle frame"] {
+        assert!(!worker.said(said), "the log has `{said}`");
+    }
+    remove(&system, &queue).await;
+}
+
+/// A queue of Holdpoint's is refused by its name; by the prefix of an operator's when it is named.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_task_goes_into_a_queue_of_holdpoints_own() {
+    let system = Setup::services().start().await;
+    let client = system.client();
+    let wrong = document("wrong", "holdpoint.commands", "idempotent", 60);
+    let put_wrong = client.builder(reqwest::Method::PUT, "/v1/workflows/wrong").json(&wrong);
+    let told = client.send(put_wrong).await.expect_problem(400, "invalid_workflow").body;
+    assert_eq!(told["errors"][0]["pointer"], "/do/0/work/with/queue");
+    for queue in ["commands", "new"] {
+        put(&client, queue, &document(queue, &format!("{}.{queue}", system.prefix), "idempotent", 60)).await;
+        let id = start(&client, queue, json!({})).await;
+        let error = client.wait_status(&id, "failed").await["error"].clone();
+        assert_eq!(error["type"], "logic", "{error}");
+        assert!(error["message"].as_str().unwrap().contains("Holdpoint's own"), "{error}");
+    }
+    let parked = client.get("/v1/parked-messages").await.expect(200).body;
+    assert_eq!(parked["parked_messages"], json!([]), "{parked}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reports_by_http_are_taken_once() {
     let system = Setup::services().start().await;
@@ -110,22 +148,52 @@ async fn reports_by_http_are_taken_once() {
     let path = |verb: &str| format!("/v1/executions/{id}/steps/{step}/{verb}");
     let nowhere = format!("/v1/executions/{id}/steps/99/complete");
     client.post(&nowhere, &json!({})).await.expect_problem(404, "not_found");
-    let wrong = json!({"error": {"type": "logic", "message": " "}});
-    client.post(&path("fail"), &wrong).await.expect_problem(400, "invalid_body");
+    for error in [json!({"type": "logic", "message": " "}), json!({"type": "cancelled", "message": "stop"})] {
+        let refused = client.post(&path("fail"), &json!({"error": error})).await;
+        let told = refused.expect_problem(400, "invalid_body").body["detail"].to_string();
+        assert!(error["type"] == "logic" || told.contains("rate_limit, balance, logic"), "{told}");
+    }
     client.post(&path("heartbeat"), &json!({"attempt": 1})).await.expect(200);
     let conflict = client.post(&path("heartbeat"), &json!({"attempt": 2})).await;
     assert_eq!(conflict.expect_problem(409, "task_conflict").body["attempt"], 1);
     // Silence of a worker whose task may not be repeated is an unknown outcome; its late report
     // is the answer.
     client.wait_suspended(&id, "outcome_unknown").await;
-    let done = json!({"attempt": 1, "output": {"sent": true}});
+    let steps = client.steps(&id).await;
+    let unknown = steps.iter().find(|found| found["step"] == step).unwrap();
+    assert_eq!((&unknown["status"], &unknown["task"]), (&json!("unknown"), &json!("/do/0/work")));
+    let done = json!({"attempt": 1, "output": {"sent": true, "to": ["ada"]}});
     let first = client.post(&path("complete"), &done).await.expect(200);
     assert_eq!(first.body["already_done"], false);
     client.wait_status(&id, "completed").await;
-    assert_eq!(client.execution(&id).await["output"], json!({"sent": true}));
-    let again = client.post(&path("complete"), &done).await.expect(200);
-    assert_eq!(again.body["already_done"], true);
+    assert_eq!(client.execution(&id).await["output"], json!({"sent": true, "to": ["ada"]}));
+    // The same JSON, written another way.
+    let other_way = r#"{"output": {"to" : ["ada"], "sent": true}, "attempt":1}"#;
+    for body in [done.to_string(), other_way.to_owned()] {
+        let again = client.builder(reqwest::Method::POST, &path("complete"));
+        let again = client.send(again.header("content-type", "application/json").body(body)).await;
+        assert_eq!(again.expect(200).body["already_done"], true);
+    }
     client.post(&path("complete"), &json!({})).await.expect_problem(409, "task_conflict");
+    remove(&system, &queue).await;
+}
+
+/// Whether a worker had done it by then, nobody knows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_of_a_cancelled_run_has_an_unknown_outcome_in_its_repeat() {
+    let system = Setup::services().start().await;
+    let (client, queue) = (system.client(), format!("{}-post", system.prefix));
+    put(&client, "post", &document("post", &queue, "at_most_once", 60)).await;
+    let id = start(&client, "post", json!({})).await;
+    given_out(&client, &id).await;
+    client.post(&format!("/v1/executions/{id}/cancel"), &json!({})).await.expect(202);
+    let again = client.post(&format!("/v1/executions/{id}/retry"), &json!({})).await.expect(202).id();
+    client.wait_suspended(&again, "outcome_unknown").await;
+    let steps = client.steps(&again).await;
+    let unknown = steps.iter().find(|step| step["status"] == "unknown").expect("an unknown one");
+    let why = unknown["error"]["message"].as_str().unwrap();
+    assert!(why.contains("the run before ended"), "{why}");
+    client.post(&format!("/v1/executions/{again}/cancel"), &json!({})).await.expect(202);
     remove(&system, &queue).await;
 }
 

@@ -9,7 +9,7 @@ use holdpoint_tests::client::{Answer, Client};
 use holdpoint_tests::gate::Gate;
 use holdpoint_tests::on_both;
 use holdpoint_tests::poll::{SOON, until};
-use holdpoint_tests::system::{Setup, System};
+use holdpoint_tests::system::{Kind, Setup, System};
 use holdpoint_tests::tool::Reply;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 on_both! {
     fifty_ask_for_a_test_run_and_one_has_it with |setup: Setup| setup.roles(2, 1, 1);
     files_go_with_a_start with |setup: Setup| setup.set("api.file_bytes", "100000");
+    files_come_in_forms with |setup: Setup| setup.set("api.file_bytes", "100000");
     the_command_line_tries_a_workflow_with_a_file;
 }
 
@@ -152,6 +153,56 @@ async fn upload(client: &Client, query: &str, content: Vec<u8>) -> Answer {
     let request =
         client.builder(Method::POST, &format!("/v1/files{query}")).header("content-type", "text/plain");
     client.send(request.body(content)).await
+}
+
+/// A file in a form, as the clients of OpenAI's API send it.
+async fn upload_form(client: &Client, parts: &[(&str, &str, &[u8])]) -> Answer {
+    let mut body = Vec::new();
+    for (head, kind, content) in parts {
+        let head =
+            format!("--edge\r\ncontent-disposition: form-data; {head}\r\ncontent-type: {kind}\r\n\r\n");
+        body.extend_from_slice(head.as_bytes());
+        body.extend_from_slice(content);
+        body.extend_from_slice(b"\r\n");
+    }
+    body.extend_from_slice(b"--edge--\r\n");
+    let request = client.builder(Method::POST, "/v1/files");
+    client.send(request.header("content-type", "multipart/form-data; boundary=edge").body(body)).await
+}
+
+async fn files_come_in_forms(system: System) {
+    let client = system.client();
+    let content = b"a file's \0 bytes \xff\r\n".to_vec();
+    let purpose = ("name=purpose", "text/plain", &b"assistants"[..]);
+    let file = ("name=\"file\"; filename=\"a file.pdf\"", "application/pdf", &content[..]);
+    let kept = upload_form(&client, &[purpose, file]).await.expect(201);
+    assert_eq!(
+        (&kept.body["name"], &kept.body["content_type"], &kept.body["bytes"]),
+        (&json!("a file.pdf"), &json!("application/pdf"), &json!(content.len())),
+    );
+    let got = client.builder(Method::GET, &format!("/v1/files/{}", kept.id())).send().await.unwrap();
+    assert_eq!(got.headers()["content-type"], "application/pdf");
+    assert_eq!(got.bytes().await.unwrap(), content, "the content, and nothing of the form");
+
+    for parts in [&[purpose][..], &[file, file][..]] {
+        let refused = upload_form(&client, parts).await.expect_problem(400, "invalid_body");
+        assert!(refused.body["detail"].as_str().unwrap().contains("`file`"), "{}", refused.text);
+    }
+    let named = |name| ("name=file; filename=".to_owned() + name, vec![b'x'; 100_000]);
+    let (head, whole) = named("whole");
+    upload_form(&client, &[(&head, "a/b", &whole)]).await.expect(201);
+    let (more, limit) = ([&whole[..], b"x"].concat(), json!("file_bytes"));
+    let refused = upload_form(&client, &[(&head, "a/b", &more)]).await.expect_problem(413, "limit");
+    assert_eq!((&refused.body["limit"], &refused.body["value"]), (&limit, &json!(100_000)));
+    let far = vec![b'x'; 400_000];
+    let refused = upload_form(&client, &[(&head, "a/b", &far)]).await.expect_problem(413, "limit");
+    assert_eq!(refused.body["limit"], limit);
+    let (head, content) = named("../../x");
+    upload_form(&client, &[(&head, "a/b", &content)]).await.expect_problem(400, "invalid_parameter");
+    if system.kind == Kind::Services {
+        let kept = system.schema().execute("UPDATE files SET bytes = bytes");
+        assert_eq!(kept, 2, "nothing is kept of what was refused");
+    }
 }
 
 async fn files_go_with_a_start(system: System) {

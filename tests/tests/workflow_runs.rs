@@ -14,6 +14,7 @@ on_both! {
     a_person_approves_with_an_edited_value;
     a_question_expires_by_the_workflow_s_own_clock;
     an_event_wakes_a_listener;
+    a_signal_under_a_used_key_is_the_same_one_or_refused;
 }
 
 async fn put(client: &Client, name: &str, tasks: Value) {
@@ -133,4 +134,24 @@ async fn an_event_wakes_a_listener(system: System) {
         client.post(&path, &json!({"n": n})).await.expect(202);
     }
     assert_eq!(client.wait_status(&id, "completed").await["output"], json!([{"n": 2}]));
+}
+
+async fn a_signal_under_a_used_key_is_the_same_one_or_refused(system: System) {
+    let client = system.client();
+    let both = json!({"all": [{"with": {"type": "paid"}}, {"with": {"type": "shipped"}}]});
+    put(&client, "orders", json!([{"l": {"listen": {"to": both}}}])).await;
+    let id = start(&client, "orders", json!({})).await;
+    client.wait_suspended(&id, "signal").await;
+    let send = |name: &str, key: &'static str, body: Value| {
+        let (client, path) = (client.clone(), format!("/v1/executions/{id}/signals/{name}"));
+        async move { client.post_with(&path, &[("idempotency-key", key)], &body).await }
+    };
+    for _ in 0..2 {
+        send("paid", "order-1", json!({"n": 1})).await.expect(202);
+    }
+    send("shipped", "order-1", json!({"n": 1})).await.expect_problem(422, "idempotency_mismatch");
+    send("paid", "order-1", json!({"n": 2})).await.expect_problem(422, "idempotency_mismatch");
+    send("shipped", "order-2", json!({"n": 3})).await.expect(202);
+    let output = client.wait_status(&id, "completed").await["output"].clone();
+    assert_eq!(output, json!([{"n": 1}, {"n": 3}]));
 }

@@ -35,9 +35,13 @@ pub(crate) async fn publish(
     };
     let mut sent = send(worker, effect, body.clone(), span).await;
     if sent == Err(SendError::Unroutable) {
-        if worker.queue.provide(&effect.queue).await == Err(SendError::Unroutable) {
-            let message = "tasks of queues need RabbitMQ: the queue inside the process has no outside";
-            return failed(step, ErrorType::Logic, message, Certainty::Definite);
+        match worker.queue.provide(&effect.queue).await {
+            Err(SendError::Unroutable) => {
+                let message = "tasks of queues need RabbitMQ: the queue inside the process has no outside";
+                return failed(step, ErrorType::Logic, message, Certainty::Definite);
+            }
+            Err(error @ SendError::Reserved) => return unsent(step, &effect.queue, &error),
+            Ok(()) | Err(_) => {}
         }
         sent = send(worker, effect, body, span).await;
     }
@@ -71,6 +75,7 @@ fn unsent(step: i32, queue: &str, error: &SendError) -> Input {
         SendError::Unroutable | SendError::Refused => {
             failed(step, ErrorType::Network, message, Certainty::Definite)
         }
+        SendError::Reserved => failed(step, ErrorType::Logic, message, Certainty::Definite),
     }
 }
 
@@ -173,5 +178,6 @@ mod tests {
         assert_eq!(certainty(late), (Certainty::Unknown, ErrorType::Timeout));
         assert_eq!(certainty(SendError::Unroutable), (Certainty::Definite, ErrorType::Network));
         assert_eq!(certainty(SendError::Refused), (Certainty::Definite, ErrorType::Network));
+        assert_eq!(certainty(SendError::Reserved), (Certainty::Definite, ErrorType::Logic));
     }
 }

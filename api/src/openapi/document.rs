@@ -95,6 +95,10 @@ impl Writer {
             if doc.takes_yaml {
                 content.insert("application/yaml".to_owned(), json!({"schema": {"type": "string"}}));
             }
+            if let Some(parts) = doc.form {
+                let schema: Value = parts(&mut self.taken).into();
+                content.insert("multipart/form-data".to_owned(), json!({"schema": schema}));
+            }
             described["requestBody"] = json!({"required": doc.body_required, "content": content});
         }
         described

@@ -56,6 +56,8 @@ pub struct Operation {
     pub body_required: bool,
     /// Whether the body may be YAML as well.
     pub takes_yaml: bool,
+    /// The parts of the form that the body may be as well.
+    pub form: Option<SchemaOf>,
     pub told: Vec<Told>,
     pub problems: Vec<(StatusCode, Code)>,
     pub foreign_errors: Option<SchemaOf>,
@@ -75,6 +77,7 @@ impl Operation {
             body: None,
             body_required: true,
             takes_yaml: false,
+            form: None,
             told: Vec::new(),
             problems: Vec::new(),
             foreign_errors: None,
@@ -127,6 +130,11 @@ impl Operation {
     /// The body may be YAML as well.
     pub fn or_yaml(self) -> Self {
         Self { takes_yaml: true, ..self }
+    }
+
+    /// The body may be a form (`multipart/form-data`) with these parts as well.
+    pub fn or_form<T: JsonSchema>(self) -> Self {
+        Self { form: Some(SchemaGenerator::subschema_for::<T>), ..self }
     }
 
     /// An answer of JSON.

@@ -143,6 +143,7 @@ fn unfit(refusal: &Refusal) -> Problem {
         Refusal::TooManySignals { limit } => {
             Problem::limit(StatusCode::UNPROCESSABLE_ENTITY, "signals", *limit, told)
         }
+        Refusal::SignalMismatch { .. } => Problem::new(Code::IdempotencyMismatch, told),
         Refusal::NoTask { step } => Problem::not_found("task of a queue in step", &step.to_string()),
         Refusal::TaskDone { step, attempt } | Refusal::TaskConflict { step, attempt } => {
             Problem::new(Code::TaskConflict, told).with("step", *step).with("attempt", *attempt)

@@ -1,7 +1,5 @@
 //! `/v1/files`: files that executions are started with.
 
-use std::time::Duration;
-
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
@@ -10,25 +8,17 @@ use holdpoint_engine::digest::sha256_hex;
 use holdpoint_engine::ids::FileId;
 use holdpoint_engine::time::Timestamp;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use http_body_util::BodyExt;
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Shared;
+use super::upload::{self, Upload};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::openapi::Operation;
-use crate::params::{Params, Segments, bad};
+use crate::params::{Params, Segments};
 use crate::problem::{Answer, Code, Problem};
 use crate::view;
-
-/// The longest name and media type, in bytes.
-const TEXT_BYTES: usize = 255;
-const ANY_BYTES: &str = "application/octet-stream";
-/// Bytes that are made room for before any came.
-const FIRST_ROOM: usize = 64 * 1024;
-/// So many times the limit is read of a body that is too long.
-const THROWN_AWAY: usize = 8;
 
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "File")]
@@ -43,6 +33,18 @@ struct Shown {
     referred: bool,
     created_by: String,
     created_at: Timestamp,
+}
+
+/// A form with a file.
+#[derive(JsonSchema)]
+#[schemars(rename = "FileForm")]
+#[expect(dead_code, reason = "what the parts are; they are read as they come")]
+struct Form {
+    /// The content; its part may have a filename and a content type.
+    #[schemars(extend("contentMediaType" = "application/octet-stream"))]
+    file: String,
+    /// Ignored, as all other parts are; clients of OpenAI's API send it.
+    purpose: Option<String>,
 }
 
 impl From<FileRow> for Shown {
@@ -62,9 +64,8 @@ impl From<FileRow> for Shown {
 
 /// `POST /v1/files`: nothing is kept before the whole body came.
 pub async fn put(State(app): Shared, caller: Caller, mut params: Params, request: Request) -> Answer {
-    let name = params.text("name").map(check_name).transpose()?;
-    let content_type = content_type(request.headers())?;
-    let content = content(&app, request).await?;
+    let given = params.text("name").map(|name| upload::check_name("name", name)).transpose()?;
+    let Upload { name, content_type, content } = upload::read(&app, request, given).await?;
     let key = FileKey { scope: caller.scope.clone(), id: app.ids.make(FileId::new) };
     let sha256 = sha256_hex(&content);
     let bytes = i64::try_from(content.len()).unwrap_or(i64::MAX);
@@ -92,67 +93,6 @@ pub async fn put(State(app): Shared, caller: Caller, mut params: Params, request
         response.headers_mut().insert(header::LOCATION, place);
     }
     Ok(response)
-}
-
-/// A name is for people, and for whoever saves the file: no path.
-fn check_name(name: String) -> Answer<String> {
-    if name.is_empty() || name.len() > TEXT_BYTES {
-        return Err(bad("name", format!("it may have 1 to {TEXT_BYTES} bytes")));
-    }
-    if name.chars().any(|one| one.is_control() || matches!(one, '/' | '\\')) {
-        return Err(bad("name", "it may have no control characters, `/` or `\\`"));
-    }
-    Ok(name)
-}
-
-fn content_type(headers: &HeaderMap) -> Answer<String> {
-    let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(ANY_BYTES.to_owned()) };
-    let text = value.to_str().ok().filter(|text| text.len() <= TEXT_BYTES && text.contains('/'));
-    let wrong = || bad("content-type", format!("it may be a media type of up to {TEXT_BYTES} bytes"));
-    text.map(str::to_owned).ok_or_else(wrong)
-}
-
-/// The body, in one piece of memory. Of one that is too long the rest is read and thrown away,
-/// so that a client that sends before it reads is told why; not where it asks before it sends.
-async fn content(app: &App, request: Request) -> Answer<Vec<u8>> {
-    let limit = app.settings.file_bytes;
-    let declared = declared_length(request.headers());
-    if declared > limit && request.headers().contains_key(header::EXPECT) {
-        return Err(too_long(limit));
-    }
-    let patience = Duration::from_millis(app.settings.idle_timeout_ms);
-    let late = |_| Problem::new(Code::RequestTimeout, "the body did not come in time");
-    tokio::time::timeout(patience, collect(request.into_body(), declared, limit)).await.map_err(late)?
-}
-
-fn declared_length(headers: &HeaderMap) -> usize {
-    let length = headers.get(header::CONTENT_LENGTH);
-    length.and_then(|length| length.to_str().ok()?.parse().ok()).unwrap_or_default()
-}
-
-async fn collect(mut body: Body, declared: usize, limit: usize) -> Answer<Vec<u8>> {
-    // What a client declares it may still not send: room is made as it comes, from here on.
-    let mut content = Vec::with_capacity(declared.min(FIRST_ROOM));
-    let mut length = 0usize;
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| Problem::new(Code::InvalidBody, "the body broke off"))?;
-        let Some(data) = frame.data_ref() else { continue };
-        length += data.len();
-        if length > limit.saturating_mul(THROWN_AWAY) {
-            break;
-        }
-        if length.max(declared) > limit {
-            content = Vec::new();
-        } else {
-            content.extend_from_slice(data);
-        }
-    }
-    if length.max(declared) > limit { Err(too_long(limit)) } else { Ok(content) }
-}
-
-fn too_long(limit: usize) -> Problem {
-    let detail = format!("the file has more than {limit} bytes");
-    Problem::limit(StatusCode::PAYLOAD_TOO_LARGE, "file_bytes", limit, detail)
 }
 
 fn file_id(text: &str) -> Answer<FileId> {
@@ -232,9 +172,12 @@ pub async fn delete(State(app): Shared, caller: Caller, Segments(id): Segments<S
 
 /// What it takes and answers.
 pub fn put_doc() -> Operation {
-    Operation::new("file_put", "Keeps a file: the body, as it is.")
+    let about = "Keeps a file: the body, as it is; of `multipart/form-data` the part `file`, with its own \
+                 name and content type. Other parts are ignored.";
+    Operation::new("file_put", about)
         .bytes_body()
-        .query::<String>("name", "What it is called: up to 255 bytes, no `/`.")
+        .or_form::<Form>()
+        .query::<String>("name", "What it is called: up to 255 bytes, no path; it goes before a part's.")
         .header("content-type", "What it is; `application/octet-stream` if left out.")
         .answer::<Shown>(201, "It is kept.")
         .with_header("location")
@@ -266,28 +209,8 @@ pub fn delete_doc() -> Operation {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn a_body_is_held_against_the_limit_whatever_it_declares() {
-        for (bytes, declared, fits) in
-            [(0, 0, true), (100, 0, true), (101, 0, false), (5, 101, false), (900, 0, false)]
-        {
-            let read = collect(Body::from(vec![b'x'; bytes]), declared, 100).await;
-            match read {
-                Ok(content) => assert!(fits && content.len() == bytes, "{bytes} {declared}"),
-                Err(problem) => assert!(!fits && problem.status() == 413, "{bytes} {declared}"),
-            }
-        }
-    }
-
     #[test]
-    fn names_are_no_paths() {
-        for good in ["a.txt", "Größe 1.pdf", "..."] {
-            assert_eq!(check_name(good.to_owned()).expect("fine"), good);
-        }
-        for wrong in ["", "a/b", "a\\b", "a\nb", &"x".repeat(256)] {
-            let problem = check_name(wrong.to_owned()).expect_err(wrong);
-            assert_eq!(problem.code(), Code::InvalidParameter);
-        }
+    fn a_name_is_escaped_in_a_header() {
         assert_eq!(escaped("a ö\""), "a%20%C3%B6%22");
     }
 }

@@ -51,6 +51,7 @@ mod stream;
 mod sweeps;
 pub(crate) mod tasks;
 mod test_runs;
+mod upload;
 mod webhooks;
 pub(crate) mod workflow_state;
 mod workflows;

@@ -58,6 +58,9 @@ fn refused(key: &ExecutionKey, why: Retried) -> Problem {
         )
         .with("execution_status", status.as_str()),
         Retried::Never(why) => Problem::new(Code::NotRepeatable, why),
+        Retried::UnknownDefinition(kind, name) => {
+            Problem::new(Code::UnknownDefinition, format!("there is no {kind} `{name}` any more"))
+        }
         Retried::WorkflowNotActive(state) => start::not_active(state),
         Retried::RunActive(run) => {
             let detail = format!("the run {run} goes on or waits, and the workflow has one at a time");
@@ -78,6 +81,7 @@ pub fn doc() -> Operation {
     .answer::<RetryAccepted>(202, "The new run is committed; one that was due later begins now.")
     .with_header("location")
     .problem(Code::NotFailed)
+    .problem(Code::UnknownDefinition)
     .problem(Code::NotRepeatable)
     .problem(Code::RunActive)
     .problem(Code::WorkflowNotActive)

@@ -1,19 +1,19 @@
 //! `/v1/schedules`: what starts by itself, by a cron expression, at intervals, or so long
 //! after the run before ended.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::extract::State;
 use axum::response::Response;
 use holdpoint_db::{
-    MAX_SCHEDULES, PutSchedule, ScheduleChange, ScheduleDocument, SchedulePut, ScheduleRemoved, Store,
-    TimingDocument,
+    MAX_SCHEDULES, PutSchedule, ScheduleChange, ScheduleDocument, SchedulePut, ScheduleRemoved, ScheduleRow,
+    Store, TimingDocument,
 };
 use holdpoint_engine::definition::builtin;
 use holdpoint_engine::entry::Json;
 use holdpoint_engine::ids::ScheduleId;
 use holdpoint_engine::schedule::{CatchUp, CronTiming, check_interval};
-use holdpoint_engine::scope::check_name;
+use holdpoint_engine::scope::{Scope, check_name};
 use holdpoint_engine::status::{DefinitionKind, Overlap};
 use holdpoint_engine::time::Span;
 use http::{HeaderValue, StatusCode, header};
@@ -21,6 +21,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::start_body::StartBody;
+use super::workflows::standings_of;
 use super::{Shared, starting};
 use crate::app::App;
 use crate::auth::Caller;
@@ -88,7 +89,7 @@ impl Body {
                 let time_zone = self.time_zone.as_deref().unwrap_or(UTC);
                 holdpoint_engine::schedule::parse_zone(time_zone)
                     .map_err(|message| wrong("time_zone", message))?;
-                CronTiming::parse(expression, time_zone).map_err(|message| wrong("cron", message))?;
+                CronTiming::parse_new(expression, time_zone).map_err(|message| wrong("cron", message))?;
                 TimingDocument::Cron { expression: expression.clone(), time_zone: time_zone.to_owned() }
             }
             (None, Some(every), None) => TimingDocument::Every(interval("every", every)?),
@@ -173,6 +174,22 @@ async fn check_input(app: &App, caller: &Caller, document: &ScheduleDocument) ->
     }
 }
 
+/// Schedules as they are shown, beside how their workflows stand.
+async fn shown(app: &App, scope: &Scope, rows: Vec<ScheduleRow>) -> Answer<Vec<Shown>> {
+    let of_workflows = rows.iter().filter(|row| row.document.kind == DefinitionKind::Workflow);
+    let names: BTreeSet<String> = of_workflows.map(|row| row.document.target.clone()).collect();
+    let standings = standings_of(app, scope, names.into_iter().collect()).await?;
+    let show = |row: ScheduleRow| {
+        let standing = standings.get(&row.document.target);
+        Shown::of(row, standing)
+    };
+    rows.into_iter().map(show).collect()
+}
+
+async fn shown_one(app: &App, scope: &Scope, row: ScheduleRow) -> Answer<Shown> {
+    shown(app, scope, vec![row]).await?.pop().ok_or_else(Problem::internal)
+}
+
 /// `PUT /v1/schedules/{name}`: 201 for a new one, 200 for one that was there.
 pub async fn put(
     State(app): Shared,
@@ -187,7 +204,8 @@ pub async fn put(
     check_target(&app, &caller, &document).await?;
     let id = app.ids.make(ScheduleId::new);
     let put = PutSchedule { id, name: name.clone(), document, paused, by: caller.key };
-    let (status, row) = match app.write(move |store| store.schedule_put(&caller.scope, &put)).await?? {
+    let scope = caller.scope.clone();
+    let (status, row) = match app.write(move |store| store.schedule_put(&scope, &put)).await?? {
         SchedulePut::New(row) => (StatusCode::CREATED, row),
         SchedulePut::Changed(row) => (StatusCode::OK, row),
         SchedulePut::Full => {
@@ -195,7 +213,7 @@ pub async fn put(
             return Err(Problem::limit(StatusCode::UNPROCESSABLE_ENTITY, "schedules", MAX_SCHEDULES, detail));
         }
     };
-    let mut response = view::json(status, &Shown::of(*row)?);
+    let mut response = view::json(status, &shown_one(&app, &caller.scope, *row).await?);
     if let Ok(place) = HeaderValue::from_str(&format!("/v1/schedules/{name}")) {
         response.headers_mut().insert(header::LOCATION, place);
     }
@@ -204,9 +222,9 @@ pub async fn put(
 
 /// `GET /v1/schedules/{name}`.
 pub async fn get(State(app): Shared, caller: Caller, Segments(name): Segments<String>) -> Answer {
-    let wanted = name.clone();
-    let row = app.read(move |store| store.schedule_get(&caller.scope, &wanted)).await?;
-    Ok(view::ok(&Shown::of(row.ok_or_else(|| missing(&name))?)?))
+    let (scope, wanted) = (caller.scope.clone(), name.clone());
+    let row = app.read(move |store| store.schedule_get(&scope, &wanted)).await?;
+    Ok(view::ok(&shown_one(&app, &caller.scope, row.ok_or_else(|| missing(&name))?).await?))
 }
 
 /// `GET /v1/schedules`: by name.
@@ -218,12 +236,13 @@ pub async fn list(State(app): Shared, caller: Caller, mut params: Params) -> Ans
         let name = after.strip_prefix("workflow:").unwrap_or(after);
         check_name(name).map_err(|message| params::bad("cursor", message))?;
     }
-    let find = move |store: &dyn Store| store.schedule_list(&caller.scope, after.as_deref(), limit + 1);
+    let scope = caller.scope.clone();
+    let find = move |store: &dyn Store| store.schedule_list(&scope, after.as_deref(), limit + 1);
     let mut rows = app.read(find).await?;
     let more = rows.len() > limit;
     rows.truncate(limit);
     let next_cursor = rows.last().filter(|_| more).map(|row| row.key.name.clone());
-    let schedules = rows.into_iter().map(Shown::of).collect::<Answer<_>>()?;
+    let schedules = shown(&app, &caller.scope, rows).await?;
     Ok(view::ok(&Page { schedules, next_cursor }))
 }
 
@@ -246,10 +265,10 @@ pub async fn delete(State(app): Shared, caller: Caller, Segments(name): Segments
 
 async fn change(app: &App, caller: Caller, name: String, body: RawBody, change: ScheduleChange) -> Answer {
     body.read_or_empty::<NoMembers>()?;
-    let wanted = name.clone();
-    let change = move |store: &dyn Store| store.schedule_change(&caller.scope, &wanted, change, &caller.key);
+    let (scope, wanted) = (caller.scope.clone(), name.clone());
+    let change = move |store: &dyn Store| store.schedule_change(&scope, &wanted, change, &caller.key);
     let row = app.write(change).await??;
-    Ok(view::ok(&Shown::of(row.ok_or_else(|| missing(&name))?)?))
+    Ok(view::ok(&shown_one(app, &caller.scope, row.ok_or_else(|| missing(&name))?).await?))
 }
 
 /// `POST /v1/schedules/{name}/pause`.

@@ -43,7 +43,8 @@ pub async fn handle(
 
 /// What it takes and answers.
 pub fn doc() -> Operation {
-    let about = "For a body that is no CloudEvent: the same key again is the same signal. Up to 255 bytes.";
+    let about = "For a body that is no CloudEvent: the same key again is the same signal; with another name or other \
+                 data it is refused. Up to 255 bytes.";
     Operation::new(
         "execution_signal",
         "Sends an event: any JSON is the data of one whose type is the signal's name; a whole CloudEvent \
@@ -55,6 +56,7 @@ pub fn doc() -> Operation {
     .answer::<Accepted>(202, "It is committed; `status` is that of the moment.")
     .problem(Code::InvalidParameter)
     .problem(Code::AlreadyTerminal)
+    .problem(Code::IdempotencyMismatch)
     .problem(Code::Limit)
 }
 

@@ -187,7 +187,11 @@ pub fn conversation_busy(active: ExecutionId) -> Problem {
 
 /// A workflow that is held is not started.
 pub fn not_active(state: WorkflowState) -> Problem {
-    let detail = format!("the workflow is {state}: let it go on with `resume` before");
+    let stands = match state {
+        WorkflowState::Maintenance => "in maintenance",
+        other => other.as_str(),
+    };
+    let detail = format!("the workflow is {stands}: let it go on with `resume` before");
     Problem::new(Code::WorkflowNotActive, detail).with("state", state.as_str())
 }
 

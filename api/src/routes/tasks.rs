@@ -40,7 +40,8 @@ struct FailBody {
     error: TaskError,
 }
 
-/// Why a task was not done. One of type `network`, `rate_limit` or `timeout` is tried again.
+/// Why a task was not done. One of type `network`, `rate_limit` or `timeout` is tried again;
+/// `cancelled` is refused.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct TaskError {
@@ -116,8 +117,19 @@ fn failed(app: &App, step: i32, attempt: Option<u32>, error: TaskError) -> Answe
     if error.message.trim().is_empty() {
         return Err(Problem::new(Code::InvalidBody, "`error.message`: it may not be empty"));
     }
+    if error.kind == ErrorType::Cancelled {
+        let may_be: Vec<&str> = reportable().map(ErrorType::as_str).collect();
+        let detail =
+            format!("`error.type`: `cancelled` is for Holdpoint to say; it may be {}", may_be.join(", "));
+        return Err(Problem::new(Code::InvalidBody, detail).with("field", "error.type"));
+    }
     let error = Failure::new(error.kind, error.message);
     Ok(ActRequest::Report { step, attempt, outcome: Err(error) })
+}
+
+/// The types that a worker may report.
+fn reportable() -> impl Iterator<Item = ErrorType> {
+    ErrorType::ALL.iter().copied().filter(|kind| *kind != ErrorType::Cancelled)
 }
 
 async fn answer(app: Arc<App>, caller: Caller, id: &str, request: ActRequest) -> Answer {

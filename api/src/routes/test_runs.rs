@@ -62,7 +62,7 @@ fn begun(execution_id: ExecutionId) -> Response {
 pub fn doc() -> Operation {
     Operation::new(
         "workflow_test",
-        "Tries a workflow, also while it is held: one test run of it goes on at a time, for at most 10 minutes.",
+        "Tries a workflow, also while it is paused or in maintenance: one test run of it goes on at a time, for at most 10 minutes.",
     )
     .optional_body::<Body>()
     .answer::<Begun>(202, "It is committed.")
@@ -71,4 +71,5 @@ pub fn doc() -> Operation {
     .problem(Code::UnknownDefinition)
     .problem(Code::UnknownFile)
     .problem(Code::TestRunActive)
+    .problem(Code::WorkflowNotActive)
 }

@@ -188,7 +188,7 @@ struct AttentionGroup {
 
 #[derive(Debug, Serialize, JsonSchema)]
 struct Attention {
-    /// How many workflows, in all groups of this page.
+    /// How many workflows there are, on this page and on others; no more than 10,000 are counted.
     total: usize,
     attention: Vec<AttentionGroup>,
     next_cursor: Option<String>,
@@ -199,12 +199,16 @@ pub async fn attention(State(app): Shared, caller: Caller, mut params: Params) -
     let limit = params.limit(50, 1_000)?;
     let after = params.text("cursor");
     params.end()?;
-    let scope = caller.scope;
+    let (scope, is_first) = (caller.scope.clone(), after.is_none());
     let mut rows = app.read(move |store| store.attention_list(&scope, after.as_deref(), limit + 1)).await?;
     let more = rows.len() > limit;
     rows.truncate(limit);
     let next_cursor = rows.last().filter(|_| more).map(|row| row.workflow.clone());
-    let total = rows.len();
+    let total = if is_first && !more {
+        rows.len()
+    } else {
+        app.read(move |store| store.attention_count(&caller.scope)).await?
+    };
     let mut groups: Vec<AttentionGroup> = Vec::new();
     for row in rows {
         let error_type = row.error.kind;

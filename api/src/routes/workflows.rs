@@ -1,10 +1,11 @@
 //! Workflows' definitions: versions are immutable, the same document again is the same version.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use holdpoint_db::{DefinitionRow, Store, StoreResult};
+use holdpoint_db::{DefinitionRow, Store, StoreResult, WorkflowRow};
 use holdpoint_engine::scope::{Scope, check_name};
 use holdpoint_engine::status::{DefinitionKind, WorkflowState};
 use holdpoint_engine::time::Timestamp;
@@ -43,6 +44,9 @@ struct Version {
     /// Whether the workflow is started and scheduled.
     #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<WorkflowState>,
+    /// Whether a final failure stopped its schedule until `resume` or a new version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    schedule_stopped: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     document: Option<Value>,
     /// The document as its author wrote it, YAML or JSON.
@@ -61,14 +65,21 @@ impl Version {
             created_by,
             created_at,
             state: None,
+            schedule_stopped: None,
             document: None,
             source: None,
         }
     }
 
-    fn whole(row: DefinitionRow, state: WorkflowState) -> Self {
+    fn standing(row: DefinitionRow, standing: Option<&WorkflowRow>) -> Self {
+        let state = standing.map_or(WorkflowState::Active, |standing| standing.state);
+        let stopped = standing.is_some_and(|standing| standing.schedule_stopped);
+        Self { state: Some(state), schedule_stopped: Some(stopped), ..Self::brief(row) }
+    }
+
+    fn whole(row: DefinitionRow, standing: Option<&WorkflowRow>) -> Self {
         let (source, document) = (Some(row.document.clone()), to_value(&row.document).ok());
-        Self { state: Some(state), document, source, ..Self::brief(row) }
+        Self { document, source, ..Self::standing(row, standing) }
     }
 }
 
@@ -101,9 +112,9 @@ pub async fn put(
     let written = app.write(move |store| store.definition_put(&scope, WORKFLOW, &wanted, &text, &by)).await?;
     let (row, is_new) = written?;
     let version = row.version;
-    let state = state_of(&app, &caller.scope, &name).await?;
+    let standing = standing_of(&app, &caller.scope, &name).await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-    let mut response = view::json(status, &Version::whole(row, state));
+    let mut response = view::json(status, &Version::whole(row, standing.as_ref()));
     if let Ok(place) = HeaderValue::from_str(&format!("/v1/workflows/{name}?version={version}")) {
         response.headers_mut().insert(header::LOCATION, place);
     }
@@ -196,10 +207,23 @@ fn is_known(store: &dyn Store, scope: &Scope, child: &Child) -> StoreResult<bool
     }
 }
 
-async fn state_of(app: &App, scope: &Scope, name: &str) -> Answer<WorkflowState> {
+async fn standing_of(app: &App, scope: &Scope, name: &str) -> Answer<Option<WorkflowRow>> {
     let (scope, wanted) = (scope.clone(), name.to_owned());
-    let row = app.read(move |store| store.workflow_get(&scope, &wanted)).await?;
-    Ok(row.map_or(WorkflowState::Active, |row| row.state))
+    app.read(move |store| store.workflow_get(&scope, &wanted)).await
+}
+
+/// How these workflows stand, by name.
+pub(super) async fn standings_of(
+    app: &App,
+    scope: &Scope,
+    names: Vec<String>,
+) -> Answer<BTreeMap<String, WorkflowRow>> {
+    if names.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let scope = scope.clone();
+    let rows = app.read(move |store| store.workflows_get(&scope, &names)).await?;
+    Ok(rows.into_iter().map(|row| (row.name.clone(), row)).collect())
 }
 
 /// `GET /v1/workflows/{name}`: the latest version in use, or the one named.
@@ -214,8 +238,8 @@ pub async fn get(
     let (scope, wanted) = (caller.scope.clone(), name.clone());
     let row = app.read(move |store| store.definition_get(&scope, WORKFLOW, &wanted, version)).await?;
     let row = row.ok_or_else(|| Problem::not_found("workflow", &name))?;
-    let state = state_of(&app, &caller.scope, &name).await?;
-    Ok(view::ok(&Version::whole(row, state)))
+    let standing = standing_of(&app, &caller.scope, &name).await?;
+    Ok(view::ok(&Version::whole(row, standing.as_ref())))
 }
 
 /// `DELETE /v1/workflows/{name}`: running executions keep their version.
@@ -238,13 +262,19 @@ pub async fn list(State(app): Shared, caller: Caller, mut params: Params) -> Ans
     if let Some(name) = &after {
         check_name(name).map_err(|message| params::bad("cursor", message))?;
     }
-    let scope = caller.scope;
+    let scope = caller.scope.clone();
     let find = move |store: &dyn Store| store.definition_list(&scope, WORKFLOW, after.as_deref(), limit + 1);
     let mut rows = app.read(find).await?;
     let more = rows.len() > limit;
     rows.truncate(limit);
     let next_cursor = rows.last().filter(|_| more).map(|row| row.name.clone());
-    Ok(view::ok(&Page { workflows: rows.into_iter().map(Version::brief).collect(), next_cursor }))
+    let names = rows.iter().map(|row| row.name.clone()).collect();
+    let standings = standings_of(&app, &caller.scope, names).await?;
+    let standing = |row: DefinitionRow| {
+        let found = standings.get(&row.name);
+        Version::standing(row, found)
+    };
+    Ok(view::ok(&Page { workflows: rows.into_iter().map(standing).collect(), next_cursor }))
 }
 
 /// `GET /v1/workflows/{name}/versions`: newest first.
@@ -276,20 +306,23 @@ pub fn put_doc() -> Operation {
 pub fn get_doc() -> Operation {
     Operation::new("workflow_get", "The latest version in use, or the one named, with its document.")
         .query::<i32>("version", "A version's number.")
-        .answer::<Version>(200, "With `state`, `document` and `source`.")
+        .answer::<Version>(200, "With `state`, `schedule_stopped`, `document` and `source`.")
 }
 
 /// What delete answers.
 pub fn delete_doc() -> Operation {
     Operation::new("workflow_delete", "Takes the name out of use; running executions keep their version.")
-        .empty(204, "Nothing more can be started.")
+        .empty(204, "Nothing more can be started, and no run is repeated any more.")
 }
 
 /// What list takes and answers.
 pub fn list_doc() -> Operation {
-    Operation::new("workflow_list", "The latest versions, by name, without their documents.")
-        .page("50 by default, 1000 at most.")
-        .answer::<Page>(200, "A page.")
+    Operation::new(
+        "workflow_list",
+        "The latest versions, by name, with their `state`, without their documents.",
+    )
+    .page("50 by default, 1000 at most.")
+    .answer::<Page>(200, "A page.")
 }
 
 /// What versions answers.

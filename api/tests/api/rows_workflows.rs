@@ -14,6 +14,10 @@ impl WorkflowStore for Rows {
         Ok(None)
     }
 
+    fn workflows_get(&self, _: &Scope, _: &[String]) -> StoreResult<Vec<WorkflowRow>> {
+        Ok(Vec::new())
+    }
+
     fn workflow_state(
         &self,
         _: &Scope,
@@ -46,6 +50,10 @@ impl WorkflowStore for Rows {
 
     fn attention_list(&self, _: &Scope, _: Option<&str>, _: usize) -> StoreResult<Vec<AttentionRow>> {
         Ok(Vec::new())
+    }
+
+    fn attention_count(&self, _: &Scope) -> StoreResult<usize> {
+        Ok(0)
     }
 
     fn attention_acknowledge(&self, _: &Scope, _: &str, _: &str) -> StoreResult<bool> {

@@ -103,8 +103,11 @@ async fn list(client: &Client, output: Output) -> anyhow::Result<()> {
     }
     let mut table = Table::new(&["NAME", "STARTS", "WHEN", "NEXT", "RUNS", "SKIPPED", "MISSED", "LAST"]);
     for row in answer["schedules"].as_array().into_iter().flatten() {
-        let is_paused = row["paused"] == true;
-        let next = if is_paused { "paused".to_owned() } else { next(row) };
+        let next = match (&row["paused"], row["stopped"].as_str()) {
+            (Value::Bool(true), _) => "paused".to_owned(),
+            (_, Some(why)) => why.to_owned(),
+            (_, None) => next(row),
+        };
         let [runs, skipped, missed] = ["/runs", "/skipped", "/missed"].map(|name| cell(row, name));
         let (name, last) = (cell(row, "/name"), cell(row, "/last_execution_id"));
         table.row([name, cell(row, "/definition/name"), timing(row), next, runs, skipped, missed, last]);

@@ -163,11 +163,11 @@ fn list(answer: &Value, member: &str, output: Output) {
         output::json(answer);
         return;
     }
-    let mut table = Table::new(&["NAME", "VERSION", "LABEL", "CREATED", "BY"]);
+    let mut table = Table::new(&["NAME", "VERSION", "LABEL", "STATE", "CREATED", "BY"]);
     for row in answer[member].as_array().into_iter().flatten() {
-        let [name, version, label, by] =
-            ["/name", "/version", "/label", "/created_by"].map(|field| cell(row, field));
-        table.row([name, version, label, seconds(&cell(row, "/created_at")), by]);
+        let [name, version, label, state, by] =
+            ["/name", "/version", "/label", "/state", "/created_by"].map(|field| cell(row, field));
+        table.row([name, version, label, state, seconds(&cell(row, "/created_at")), by]);
     }
     table.print();
 }

@@ -121,6 +121,7 @@ pub(super) fn called(step: i32, queue: bool) -> Entry {
         tool: "leaf".to_owned(),
         arguments: holdpoint_engine::json(&serde_json::json!({})),
         attempt: 1,
+        task: None,
         queue: queue.then_some(terms),
     })
 }

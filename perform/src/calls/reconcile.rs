@@ -1,6 +1,6 @@
 //! The question what became of a call whose outcome nobody knows.
 
-use holdpoint_engine::effect::{Input, ReconcileEffect};
+use holdpoint_engine::effect::{Input, ReconcileEffect, RequestEffect};
 use holdpoint_engine::entry::Json;
 use holdpoint_engine::json;
 use holdpoint_engine::status::Outcome;
@@ -12,6 +12,8 @@ use super::Deadline;
 use super::request::exchange;
 use crate::{Origin, Performer};
 
+const KEY: &str = "idempotency-key";
+
 /// What is to be answered; other members are the server's own.
 #[derive(Deserialize)]
 struct Said {
@@ -22,7 +24,7 @@ struct Said {
 
 /// Asks once. Whatever is no clear answer is none: the question is asked again, or a person.
 pub(crate) async fn reconcile(performer: &Performer, effect: ReconcileEffect, origin: &Origin) -> Input {
-    let request = effect.request;
+    let request = told_by_key(effect.request);
     let deadline = Deadline::after(request.timeout);
     let read = match exchange(performer, &request, origin, deadline, performer.value_bytes).await {
         Ok((answer, hidden)) => answer.output(HttpOutput::Content, &hidden).map(|output| outcome(&output)),
@@ -30,6 +32,16 @@ pub(crate) async fn reconcile(performer: &Performer, effect: ReconcileEffect, or
     };
     let (outcome, result) = read.unwrap_or_default();
     Input::Reconciled { step: request.step, outcome, result }
+}
+
+/// The key is how the server knows which call is meant, also where the question only reads. One
+/// that the author gave goes before.
+fn told_by_key(mut request: RequestEffect) -> RequestEffect {
+    let is_given = request.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(KEY));
+    if !is_given {
+        request.headers.push((KEY.to_owned(), request.key.clone()));
+    }
+    request
 }
 
 fn outcome(output: &Json) -> (Option<Outcome>, Option<Json>) {

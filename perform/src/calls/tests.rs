@@ -292,5 +292,12 @@ async fn a_question_what_happened_is_answered_or_not() {
             }
             other => panic!("{other:?}"),
         }
+        // A question that only reads has the key of what it is about, and has it once.
+        let keys: Vec<_> = stub.came(path)[0].headers.get_all("idempotency-key").iter().cloned().collect();
+        assert_eq!(keys, ["key-1"], "{path}");
     }
+    let headers = vec![("Idempotency-Key".to_owned(), "own".to_owned())];
+    let request = RequestEffect { headers, ..get(format!("{}/own", stub.url), None) };
+    crate::perform(&performer, Effect::Reconcile(Box::new(ReconcileEffect { request })), &origin()).await;
+    assert_eq!(stub.came("/own")[0].header("idempotency-key"), "own");
 }

@@ -160,6 +160,9 @@ impl Queue for Rabbit {
     }
 
     async fn provide(&self, queue: &str) -> Result<(), SendError> {
+        if self.core.topology.is_reserved(queue) {
+            return Err(SendError::Reserved);
+        }
         let live = self.consuming.borrow().clone().ok_or(SendError::Disconnected)?;
         self.core.topology.declare_task_queue(&live, queue).await.map_err(|error| {
             tracing::warn!(%error, queue, "a queue for tasks cannot be declared");

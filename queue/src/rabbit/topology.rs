@@ -17,6 +17,7 @@
 
 use std::time::Duration;
 
+use holdpoint_engine::tasks::check_queue;
 use lapin::ExchangeKind;
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
@@ -90,7 +91,8 @@ impl Topology {
             Route::Streams => (self.name("notify"), "streams".to_owned(), false),
             Route::Event => (self.name("events"), asked.to_owned(), true),
             // A stranger named this queue, and may not write into ours by our hand.
-            Route::Reply | Route::Task if asked.is_empty() || self.is_ours(asked) => return None,
+            Route::Reply if asked.is_empty() || self.is_ours(asked) => return None,
+            Route::Task if self.is_reserved(asked) => return None,
             Route::Reply | Route::Task => (String::new(), asked.to_owned(), true),
         };
         let mandatory = message.route != Route::Event && !asked.starts_with(DIRECT_REPLY);
@@ -100,6 +102,11 @@ impl Topology {
 
     fn is_ours(&self, queue: &str) -> bool {
         queue.strip_prefix(&self.prefix).is_some_and(|rest| rest.starts_with('.'))
+    }
+
+    /// Whether tasks may not go to this queue: it is ours, some other Holdpoint's, or the broker's.
+    pub fn is_reserved(&self, queue: &str) -> bool {
+        self.is_ours(queue) || check_queue(queue).is_err()
     }
 
     /// What is consumed for this source. `unique` tells own queues apart; it must change with
@@ -281,6 +288,10 @@ mod tests {
             assert_eq!(addressed(Route::Reply, never), None, "{never}");
             assert_eq!(addressed(Route::Task, never), None, "{never}");
         }
+        for never in ["holdpoint.commands", "holdpoint.x", "amq.gen-1", "amq.rabbitmq.reply-to.g1h2"] {
+            assert_eq!(addressed(Route::Task, never), None, "{never}");
+        }
+        assert!(addressed(Route::Task, "holdpoints").is_some());
         let direct = addressed(Route::Reply, "amq.rabbitmq.reply-to.g1h2").expect("an address");
         assert!(!direct.3, "it would come back although it arrived");
     }

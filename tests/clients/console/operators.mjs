@@ -23,8 +23,16 @@ await story("operators", async (desk) => {
 
   await desk.signIn(given.key);
 
+  // Its last run failed for good: that stopped what starts it by itself.
+  same((await call("PUT", "/v1/schedules/weekly", { workflow: "failing", cron: "0 7 * * MON" })).body.stopped, "workflow_failed", "the schedule");
+  await desk.visit("#/schedules/weekly", "weekly");
+  await main.getByText("None while it is stopped: the last run of its workflow failed for good").waitFor();
+  await desk.visit("#/workflows", "Workflows");
+  await main.getByText("schedule stopped").waitFor();
+
   // A workflow is held, goes on, and is put away.
   await desk.visit("#/workflows/failing", "failing");
+  await main.getByText("no: its last run failed for good").waitFor();
   for (const [act, state] of [["Pause", "paused"], ["Resume", "active"], ["Archive", "archived"], ["Resume", "active"]]) {
     if (act === "Resume") await press(button(act), act);
     else await decide(act);

@@ -113,6 +113,7 @@ pub fn calls(step: i32, call: &str, attempt: u32) -> Entry {
         tool: "refund".to_owned(),
         arguments: serde_json::value::RawValue::from_string(ARGUMENTS.to_owned()).unwrap(),
         attempt,
+        task: None,
         queue: None,
     })
 }

@@ -19,6 +19,7 @@ use super::kit::*;
 on_both_stores! {
     a_signal_is_kept_and_makes_it_ready;
     a_signal_to_a_held_one_is_told_its_holder_once;
+    another_signal_under_an_id_is_refused;
     no_more_signals_come_than_may;
     a_delayed_one_does_not_begin_by_a_signal;
     a_paused_one_stays_paused;
@@ -64,6 +65,32 @@ fn a_signal_to_a_held_one_is_told_its_holder_once(bed: &Bed) {
     assert_eq!((again.status, again.tell), (Status::Running, Tell::Nobody));
     let inbox = bed.store.inbox_read(std::slice::from_ref(held.key())).unwrap();
     assert!(matches!(&inbox[0].acts[..], [(1, Act::Signal(signal))] if signal.by == "key_person"));
+}
+
+fn another_signal_under_an_id_is_refused(bed: &Bed) {
+    let held = Held::begin(bed.store.as_ref());
+    let key = create(bed.store.as_ref(), start());
+    let made = |name: &str, text: &str| ActRequest::Signal {
+        name: name.to_owned(),
+        id: Some("key:order-1".to_owned()),
+        event: text.to_owned(),
+        limit: 1,
+    };
+    for key in [held.key(), &key] {
+        act(bed, key, &made("paid", r#"{"id":"1","data":{"a":1,"b":[2]}}"#)).unwrap();
+        // The event around the data is made anew each time.
+        act(bed, key, &made("paid", r#"{"id":"2","data":{"b": [2],"a": 1}}"#)).unwrap();
+        for other in [
+            made("shipped", r#"{"id":"1","data":{"a":1,"b":[2]}}"#),
+            made("paid", r#"{"id":"1","data":{"a":2,"b":[2]}}"#),
+            made("paid", r#"{"id":"1"}"#),
+        ] {
+            let refused = act(bed, key, &other);
+            let told = matches!(&refused, Err(ActError::Refused(Refusal::SignalMismatch { name })) if name == "paid");
+            assert!(told, "{refused:?}");
+        }
+    }
+    assert_eq!(take(bed, &key).run.signals.len(), 1);
 }
 
 fn no_more_signals_come_than_may(bed: &Bed) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use holdpoint_db::*;
 use holdpoint_engine::effect::Act;
 use holdpoint_engine::ids::ExecutionId;
-use holdpoint_engine::status::{Reason, RunType, Status, WorkflowState};
+use holdpoint_engine::status::{DefinitionKind, Reason, RunType, Status, WorkflowState};
 use holdpoint_engine::wire::ExecutionKey;
 use holdpoint_tests::store_builders::*;
 use serde_json::json;
@@ -30,6 +30,8 @@ on_both_stores! {
     a_repeat_that_is_due_later_begins_when_it_is_asked_for;
     an_agents_run_is_repeated_in_its_conversation;
     what_cannot_be_repeated_says_why;
+    what_was_deleted_is_not_repeated;
+    a_workflow_that_was_deleted_and_put_again_begins_anew;
     a_run_that_failed_for_good_is_told_outside;
 }
 
@@ -235,7 +237,11 @@ fn only_an_active_workflow_is_started(bed: &Bed) {
         );
         assert!(bed.store.execution_get(&scope(), id).unwrap().is_none(), "it left a row");
     }
-    create(&*bed.store, NewExecution { run_type: RunType::Test, ..run_of("ship") });
+    let test = || NewExecution { run_type: RunType::Test, ..run_of("ship") };
+    let refused = one(bed, test());
+    assert!(matches!(refused, Created::WorkflowNotActive { state: WorkflowState::Archived }), "{refused:?}");
+    bed.store.workflow_state(&scope(), "ship", WorkflowState::Paused, "key_a").unwrap().unwrap();
+    create(&*bed.store, test());
     bed.store.workflow_state(&scope(), "ship", WorkflowState::Active, "key_a").unwrap().unwrap();
     create(&*bed.store, run_of("ship"));
     assert!(bed.store.workflow_state(&scope(), "none", WorkflowState::Paused, "key_a").unwrap().is_none());
@@ -371,9 +377,7 @@ fn attention_is_acknowledged_until_the_next_failure(bed: &Bed) {
     assert!(attention(bed).is_empty(), "what is paused is not shown");
     bed.store.workflow_state(&scope(), "ship", WorkflowState::Active, "key_a").unwrap();
     assert_eq!(attention(bed), ["ship"]);
-    bed.store
-        .definition_delete(&scope(), holdpoint_engine::status::DefinitionKind::Workflow, "ship", "key_admin")
-        .unwrap();
+    bed.store.definition_delete(&scope(), DefinitionKind::Workflow, "ship", "key_admin").unwrap();
     assert!(attention(bed).is_empty(), "nor what is out of use");
 }
 
@@ -422,7 +426,7 @@ fn a_repeat_that_is_due_later_begins_when_it_is_asked_for(bed: &Bed) {
 
 fn an_agents_run_is_repeated_in_its_conversation(bed: &Bed) {
     let document = r#"{"model": {"base_url": "http://model/v1", "name": "m"}, "instructions": "x"}"#;
-    let kind = holdpoint_engine::status::DefinitionKind::Agent;
+    let kind = DefinitionKind::Agent;
     bed.store.definition_put(&scope(), kind, "clerk", document, "key_test").unwrap();
     let said = r#"[{"role":"user","content":"hello"}]"#.to_owned();
     let new = || NewExecution {
@@ -473,6 +477,67 @@ fn what_cannot_be_repeated_says_why(bed: &Bed) {
     assert_eq!(retry(bed, &failed), Retried::WorkflowNotActive(WorkflowState::Paused));
     bed.store.workflow_state(&scope(), "ship", WorkflowState::Active, "key_a").unwrap();
     assert_eq!(made(retry(bed, &failed)).1, 2);
+}
+
+fn delete(bed: &Bed, kind: DefinitionKind, name: &str) {
+    assert!(bed.store.definition_delete(&scope(), kind, name, "key_admin").unwrap());
+}
+
+fn what_was_deleted_is_not_repeated(bed: &Bed) {
+    let unknown = |kind, name: &str| Retried::UnknownDefinition(kind, name.to_owned());
+    workflow(&*bed.store, "ship", json!({}));
+    let first = run_to(bed, "ship", Some(Reason::Network));
+    let second = repeat_of(bed, &first).expect("a repeat").key;
+    // What was to begin before the deletion begins; nothing follows from its end.
+    delete(bed, DefinitionKind::Workflow, "ship");
+    assert_eq!(made(retry(bed, &first)).0, second);
+    end(bed, &second, Some(Reason::Network));
+    assert_eq!(repeat_of(bed, &first).expect("the same").attempt, 2);
+    assert_eq!(retry(bed, &second), unknown(DefinitionKind::Workflow, "ship"));
+    workflow(&*bed.store, "ship", json!({}));
+    assert_eq!(made(retry(bed, &second)).1, 3, "the name is in use again");
+
+    bed.store.definition_put(&scope(), DefinitionKind::Agent, "clerk", "{}", "key_1").unwrap();
+    let of_clerk = NewExecution { kind: DefinitionKind::Agent, name: "clerk".to_owned(), ..start() };
+    let key = create(&*bed.store, of_clerk);
+    end(bed, &key, Some(Reason::Network));
+    delete(bed, DefinitionKind::Agent, "clerk");
+    assert_eq!(retry(bed, &key), unknown(DefinitionKind::Agent, "clerk"));
+}
+
+fn a_workflow_that_was_deleted_and_put_again_begins_anew(bed: &Bed) {
+    workflow(&*bed.store, "ship", json!({}));
+    for _ in 0..3 {
+        run_to(bed, "ship", Some(Reason::Logic));
+        bed.store.workflow_state(&scope(), "ship", WorkflowState::Active, "key_a").unwrap();
+    }
+    run_to(bed, "ship", Some(Reason::Auth));
+    assert!(bed.store.attention_acknowledge(&scope(), "ship", "key_a").unwrap());
+    bed.store.workflow_state(&scope(), "ship", WorkflowState::Paused, "key_a").unwrap();
+    let old = row(bed, "ship");
+    assert!(old.schedule_stopped && old.attention && old.escalated && old.logic_failures == 3, "{old:?}");
+    delete(bed, DefinitionKind::Workflow, "ship");
+    assert_eq!(bed.store.workflow_get(&scope(), "ship").unwrap(), None);
+    // The same document: it is a new version of a new workflow all the same.
+    workflow(&*bed.store, "ship", json!({}));
+    let new = row(bed, "ship");
+    assert!(new.changed_at > old.changed_at);
+    let anew = WorkflowRow {
+        name: "ship".to_owned(),
+        state: WorkflowState::Active,
+        changed_at: new.changed_at,
+        changed_by: None,
+        logic_failures: 0,
+        escalated: false,
+        schedule_stopped: false,
+        attention: false,
+    };
+    assert_eq!(new, anew);
+    assert!(bed.store.workflows_ending(Duration::ZERO, 10).unwrap().is_empty(), "nobody holds its runs");
+    assert!(attention(bed).is_empty());
+    run_to(bed, "ship", Some(Reason::Auth));
+    assert_eq!(attention(bed), ["ship"], "nobody acknowledged that");
+    assert_eq!(bed.store.attention_count(&scope()).unwrap(), 1);
 }
 
 fn a_run_that_failed_for_good_is_told_outside(bed: &Bed) {

@@ -122,6 +122,7 @@ impl Machine<'_, '_> {
             tool: task.name.clone(),
             arguments: text,
             attempt: attempt.number,
+            task: Some(task.pointer.clone()),
             queue: self.queue_terms(id, task)?,
         }));
         self.made.effects.push(effect);

@@ -7,6 +7,7 @@ use super::{Checker, flip, names, policy};
 use crate::definition::Reference;
 use crate::scope::check_name;
 use crate::status::{DefinitionKind, EffectClass};
+use crate::tasks::check_queue;
 use crate::workflow::document::{Approval, Child, QueueTask, Work};
 use crate::workflow::read::{Kind, cut};
 
@@ -89,8 +90,12 @@ impl<'n> Checker<'n, '_> {
     }
 
     fn definition_name(&mut self, spot: &Spot<'n>) -> Option<String> {
+        self.name_by(spot, check_name)
+    }
+
+    fn name_by(&mut self, spot: &Spot<'n>, check: fn(&str) -> Result<(), String>) -> Option<String> {
         let text = self.text(spot)?;
-        match check_name(text) {
+        match check(text) {
             Ok(()) => Some(text.to_owned()),
             Err(message) => self.refuse(spot.wrong(message)),
         }
@@ -139,7 +144,10 @@ impl<'n> Checker<'n, '_> {
     pub(super) fn queue_task(&mut self, task: &Spot<'n>, locals: &Locals) -> Option<QueueTask> {
         let with = self.required(task, "with")?;
         self.object(&with, "`with` of `task`", &["queue", "input", "heartbeat"])?;
-        let queue = self.required(&with, "queue").and_then(|found| self.definition_name(&found));
+        let queue = self.required(&with, "queue").and_then(|found| {
+            // What was registered before these names were refused is loaded as it is.
+            self.name_by(&found, if self.is_new() { check_queue } else { check_name })
+        });
         let input = flip(with.get("input").map(|input| self.template(&input, locals.at(Moment::During))));
         let heartbeat = flip(with.get("heartbeat").map(|found| self.heartbeat(&found, locals)));
         let performance = self.performance(task, locals, Class::Is(EffectClass::AtMostOnce));

@@ -90,6 +90,11 @@ impl<'n, 'e> Checker<'n, 'e> {
         }
     }
 
+    /// Whether it is registered now. What was taken before a rule came stays good.
+    fn is_new(&self) -> bool {
+        self.evaluator.is_some()
+    }
+
     fn workflow(&mut self, root: &'n Node, version: i32) -> Option<Workflow> {
         let spot = Spot::root(root);
         self.object(&spot, "a workflow", &WORKFLOW_KEYS)?;

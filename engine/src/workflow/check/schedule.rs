@@ -34,7 +34,8 @@ impl<'n> Checker<'n, '_> {
 
     fn cron(&mut self, spot: &Spot<'n>, time_zone: &str) -> Option<Schedule> {
         let expression = self.text(spot)?;
-        match CronTiming::parse(expression, time_zone) {
+        let read = if self.is_new() { CronTiming::parse_new } else { CronTiming::parse };
+        match read(expression, time_zone) {
             Ok(_) => {
                 Some(Schedule::Cron { expression: expression.to_owned(), time_zone: time_zone.to_owned() })
             }

@@ -381,6 +381,27 @@ fn calls_that_are_wrong_or_not_carried_say_why() {
                 "is not a name",
             ),
             (
+                "- a: {call: 'task:1.0.0@default', with: {queue: ''}}\n",
+                3,
+                49,
+                "/do/0/a/with/queue",
+                "an empty text",
+            ),
+            (
+                "- a: {call: 'task:1.0.0@default', with: {queue: holdpoint.commands}}\n",
+                3,
+                49,
+                "/do/0/a/with/queue",
+                "begin with `holdpoint.` are for queues of Holdpoint",
+            ),
+            (
+                "- a: {call: 'task:1.0.0@default', with: {queue: amq.gen-1}}\n",
+                3,
+                49,
+                "/do/0/a/with/queue",
+                "begin with `amq.` are for queues of the broker",
+            ),
+            (
                 "- a: {call: mcp, with: {method: tools/call, transport: {stdio: {command: npx}}}}\n",
                 3,
                 57,

@@ -14,9 +14,9 @@ const load = (asked, options) => get("/v1/attention", asked, options);
 
 /** How many there are, beside the menu's words. */
 export function AttentionCount() {
-  const { data } = useListing(load, {}, { limit: 100 }, 15000);
+  const { data } = useListing(load, {}, { limit: 1 }, 15000);
   if (!data?.total) return null;
-  return html`<span class="count">${data.total}${data.next_cursor ? "+" : ""}<span class="hidden"> workflows</span></span>`;
+  return html`<span class="count">${data.total}<span class="hidden"> workflows</span></span>`;
 }
 
 const columns = (reload) => [

@@ -17,6 +17,15 @@ const timingOf = (row) => {
   return row.every !== undefined ? `every ${row.every}` : `${row.after} after the end of the last`;
 };
 
+const STOPPED = {
+  workflow_failed: "the last run of its workflow failed for good: resume the workflow, or put a new version",
+  workflow_paused: "its workflow is paused",
+  workflow_maintenance: "its workflow is in maintenance",
+  workflow_archived: "its workflow is archived",
+  unknown_definition: "its workflow was deleted",
+};
+const stateOf = (row) => (row.paused ? "paused" : row.stopped ? "stopped" : "active");
+
 const Target = ({ row }) => html`<${Link} to=${[`${row.kind}s`, row.definition.name]}><${Text} value=${row.definition.name} /><//>
   <span class="muted"> ${row.kind}${row.definition.version ? ` v${row.definition.version}` : ""}</span>`;
 
@@ -24,8 +33,8 @@ const COLUMNS = [
   { name: "name", words: "Name", cell: (row) => html`<${Link} to=${["schedules", row.name]}><${Text} value=${row.name} /><//>` },
   { name: "starts", words: "Starts", cell: (row) => html`<${Target} row=${row} />` },
   { name: "when", words: "When", cell: (row) => html`<${Text} value=${timingOf(row)} most=${80} />` },
-  { name: "next", words: "Next tick", class: "narrow", cell: (row) => html`<${Time} value=${row.paused ? null : row.next_ticks[0]} />` },
-  { name: "state", words: "State", class: "narrow", cell: (row) => html`<${Status} value=${row.paused ? "paused" : "active"} />` },
+  { name: "next", words: "Next tick", class: "narrow", cell: (row) => html`<${Time} value=${row.paused ? null : row.next_ticks[0] ?? null} />` },
+  { name: "state", words: "State", class: "narrow", cell: (row) => html`<${Status} value=${stateOf(row)} />` },
 ];
 
 export function Schedules({ query }) {
@@ -58,7 +67,8 @@ const run = (id) => id && html`<${Link} to=${["executions", id]}>…${id.slice(-
 const Whole = ({ row }) => html`
   <${Section} title="What it is">
     <${Facts} of=${[
-      ["State", html`<${Status} value=${row.paused ? "paused" : "active"} />`],
+      ["State", html`<${Status} value=${stateOf(row)} />`],
+      ["Stopped", row.stopped && (STOPPED[row.stopped] ?? row.stopped)],
       ["Starts", html`<${Target} row=${row} />`],
       ["When", html`<${Text} value=${timingOf(row)} />`],
       ["Overlap", row.overlap],
@@ -70,7 +80,8 @@ const Whole = ({ row }) => html`
   <//>
   <${Section} title="Next ticks">
     ${row.paused && html`<p>None while it is paused.</p>`}
-    ${!row.paused && row.next_ticks.length === 0 && html`<${Empty}>None is known.<//>`}
+    ${!row.paused && row.stopped && html`<p>None while it is stopped: ${STOPPED[row.stopped] ?? row.stopped}.</p>`}
+    ${!row.paused && !row.stopped && row.next_ticks.length === 0 && html`<${Empty}>None is known.<//>`}
     ${!row.paused && row.next_ticks.length > 0 && html`<ol class="ticks">${row.next_ticks.map((tick) => html`<li key=${tick}><${Time} value=${tick} exact /> <span class="muted">(<${Time} value=${tick} />)</span></li>`)}</ol>`}
   <//>
   <${Section} title="What came of it">

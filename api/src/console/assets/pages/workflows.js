@@ -12,10 +12,15 @@ import { can } from "../session.js";
 import { Bytes, Digest, Text } from "../text.js";
 import { Time } from "../time.js";
 
+const COLUMNS = [
+  ...definitionColumns("workflows"),
+  { name: "state", words: "State", class: "narrow", cell: (row) => html`<${Status} value=${row.state} />${row.schedule_stopped && html` <span class="muted">schedule stopped</span>`}` },
+];
+
 export function Workflows({ query }) {
   const list = useListing((asked, options) => get("/v1/workflows", asked, options), query);
   return html`<${Listing} title="Workflows" says="The latest version of each, by name." list=${list} rowsOf=${(data) => data.workflows}
-    place=${["workflows"]} query=${query} empty="There is no workflow." columns=${definitionColumns("workflows")}
+    place=${["workflows"]} query=${query} empty="There is no workflow." columns=${COLUMNS}
     keyOf=${(row) => row.name} onOpen=${(row) => go(at("workflows", row.name))} />`;
 }
 
@@ -32,7 +37,7 @@ export function Workflow({ params: { name }, query }) {
   const [begun, begin] = useState(null);
   const workflow = whole.data;
   const buttons = workflow && html`
-    ${can("define") && html`<${StateActs} name=${name} state=${workflow.state} onDone=${whole.reload} />`}
+    ${can("define") && html`<${StateActs} name=${name} state=${workflow.state} stopped=${workflow.schedule_stopped} onDone=${whole.reload} />`}
     ${can("submit") && html`<button onClick=${() => begin("test")}>Test run</button>
       <button class="primary" onClick=${() => begin("start")}>Start</button>`}`;
   return html`<div>
@@ -52,8 +57,8 @@ const STATES = {
   archive: ["Archive", "As pausing, for good: until it is resumed.", "archived"],
 };
 
-function StateActs({ name, state, onDone }) {
-  const acts = state === "active" ? ["pause", "archive"] : state === "archived" ? ["resume"] : ["resume", "archive"];
+function StateActs({ name, state, stopped, onDone }) {
+  const acts = state === "active" ? [...(stopped ? ["resume"] : []), "pause", "archive"] : state === "archived" ? ["resume"] : ["resume", "archive"];
   return acts.map((act) => {
     const [words, means, becomes] = STATES[act];
     const change = () => post(`${path`/v1/workflows/${name}`}/${act}`);
@@ -67,6 +72,7 @@ function Whole({ workflow }) {
   return html`<${Section} title="What it is">
       <${Facts} of=${[
         ["State", html`<${Status} value=${workflow.state} />`],
+        ["Scheduled", workflow.schedule_stopped && "no: its last run failed for good; resume it, or put a new version"],
         ["Its author's version", html`<${Text} value=${workflow.label} most=${60} />`],
         ["Title", about.title && html`<${Text} value=${about.title} most=${300} />`],
         ["Summary", about.summary && html`<${Text} value=${about.summary} most=${500} />`],
