@@ -332,21 +332,26 @@ impl Drive<'_> {
         self.end_children(cancelled).await
     }
 
-    /// A child of a step that the execution goes on without is not waited for by anybody. Where
-    /// the store cannot be reached now, whoever has the execution next ends it; children of an
-    /// execution that is over are the sweep's.
+    /// A child of a step that the execution goes on without is not waited for by anybody: it is
+    /// ended while we have the lease, or by whoever has that next. Children of an execution that is
+    /// over are the sweep's.
     async fn end_children(&self, steps: Vec<i32>) -> Result<(), Left> {
         if steps.is_empty() {
             return Ok(());
         }
         failpoint::hit("worker.children.before");
-        match self.worker.relay.cancel_steps(&self.key, &steps).await {
-            Err(error) if self.run.ended.is_none() => {
-                tracing::warn!(%error, "children of cancelled steps were not cancelled");
-                self.release().await
+        let mut pause = Duration::from_millis(50);
+        while let Err(error) = self.worker.relay.cancel_steps(&self.key, &steps).await {
+            tracing::warn!(%error, "children of cancelled steps were not cancelled");
+            if self.run.ended.is_some() || !error.is_retryable() {
+                break;
             }
-            _ => Ok(()),
+            tokio::select! {
+                () = self.session.lost.cancelled() => return Err(Left::Unavailable(error.to_string())),
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_secs(1)),
+            }
         }
+        Ok(())
     }
 
     /// Waits until the starts of these steps' children are answered: one that is under way would
