@@ -18,7 +18,8 @@ use crate::session::now;
 use crate::sql::binds;
 use crate::store::StoreResult;
 use crate::types::{DefinitionRow, StoreError};
-use crate::{audit, schedules, workflow_states};
+use crate::workflow_end::read_terms;
+use crate::{audit, schedules, workflow_runs, workflow_states};
 
 const DEFINITION: &str = "
     SELECT d.kind, d.name, d.version, d.label, d.document, d.digest, d.created_by, d.created_at
@@ -93,6 +94,8 @@ pub(crate) fn definition_put_in_txn(
         schedules::own(conn, scope, (name, version), document, by)?;
         let state = if deleted { workflow_states::begin } else { workflow_states::new_version };
         state(conn, scope, name, created_at)?;
+        let terms = read_terms(facts.terms.as_deref())?;
+        workflow_runs::note_secrets(conn, scope, name, &terms.secrets)?;
     }
     conn.rows(
         "UPDATE definition_heads SET version = ?, deleted_at = NULL, updated_at = ?

@@ -1,7 +1,7 @@
 //! The production runs of registered workflows that are not over: who may begin, who waits,
 //! and who is answered with the one that waits already.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use holdpoint_engine::definition::builtin;
 use holdpoint_engine::effect::Act;
@@ -262,38 +262,69 @@ pub(crate) fn run_end_paused_in_txn(
     opened.write(conn).map(Some)
 }
 
-pub(crate) const NOT_BEGUN: &str = "
-    SELECT r.tenant, r.project, r.run, d.terms FROM workflow_runs r
-    JOIN executions e ON e.tenant = r.tenant AND e.project = r.project AND e.id = r.run
-    JOIN execution_info i ON i.tenant = r.tenant AND i.project = r.project AND i.id = r.run
-    JOIN definitions d ON d.tenant = i.tenant AND d.project = i.project AND d.kind = i.kind AND d.name = i.name
-      AND d.version = i.version
-    WHERE r.tenant = ? AND e.status = 'queued' AND e.owner IS NULL";
+/// Notes which secrets a version names.
+pub(crate) fn note_secrets(
+    conn: &mut Conn,
+    scope: &Scope,
+    name: &str,
+    secrets: &[String],
+) -> StoreResult<()> {
+    let rows: Vec<_> =
+        secrets.iter().map(|secret| binds![&*scope.tenant, &*scope.project, name, secret]).collect();
+    conn.each(
+        "WITH u(t, p, w, s) AS (@u) INSERT INTO workflow_secrets (tenant, project, workflow, secret)
+         SELECT t, p, w, s FROM u WHERE true ON CONFLICT DO NOTHING",
+        &rows,
+        &[],
+    )
+    .map(drop)
+}
+
+const WITH_SECRET: &str = "
+    SELECT DISTINCT k.tenant, k.project, k.workflow FROM workflow_secrets k WHERE k.tenant || '/' || k.secret = ?";
+/// The runs that are not over, and by their keys what their versions say.
+const TERMS_OF_ACTIVE: &str = "
+    SELECT r.tenant, r.project, r.run, (
+      SELECT d.terms FROM execution_info i JOIN definitions d ON d.tenant = i.tenant AND d.project = i.project
+        AND d.kind = i.kind AND d.name = i.name AND d.version = i.version
+      WHERE i.tenant = r.tenant AND i.project = r.project AND i.id = r.run)
+    FROM workflow_runs r WHERE r.tenant || '/' || r.project || '/' || r.workflow = ?";
+/// Compared in a form that no index over what is ready offers.
+const LOCK_NOT_BEGUN: &str = "
+    SELECT e.id FROM executions e WHERE e.tenant = ? AND e.project = ? AND e.id = ?
+      AND CASE WHEN e.status = 'queued' AND e.owner IS NULL THEN 1 ELSE 0 END = 1 @skip";
 
 /// The tenant's runs that use one of these secrets and have not begun do not begin before then.
 /// One that somebody takes or ends at this moment is left to him.
 pub(crate) fn hold(conn: &mut Conn, scope: &Scope, secrets: &[String], until: Timestamp) -> StoreResult<()> {
-    let mut held = Vec::new();
-    for mut row in conn.rows(NOT_BEGUN, &binds![&*scope.tenant])? {
-        let (key, terms) = (row.key()?, read_terms(row.opt_text()?.as_deref())?);
-        if terms.secrets.iter().any(|secret| secrets.contains(secret)) {
-            held.push(key);
+    let mut workflows = BTreeSet::new();
+    for secret in secrets {
+        let named = format!("{}/{secret}", scope.tenant);
+        for mut row in conn.rows(WITH_SECRET, &binds![&named])? {
+            workflows.insert((row.scope()?, row.text()?));
         }
     }
-    held.sort();
+    let mut held = BTreeSet::new();
+    for (scope, name) in workflows {
+        for mut row in conn.rows(TERMS_OF_ACTIVE, &binds![&expression(&scope, &name)])? {
+            let (key, terms) = (row.key()?, read_terms(row.opt_text()?.as_deref())?);
+            if terms.secrets.iter().any(|secret| secrets.contains(secret)) {
+                held.insert(key);
+            }
+        }
+    }
     for run in held {
         let [tenant, project, id] = key_row(&run);
-        let free = "SELECT e.id FROM executions e WHERE e.tenant = ? AND e.project = ? AND e.id = ?
-            AND e.status = 'queued' AND e.owner IS NULL @skip";
-        if conn.row(free, &[tenant, project, id])?.is_none() {
+        if conn.row(LOCK_NOT_BEGUN, &[tenant, project, id])?.is_none() {
             continue;
         }
         let later = |table: &str, column: &str, row: &str| {
             format!(
-                "UPDATE {table} SET {column} = ? WHERE tenant = ? AND project = ? AND {row} = ? AND {column} < ?"
+                "UPDATE {table} SET {column} = CASE WHEN {column} < ? THEN ? ELSE {column} END
+                 WHERE tenant = ? AND project = ? AND {row} = ?"
             )
         };
-        let values = [until.into(), tenant, project, id, until.into()];
+        let values = [until.into(), until.into(), tenant, project, id];
         conn.rows(&later("executions", "ready_at", "id"), &values)?;
         conn.rows(&later("workflow_runs", "not_before", "run"), &values)?;
     }

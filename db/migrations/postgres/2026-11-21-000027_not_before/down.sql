@@ -1,1 +1,2 @@
+DROP TABLE workflow_secrets;
 ALTER TABLE workflow_runs DROP COLUMN not_before;
