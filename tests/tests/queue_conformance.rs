@@ -467,7 +467,8 @@ async fn a_strangers_message_is_taken_as_it_is() {
 /// A queue of a stranger, bound to an exchange of ours if there is a key.
 async fn foreign_queue(channel: &lapin::Channel, settings: &Settings, key: Option<&str>) -> lapin::Consumer {
     let options = lapin::options::QueueDeclareOptions { exclusive: true, ..Default::default() };
-    let queue = channel.queue_declare("".into(), options, Default::default()).await.unwrap();
+    let name = format!("foreign-{}", Uuid::now_v7());
+    let queue = channel.queue_declare(name.as_str().into(), options, Default::default()).await.unwrap();
     let name = queue.name().clone();
     if let Some(key) = key {
         let exchange = format!("{}.events", settings.prefix);

@@ -12,7 +12,7 @@ use crate::app::App;
 use crate::problem::{Answer, Code, Problem};
 
 /// So often a start is tried while new versions come between its check and its transaction.
-const TRIES: usize = 5;
+const TRIES: usize = 20;
 
 /// Commits one start, together with all starts that wait at this moment.
 pub async fn create(app: &App, new: &mut NewExecution) -> Answer<Created> {
