@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 on_both! {
     what_is_no_decision_decides_nothing;
+    a_page_opened_again_shows_what_came_after_a_decision;
     five_decisions_are_five_answers;
     a_message_is_taken_once;
 }
@@ -176,9 +177,13 @@ fn assistant(parts: Value) -> Value {
 
 /// The chunks of a stream.
 fn chunks(answer: &Answer) -> Vec<Value> {
-    let lines = answer.text.lines().filter_map(|line| line.strip_prefix("data: "));
+    chunks_of(&answer.text)
+}
+
+fn chunks_of(text: &str) -> Vec<Value> {
+    let lines = text.lines().filter_map(|line| line.strip_prefix("data: "));
     let (chunks, done): (Vec<&str>, Vec<&str>) = lines.partition(|line| line.starts_with('{'));
-    assert_eq!(done, ["[DONE]"], "{}", answer.text);
+    assert_eq!(done, ["[DONE]"], "{text}");
     chunks.iter().map(|chunk| serde_json::from_str(chunk).unwrap()).collect()
 }
 
@@ -275,6 +280,34 @@ async fn what_is_no_decision_decides_nothing(system: System) {
     let told = say(&client, "a", history).await.expect(200);
     assert_eq!(of_kind(&chunks(&told), "text-delta").len(), 1, "{}", told.text);
     assert_eq!(system.tools.count("/pay"), 0);
+}
+
+async fn a_page_opened_again_shows_what_came_after_a_decision(system: System) {
+    put_clerk(&system).await;
+    let client = system.client();
+    let ids = ask(&system, &client, "a", &[("p1", "pay", json!({"n": 1}))]).await;
+    let gate = Gate::closed();
+    system.model.script([Turn::say("It is paid.").held_midway(&gate)]);
+    let message =
+        json!([user("u1", "pay"), assistant(json!([responded(&ids[0], "p1", json!({"approved": true}))]))]);
+    let decided = tokio::spawn({
+        let client = client.clone();
+        async move { say(&client, "a", message).await }
+    });
+    system.tools.wait_calls("/pay", 1).await;
+    let is_told = || system.model.requests().iter().any(|request| request.told("p1").is_some());
+    until_true("the model is told", SOON, is_told).await;
+    let reopened = client.builder(Method::GET, "/api/chat/a/stream").send().await.unwrap();
+    assert_eq!(reopened.status().as_u16(), 200);
+    gate.open();
+    let decided = chunks_of(&decided.await.unwrap().expect(200).text);
+    let reopened = chunks_of(&reopened.text().await.unwrap());
+    for (told, questions) in [(decided, 0), (reopened, 1)] {
+        assert_eq!(of_kind(&told, "tool-approval-request").len(), questions, "{told:?}");
+        assert_eq!(of_kind(&told, "tool-output-available").len(), 1, "{told:?}");
+        let finishes: Vec<_> = of_kind(&told, "finish").iter().map(|one| &one["finishReason"]).collect();
+        assert_eq!(finishes, ["stop"], "{told:?}");
+    }
 }
 
 async fn five_decisions_are_five_answers(system: System) {

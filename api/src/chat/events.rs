@@ -78,10 +78,10 @@ impl Rows {
                 return None;
             }
             if let Some((number, entry)) = self.waiting.pop_front() {
-                if self.is_void(number, &entry) {
+                if !self.segment.tells(number, &entry) {
                     continue;
                 }
-                self.over = self.ends(number, &entry);
+                self.over = ends(&entry);
                 return Some(Seen::Event(entry));
             }
             match self.cursor.next().await? {
@@ -95,22 +95,12 @@ impl Rows {
             }
         }
     }
+}
 
-    /// What a broken attempt said is not told to who comes after it broke.
-    fn is_void(&self, number: i64, entry: &Entry) -> bool {
-        match entry {
-            Entry::MessageDelta(_) | Entry::ModelRestarted(_) => {
-                self.segment.voided.get(&entry.step()).is_some_and(|last| number <= *last)
-            }
-            _ => false,
-        }
-    }
-
-    fn ends(&self, number: i64, entry: &Entry) -> bool {
-        match entry {
-            Entry::ExecutionSuspended(body) => number > self.segment.passed && segment::ends_segment(body),
-            Entry::ExecutionCompleted(_) | Entry::ExecutionFailed(_) | Entry::ExecutionCancelled(_) => true,
-            _ => false,
-        }
+fn ends(entry: &Entry) -> bool {
+    match entry {
+        Entry::ExecutionSuspended(body) => segment::ends_segment(body),
+        Entry::ExecutionCompleted(_) | Entry::ExecutionFailed(_) | Entry::ExecutionCancelled(_) => true,
+        _ => false,
     }
 }

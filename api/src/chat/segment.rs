@@ -4,7 +4,7 @@
 //! there, acted, and wants what came of it: everything after the last such suspension that is
 //! over. While the last suspension still holds, that is the segment which led to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use holdpoint_engine::entry::{Entry, ExecutionSuspended, Line};
 use holdpoint_engine::status::Reason;
@@ -32,16 +32,39 @@ pub struct Segment {
     pub after: i64,
     /// The last suspension that is over, if it waited for somebody: up to there, no
     /// suspension ends what a client reads.
-    pub passed: i64,
+    passed: i64,
+    /// Calls that are decided and whose decision the journal does not have yet: no suspension
+    /// that still asks for one of them ends what a client reads, for the worker that wrote it
+    /// had not seen the decision.
+    decided: BTreeSet<String>,
     /// Model steps whose attempts broke off, with the event that says so last: the step's
     /// deltas before it are void and are not told to who comes later.
-    pub voided: BTreeMap<i32, i64>,
+    voided: BTreeMap<i32, i64>,
 }
 
 impl Segment {
     /// Everything from the execution's beginning on, for a client that knows nothing yet.
     pub fn whole(self) -> Self {
         Self { after: 0, ..self }
+    }
+
+    /// Whether the client is told of an event. The events are shown to it one by one, in order.
+    pub fn tells(&mut self, number: i64, entry: &Entry) -> bool {
+        if let Some(call) = answered(entry) {
+            self.decided.remove(call);
+        }
+        match entry {
+            // What a broken attempt said is not told to who comes after it broke.
+            Entry::MessageDelta(_) | Entry::ModelRestarted(_) => {
+                self.voided.get(&entry.step()).is_none_or(|last| number > *last)
+            }
+            // A suspension that the client has acted on ends nothing.
+            Entry::ExecutionSuspended(body) if ends_segment(body) => {
+                let asks_decided = body.tool_call_ids.iter().any(|call| self.decided.contains(call));
+                number > self.passed && !asks_decided
+            }
+            _ => true,
+        }
     }
 }
 
@@ -55,7 +78,24 @@ pub async fn segment_of(app: &App, key: &ExecutionKey, decided: &[String]) -> An
     let restarts = lines.iter().filter(|line| line.kind == "model.restarted");
     let voided = restarts.filter_map(|line| Some((line.step, line.event?))).collect();
     let passed = begin_in(&lines, decided);
-    Ok(Segment { after: passed, passed, voided })
+    Ok(Segment { after: passed, passed, decided: not_journaled(&lines, decided), voided })
+}
+
+/// Those of the decided calls of which the journal has no answer.
+fn not_journaled(lines: &[Line], decided: &[String]) -> BTreeSet<String> {
+    let answers = lines.iter().filter(|line| line.kind.starts_with("approval."));
+    let answers: Vec<Entry> = answers.filter_map(|line| read_entry(&line.kind, &line.payload)).collect();
+    let is_open = |call: &&String| !answers.iter().any(|entry| answered(entry) == Some(call));
+    decided.iter().filter(is_open).cloned().collect()
+}
+
+/// The call whose question is over with this entry.
+fn answered(entry: &Entry) -> Option<&str> {
+    match entry {
+        Entry::ApprovalDecided(body) => Some(&body.tool_call_id),
+        Entry::ApprovalClosed(body) => Some(&body.tool_call_id),
+        _ => None,
+    }
 }
 
 fn begin_in(lines: &[Line], decided: &[String]) -> i64 {
@@ -83,9 +123,11 @@ fn ending(line: &Line) -> Option<ExecutionSuspended> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use holdpoint_engine::entry::ApprovalClosed;
+    use holdpoint_engine::status::ApprovalStatus;
     use holdpoint_engine::time::Timestamp;
 
-    fn begin(kinds: &[&str]) -> i64 {
+    fn lines(kinds: &[&str]) -> Vec<Line> {
         let line = |(at, kind): (usize, &&str)| {
             let (kind, payload) = match kind.split_once(' ') {
                 Some((kind, reason)) => {
@@ -104,7 +146,11 @@ mod tests {
                 payload,
             }
         };
-        begin_in(&kinds.iter().enumerate().map(line).collect::<Vec<_>>(), &["c1".to_owned()])
+        kinds.iter().enumerate().map(line).collect()
+    }
+
+    fn begin(kinds: &[&str]) -> i64 {
+        begin_in(&lines(kinds), &["c1".to_owned()])
     }
 
     #[test]
@@ -122,5 +168,43 @@ mod tests {
         assert_eq!(begin(&["execution.started", delegated, "execution.resumed", "execution.completed"]), 0);
         assert_eq!(begin(&["execution.started", "execution.suspended approval c1"]), 2);
         assert_eq!(begin(&["execution.started", retry, "execution.resumed", "execution.completed"]), 0);
+    }
+    #[test]
+    fn a_suspension_that_asks_for_what_is_decided_ends_nothing() {
+        let suspended = |call: &str| {
+            Entry::ExecutionSuspended(ExecutionSuspended {
+                reason: Reason::Approval,
+                until: None,
+                tool_call_ids: vec![call.to_owned()],
+                steps: Vec::new(),
+            })
+        };
+        let closed = |call: &str| {
+            Entry::ApprovalClosed(ApprovalClosed {
+                step: 1,
+                tool_call_id: call.to_owned(),
+                tool: "pay".to_owned(),
+                status: ApprovalStatus::Expired,
+                delegated_by: None,
+            })
+        };
+        let decided = ["c1".to_owned(), "c2".to_owned()];
+        let before = lines(&["execution.started", "execution.suspended approval c1"]);
+        let answer =
+            Line { kind: "approval.closed".to_owned(), payload: closed("c2").payload(), ..before[0].clone() };
+        assert_eq!(not_journaled(&before, &decided), BTreeSet::from(decided.clone()));
+        assert_eq!(not_journaled(&[answer], &decided), BTreeSet::from(["c1".to_owned()]));
+
+        // The worker stops once more for `c1` before it sees the decision; then it asks again.
+        let decided = BTreeSet::from(["c1".to_owned()]);
+        let mut segment = Segment { after: 2, passed: 2, decided, ..Segment::default() };
+        assert!(!segment.tells(3, &suspended("c1")));
+        assert!(segment.tells(4, &suspended("c3")));
+        assert!(segment.tells(5, &closed("c1")));
+        assert!(segment.tells(6, &suspended("c1")));
+        // Read from the beginning, what is over is not told either.
+        let mut whole = Segment { after: 2, passed: 2, ..Segment::default() }.whole();
+        assert!(!whole.tells(2, &suspended("c1")));
+        assert!(whole.tells(3, &suspended("c1")));
     }
 }
