@@ -1,5 +1,4 @@
 //! The contract's table of approvals, each answer with the state before and after.
-#![allow(clippy::unwrap_used)]
 
 use holdpoint_tests::agents::{Agent, clerk};
 use holdpoint_tests::client::Client;

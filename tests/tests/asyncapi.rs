@@ -1,5 +1,4 @@
 //! `/asyncapi.json` against what is really sent: by producers, as replies, and as events.
-#![allow(clippy::unwrap_used)]
 
 use holdpoint_tests::agents::clerk;
 use holdpoint_tests::model::Turn;

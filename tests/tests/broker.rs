@@ -1,5 +1,4 @@
 //! The broker is a way to be fast: without it, or with nonsense in it, nothing is lost.
-#![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
 

@@ -1,7 +1,6 @@
 //! Workers killed in the middle of a workflow's `call: openapi` and `call: mcp`, inside of a `try`: a call
 //! that may be repeated is, and of any other the outcome is unknown until a person says what happened. The
 //! `catch` has no part in it.
-#![allow(clippy::unwrap_used)]
 
 use std::sync::{Arc, Mutex};
 

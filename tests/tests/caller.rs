@@ -1,6 +1,5 @@
 //! What a caller sends along for one execution: headers for tools that list them, which are
 //! found nowhere else, and the user's own time, which the model is told.
-#![allow(clippy::unwrap_used)]
 
 use std::path::Path;
 

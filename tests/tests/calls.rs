@@ -1,6 +1,5 @@
 //! What workflows call: requests in every form of answer and authentication, operations of
 //! OpenAPI documents, MCP servers, and other executions.
-#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};

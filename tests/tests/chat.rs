@@ -1,5 +1,4 @@
 //! The OpenAI door as bytes, and conversations behind it.
-#![allow(clippy::unwrap_used)]
 
 use holdpoint_tests::agents::{Agent, clerk};
 use holdpoint_tests::client::{Answer, Client};

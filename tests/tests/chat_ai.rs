@@ -1,5 +1,4 @@
 //! The AI SDK's door: by the official `ai` package, unchanged, and as bytes.
-#![allow(clippy::unwrap_used)]
 
 use holdpoint_tests::agents::{Agent, clerk};
 use holdpoint_tests::client::{Answer, Client};

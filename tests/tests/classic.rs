@@ -1,5 +1,4 @@
 //! Classic runs: the agent's loop without a journal, for as long as its reader stays.
-#![allow(clippy::unwrap_used)]
 
 use holdpoint_tests::agents::{Agent, clerk};
 use holdpoint_tests::gate::Gate;

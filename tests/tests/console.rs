@@ -1,8 +1,6 @@
 //! The console in Debian's Chromium: scripts in `tests/clients/console/` do what a person does, by
 //! roles and labels, and check each page that they see.
-#![allow(clippy::unwrap_used)]
 
-#[path = "console/hostile.rs"]
 mod hostile;
 
 use std::path::Path;

@@ -1,5 +1,4 @@
 //! Processes that are killed at the worst moments, stopped past their lease, or told to leave.
-#![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
 

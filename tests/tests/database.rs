@@ -1,5 +1,4 @@
 //! Postgres goes away and comes back: no answer was a lie.
-#![allow(clippy::unwrap_used)]
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

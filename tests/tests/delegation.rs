@@ -1,6 +1,5 @@
 //! Calls that are executions of other agents: their approvals and ends reach the parent, a
 //! decision through either is one, and nothing of it is lost with a process.
-#![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
 

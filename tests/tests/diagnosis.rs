@@ -1,11 +1,7 @@
 //! Each sentence of a diagnosis, brought about for real.
-#![allow(clippy::unwrap_used)]
 
-#[path = "diagnosis/gone.rs"]
 mod gone;
-#[path = "diagnosis/runs.rs"]
 mod runs;
-#[path = "diagnosis/waits.rs"]
 mod waits;
 
 use holdpoint_tests::client::Client;

@@ -1,5 +1,4 @@
 //! Lifecycle events leave by the exchange: all of them, in order for each execution.
-#![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
 

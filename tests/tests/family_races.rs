@@ -1,6 +1,5 @@
 //! Parents and children of workflows, through every role: what ends the one comes while the other ends or
 //! begins. Afterwards nothing goes on that nobody waits for, and no parent was told twice.
-#![allow(clippy::unwrap_used)]
 
 use std::future::Future;
 

@@ -1,5 +1,4 @@
 //! An execution from its start to its end, through an approval.
-#![allow(clippy::unwrap_used)]
 
 use holdpoint_tests::agents::clerk;
 use holdpoint_tests::client::{From, go};

@@ -2,7 +2,6 @@
 //! the reports of a queue task's workers and its loss, a child's start and end and its parent's cancel.
 //! The workers are made by hand: they decide with the engine and commit as workers do. In every second
 //! round one has the execution already, so that what comes lies in its inbox while it commits.
-#![allow(clippy::unwrap_used)]
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -1,5 +1,4 @@
 //! The harness itself: what the other tests trust.
-#![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
 
@@ -109,6 +108,20 @@ async fn a_process_is_stopped_woken_and_killed() {
     other.wait_said("ready").await;
     other.kill9();
     assert!(!other.said("ended"));
+}
+
+/// A suite that `main.rs` does not name would not run.
+#[test]
+fn every_suite_is_run() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let named = std::fs::read_to_string(folder.join("main.rs")).expect("main.rs");
+    let named: Vec<_> =
+        named.lines().filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';')).collect();
+    let files = std::fs::read_dir(folder).expect("the folder").map(|file| file.expect("a file").file_name());
+    let files = files.filter_map(|file| file.to_str()?.strip_suffix(".rs").map(str::to_owned));
+    let mut files: Vec<_> = files.filter(|suite| suite != "main").collect();
+    files.sort();
+    assert_eq!(named, files);
 }
 
 /// `cargo run`, as the README has it, would not know which of several to run.

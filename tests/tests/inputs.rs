@@ -1,6 +1,5 @@
 //! An input that a workflow's `input.schema` refuses: the caller is told, and nobody else is
 //! troubled by it.
-#![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
 

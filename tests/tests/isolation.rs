@@ -1,5 +1,4 @@
 //! What belongs to others answers as what does not exist, byte for byte.
-#![allow(clippy::unwrap_used)]
 
 use holdpoint_tests::agents::clerk;
 use holdpoint_tests::client::{Answer, Client, go};

@@ -1,5 +1,4 @@
 //! Limits, turns and backpressure, from outside.
-#![allow(clippy::unwrap_used)]
 
 use holdpoint_tests::agents::clerk;
 use holdpoint_tests::client::Client;

@@ -1,5 +1,4 @@
 //! Tools of MCP servers that others wrote: the Python SDK's, and npm's reference server.
-#![allow(clippy::unwrap_used)]
 
 use holdpoint_tests::agents::Agent;
 use holdpoint_tests::client::{Client, go};

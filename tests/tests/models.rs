@@ -1,5 +1,4 @@
 //! Models and tools that fail: retried where the type allows it, else told with their type.
-#![allow(clippy::unwrap_used)]
 
 use holdpoint_tests::agents::{Agent, clerk};
 use holdpoint_tests::client::{Client, From};

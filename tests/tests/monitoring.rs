@@ -1,7 +1,6 @@
 //! Metrics, alerts and the dashboard, as Prometheus sees them.
-#![allow(clippy::unwrap_used)]
 
-mod monitoring_kit;
+mod kit;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -18,9 +17,7 @@ use lapin::BasicProperties;
 use lapin::options::BasicPublishOptions;
 use serde_json::{Value, json};
 
-use monitoring_kit::{
-    Cluster, alerts, dashboard, deploy, documented, headings, hurried, panels, read, scraped, words,
-};
+use kit::{Cluster, alerts, dashboard, deploy, documented, headings, hurried, panels, read, scraped, words};
 
 #[test]
 fn promtool_finds_no_fault() {

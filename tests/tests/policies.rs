@@ -1,6 +1,5 @@
 //! Approval policies from end to end: who may decide, how many it takes, what happens when
 //! nobody does, and what a changed policy would have asked.
-#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
 

@@ -1,14 +1,9 @@
 //! Commands by AMQP: the same checks, acts and problems as over HTTP; what cannot be carried
 //! out is parked, and taken in again by a person.
-#![allow(clippy::unwrap_used)]
 
-#[path = "producers/crashes.rs"]
 mod crashes;
-#[path = "producers/files.rs"]
 mod files;
-#[path = "producers/many.rs"]
 mod many;
-#[path = "producers/parked.rs"]
 mod parked;
 
 use holdpoint_tests::agents::{Agent, clerk};

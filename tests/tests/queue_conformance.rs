@@ -1,5 +1,4 @@
 //! What every queue promises, tried on the one in the process and on RabbitMQ.
-#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
 use std::future::Future;

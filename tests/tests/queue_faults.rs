@@ -1,8 +1,6 @@
 //! What goes wrong with a broker, and what becomes of the queue then. Each test has a broker
 //! of its own.
-#![allow(clippy::unwrap_used)]
 
-#[path = "queue_faults/broker.rs"]
 mod broker;
 
 use std::future::Future;

@@ -1,6 +1,5 @@
 //! Tasks that workers elsewhere carry out: by messages, from a program of another language, and
 //! by HTTP.
-#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,4 @@
 //! How long finished executions are kept, and what is written of them before they go.
-#![allow(clippy::unwrap_used)]
 
 use holdpoint_tests::client::Client;
 use holdpoint_tests::poll::{SOON, until};

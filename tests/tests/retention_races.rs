@@ -1,5 +1,4 @@
 //! Removal beside everything that may come at the same moment, through a barrier, on both stores.
-#![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
 

@@ -1,6 +1,5 @@
 //! Runs that end while a question is open, or after it was decided, and are repeated by hand: what was
 //! answered stands, and what nobody answered, or nobody used, is asked again.
-#![allow(clippy::unwrap_used)]
 
 use holdpoint_tests::agents::Agent;
 use holdpoint_tests::client::Client;

@@ -1,5 +1,4 @@
 //! Races around the runs of workflows, on both stores: one at a time, repeats, pauses.
-#![allow(clippy::unwrap_used)]
 
 use std::collections::HashSet;
 use std::sync::Arc;

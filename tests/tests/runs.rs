@@ -1,5 +1,4 @@
 //! What is around the runs of workflows, through every role: repeats, pauses, who needs a person.
-#![allow(clippy::unwrap_used)]
 
 use holdpoint_tests::client::Client;
 use holdpoint_tests::gate::Gate;

@@ -1,5 +1,4 @@
 //! Ticks of schedules, looked at by many at once, on both stores.
-#![allow(clippy::unwrap_used)]
 
 use std::sync::{Arc, Barrier};
 

@@ -1,6 +1,5 @@
 //! Schedules end to end: made by HTTP, carried out by whichever worker comes, each tick once:
 //! with two schedulers, with a clock that jumps, over a pause, and over a worker's death.
-#![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
 

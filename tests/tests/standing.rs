@@ -1,6 +1,5 @@
 //! How workflows stand, as callers see it: what a final failure stopped, who needs a person, and
 //! what is left of a workflow that was deleted.
-#![allow(clippy::unwrap_used)]
 
 use holdpoint_tests::client::{Answer, Client};
 use holdpoint_tests::on_both;

@@ -5,7 +5,7 @@
 //! (`store_races`), and so has what only one of the two does (`store_postgres`,
 //! `store_faults`).
 // A list of one is written as a list in an expectation.
-#![allow(clippy::unwrap_used, clippy::cloned_ref_to_slice_refs)]
+#![allow(clippy::cloned_ref_to_slice_refs)]
 
 /// Makes two tests of each function: on Postgres and on SQLite.
 macro_rules! on_both_stores {
@@ -23,4 +23,31 @@ macro_rules! on_both_stores {
     };
 }
 
-mod store;
+mod acts;
+mod approvals;
+mod audit;
+mod children;
+mod commands;
+mod commits;
+mod conversations;
+mod definitions;
+mod desk;
+mod gates;
+mod grants;
+mod kit;
+mod leases;
+mod limits;
+mod outgoing;
+mod policies;
+mod reads;
+mod retention;
+mod schedules;
+mod signals;
+mod stale;
+mod starts;
+mod sweeps;
+mod tenants;
+mod trials;
+mod turns;
+mod webhooks;
+mod workflow_runs;

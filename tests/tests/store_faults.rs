@@ -1,7 +1,7 @@
 //! The store while its server misbehaves: lost connections, locked rows, time-outs, and plans
 //! that were made on empty tables.
 // A list of one is written as a list in an expectation.
-#![allow(clippy::unwrap_used, clippy::cloned_ref_to_slice_refs)]
+#![allow(clippy::cloned_ref_to_slice_refs)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};

@@ -1,6 +1,5 @@
 //! What only a server can show: lost connections, locked rows, HOT updates, constraints; and
 //! what only a folder can: its lock.
-#![allow(clippy::unwrap_used)]
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};

@@ -3,7 +3,7 @@
 //! The rows of all rounds are made before in a few batches, so that the rounds cost what the
 //! race itself costs.
 // A list of one is written as a list in an expectation.
-#![allow(clippy::unwrap_used, clippy::cloned_ref_to_slice_refs)]
+#![allow(clippy::cloned_ref_to_slice_refs)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::SeqCst};

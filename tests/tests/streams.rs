@@ -1,5 +1,4 @@
 //! What readers see who come, go, and come back.
-#![allow(clippy::unwrap_used)]
 
 use holdpoint_tests::agents::clerk;
 use holdpoint_tests::client::{From, go};

@@ -1,5 +1,4 @@
 //! The sweeps' two doors, and what sweeps do to those that nobody looks after.
-#![allow(clippy::unwrap_used)]
 
 use holdpoint_tests::agents::clerk;
 use holdpoint_tests::client::{Client, go};

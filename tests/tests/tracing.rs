@@ -1,5 +1,4 @@
 //! One trace from the request that starts an execution to its end, whoever carries it on.
-#![allow(clippy::unwrap_used)]
 
 use holdpoint_tests::agents::{Agent, clerk};
 use holdpoint_tests::collector::{Collector, Span};

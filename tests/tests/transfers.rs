@@ -1,5 +1,4 @@
 //! Agents that go on in place of others, and the versions that a start pins.
-#![allow(clippy::unwrap_used)]
 
 use holdpoint_tests::agents::Agent;
 use holdpoint_tests::client::Client;

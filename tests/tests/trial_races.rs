@@ -1,5 +1,4 @@
 //! Test runs and files, by several at once through a barrier, on both stores.
-#![allow(clippy::unwrap_used)]
 
 use std::sync::{Arc, Barrier};
 

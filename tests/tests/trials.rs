@@ -1,5 +1,4 @@
 //! Test runs of workflows, and files, over HTTP.
-#![allow(clippy::unwrap_used)]
 
 use std::collections::HashSet;
 use std::io::Write;

@@ -1,5 +1,4 @@
 //! Webhooks, received by the official Python package of the Standard Webhooks.
-#![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
 

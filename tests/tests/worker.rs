@@ -1,6 +1,5 @@
 //! A worker on the embedded store and the queue inside the process, without HTTP: the loop
 //! from a start to its end.
-#![allow(clippy::unwrap_used, missing_docs)]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

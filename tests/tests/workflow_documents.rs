@@ -1,6 +1,5 @@
 //! Workflows' documents end to end: registered as their authors wrote them, checked by the real
 //! evaluator, shown and taken out of use, by HTTP and by the command line.
-#![allow(clippy::unwrap_used)]
 
 use holdpoint_tests::client::{Answer, Client};
 use holdpoint_tests::on_both;

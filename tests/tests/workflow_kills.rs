@@ -1,5 +1,4 @@
 //! Many workflows while their workers are killed: each ends as it would have without.
-#![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
 

@@ -1,5 +1,4 @@
 //! Workflows from registration to their end: calls, people, events and time.
-#![allow(clippy::unwrap_used)]
 
 use holdpoint_tests::client::Client;
 use holdpoint_tests::on_both;

@@ -1,6 +1,5 @@
 //! What workflows tell outside, on the exchange and to webhooks: the events that they emit, also while the
 //! broker is away, and that a run failed for good.
-#![allow(clippy::unwrap_used)]
 
 use std::collections::HashMap;
 
