@@ -68,11 +68,13 @@ fn take_over_one(conn: &mut Conn, key: &ExecutionKey, from: ExecutionId) -> Stor
         "UPDATE execution_info SET retry_of = ?, attempt = ? WHERE tenant = ? AND project = ? AND id = ?",
         &[first, attempt, tenant, project, id],
     )?;
-    // So its own children are found in the runs before.
+    // So its own children are found in the runs before. A child that was late on its way may have
+    // been that attempt already: this one runs none the less.
     let name = Bind::from(&old.name);
     conn.rows(
         "INSERT INTO run_retries (tenant, project, workflow, retry_of, attempt, run, due_at, created_at)
-         VALUES (?, ?, ?, ?, ?, ?, (SELECT hp_now()), (SELECT hp_now()))",
+         VALUES (?, ?, ?, ?, ?, ?, (SELECT hp_now()), (SELECT hp_now()))
+         ON CONFLICT (tenant, project, retry_of, attempt) DO NOTHING",
         &[tenant, project, name, first, attempt, id],
     )
     .map(drop)

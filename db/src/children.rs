@@ -6,7 +6,7 @@ use holdpoint_engine::effect::{Act, ChildEnded};
 use holdpoint_engine::entry::{DelegatedBy, Entry, Line};
 use holdpoint_engine::ids::ExecutionId;
 use holdpoint_engine::scope::Scope;
-use holdpoint_engine::status::{ErrorType, Failure};
+use holdpoint_engine::status::{ErrorType, Failure, Reason};
 use holdpoint_engine::wire::ExecutionKey;
 
 use crate::approvals::approval_list;
@@ -151,7 +151,11 @@ fn act_of(entry: Entry, child: ExecutionId, link: &Link) -> Option<Act> {
             Act::ChildEnded(ChildEnded { step, output: Some(body.output), error: None })
         }
         Entry::ExecutionFailed(body) => {
-            Act::ChildEnded(ChildEnded { step, output: None, error: Some(body.error) })
+            // What nobody answered in time is not asked again by a repeat of the parent, as it would
+            // not be by one of the child.
+            let more_than_its_type = matches!(body.reason, Reason::ApprovalTimeout | Reason::Deadline);
+            let reason = more_than_its_type.then_some(body.reason);
+            Act::ChildEnded(ChildEnded { step, output: None, error: Some(Failure { reason, ..body.error }) })
         }
         Entry::ExecutionCancelled(_) => {
             let error = Failure::new(ErrorType::Cancelled, format!("the execution {child} was cancelled"));

@@ -383,6 +383,10 @@ pub struct Failure {
     /// The error of a workflow as it was raised (RFC 7807), for the workflow that runs it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<Box<Problem>>,
+    /// Why an execution failed, where the error's type does not say that; for the workflow that
+    /// runs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
 }
 
 /// An error as a workflow raises it.
@@ -404,7 +408,7 @@ pub struct Problem {
 impl Failure {
     /// A failure of this type.
     pub fn new(kind: ErrorType, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), status: None, problem: None }
+        Self { kind, message: message.into(), status: None, problem: None, reason: None }
     }
 
     /// The same, of an HTTP answer with this status.

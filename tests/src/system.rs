@@ -128,7 +128,7 @@ impl Setup {
         set("queue.max_backoff_ms", "500");
         set("database.hot_connections", "2");
         set("database.read_connections", "2");
-        set("database.connect_timeout_ms", "2000");
+        set("database.connect_timeout_ms", "4000");
         set("worker.lease_ms", "5000");
         set("worker.heartbeat_ms", "250");
         set("worker.poll_ms", "250");

@@ -12,6 +12,7 @@ on_both! {
     an_error_that_nothing_catches_fails_with_its_reason;
     a_person_approves_with_an_edited_value;
     a_question_expires_by_the_workflow_s_own_clock;
+    what_a_child_is_not_answered_ends_its_parent_too;
     an_event_wakes_a_listener;
     a_signal_under_a_used_key_is_the_same_one_or_refused;
 }
@@ -120,6 +121,34 @@ async fn a_question_expires_by_the_workflow_s_own_clock(system: System) {
     assert_eq!(execution["output"], json!({"late": true}));
     let call = "ask-1";
     client.decide(&id, call, &json!({"approved": true})).await.expect_problem(410, "approval_closed");
+}
+
+async fn what_a_child_is_not_answered_ends_its_parent_too(system: System) {
+    let client = system.client();
+    let ask = json!({"call": "approval:1.0.0@default", "with": {"title": "Well?", "expiresAfter": {"milliseconds": 100}}});
+    put(&client, "hasty", json!([{"ask": ask}])).await;
+    let hasty = json!({"run": {"workflow": {"namespace": "tests", "name": "hasty", "version": "1.0.0"}}});
+    put(&client, "patient", json!([{"child": hasty}])).await;
+    put(
+        &client,
+        "caught",
+        json!([{"t": {"try": [{"child": hasty}], "catch": {"errors": {"with": {"status": 408}}}}}]),
+    )
+    .await;
+    let id = start(&client, "patient", json!({})).await;
+    let failed = client.wait_status(&id, "failed").await;
+    assert_eq!(
+        (&failed["reason"], &failed["error"]["type"]),
+        (&json!("approval_timeout"), &json!("timeout"))
+    );
+    assert_eq!(failed["metadata"]["failure_reason"], "approval_timeout", "{failed}");
+    // It needs a person at once: a repeat would ask again what nobody answers.
+    let shown = client.get("/v1/attention").await.expect(200).body;
+    let mut groups = shown["attention"].as_array().unwrap().iter();
+    let workflows = groups.find(|group| group["error_type"] == "timeout").unwrap()["workflows"].to_string();
+    assert!(workflows.contains("patient"), "{shown}");
+    let id = start(&client, "caught", json!({})).await;
+    client.wait_status(&id, "completed").await;
 }
 
 async fn an_event_wakes_a_listener(system: System) {

@@ -82,7 +82,7 @@ impl Fault {
                 detail,
                 instance: None,
                 cause: Some(failure.kind),
-                reason: None,
+                reason: failure.reason,
             };
         }
         let (name, status, title) = match (failure.status, failure.kind) {
@@ -96,7 +96,8 @@ impl Fault {
             (None, ErrorType::Logic) => ("communication", 400, "Communication Error"),
             (None, ErrorType::Cancelled | ErrorType::Internal) => ("runtime", 500, "Runtime Error"),
         };
-        Self { cause: Some(failure.kind), ..Self::standard(name, status, title, &failure.message) }
+        let standard = Self::standard(name, status, title, &failure.message);
+        Self { cause: Some(failure.kind), reason: failure.reason, ..standard }
     }
 
     /// The same as an error of the type `runtime`: what a server of tools answers is no status.

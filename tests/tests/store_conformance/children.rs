@@ -21,6 +21,7 @@ on_both_stores! {
     an_end_makes_a_parent_ready_that_waits;
     a_parent_that_is_held_gets_news_in_its_inbox;
     a_parent_that_is_over_takes_nothing;
+    two_that_go_on_from_the_same_run_both_begin;
     a_decision_through_the_parent_is_the_childs;
     votes_through_the_parent_and_on_the_child_are_counted_together;
     the_sweep_finds_what_was_not_told;
@@ -260,6 +261,18 @@ fn a_parent_that_is_over_takes_nothing(bed: &Bed) {
     assert_eq!(lines(bed, family.key()).len(), before);
     assert!(family.relay(bed).is_none());
     assert!(bed.store.children_open(family.key()).unwrap().is_empty());
+}
+
+/// A repeated parent's worker that had lost its lease, and the next repeat, may each begin one.
+fn two_that_go_on_from_the_same_run_both_begin(bed: &Bed) {
+    let old = Held::begin_with(bed.store.as_ref(), start());
+    act(bed, old.key(), &ActRequest::Cancel).unwrap();
+    for _ in 0..2 {
+        let extras = Extras { goes_on_from: Some(old.key().id), ..Extras::default() };
+        let next = create(bed.store.as_ref(), NewExecution { extras, ..start() });
+        let row = get(bed, &next);
+        assert_eq!((row.status, row.attempt, row.retry_of), (Status::Queued, 2, Some(old.key().id)));
+    }
 }
 
 fn a_decision_through_the_parent_is_the_childs(bed: &Bed) {
