@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use holdpoint_engine::entry::{Entry, Line, WorkflowFailed};
+use holdpoint_engine::entry::{Entry, ExecutionFailed, Line, WorkflowFailed};
 use holdpoint_engine::ids::ExecutionId;
 use holdpoint_engine::runs::{BALANCE_HOLD, Consequence, RunEnd, Terms, consequence};
 use holdpoint_engine::scope::Scope;
@@ -273,19 +273,34 @@ fn write(conn: &mut Conn, scope: &Scope, name: &str, after: &After, now: Timesta
     .map(drop)
 }
 
-/// Which of its secrets it was is not known: all of them wait.
+/// Those of the call that failed; all that the workflow names where that is not known.
 fn hold_secrets(conn: &mut Conn, run: &EndedRun, now: Timestamp) -> StoreResult<()> {
-    let mut secrets: Vec<&String> = run.terms.secrets.iter().collect();
+    let mut secrets = failed_with(conn, &run.key)?;
+    if secrets.is_empty() {
+        secrets.clone_from(&run.terms.secrets);
+    }
     secrets.sort();
     secrets.dedup();
     let until = now.plus(BALANCE_HOLD);
-    let rows: Vec<_> =
-        secrets.into_iter().map(|secret| binds![&*run.key.scope.tenant, secret, until]).collect();
+    let rows: Vec<_> = secrets.iter().map(|secret| binds![&*run.key.scope.tenant, secret, until]).collect();
     conn.each(
         "WITH u(t, s, h) AS (@u) INSERT INTO secret_holds (tenant, secret, held_until) SELECT t, s, h FROM u WHERE true
          ON CONFLICT (tenant, secret) DO UPDATE SET held_until = excluded.held_until",
         &rows,
         &[],
     )?;
-    workflow_runs::hold(conn, &run.key.scope, &run.terms.secrets, until)
+    workflow_runs::hold(conn, &run.key.scope, &secrets, until)
+}
+
+/// The secrets of the call that a run failed with, as its last line says.
+fn failed_with(conn: &mut Conn, run: &ExecutionKey) -> StoreResult<Vec<String>> {
+    let row = conn.row(
+        "SELECT j.payload FROM journal j WHERE j.tenant = ? AND j.project = ? AND j.execution = ?
+           AND j.kind = 'execution.failed' ORDER BY j.seq DESC LIMIT 1",
+        &key_row(run),
+    )?;
+    let Some(mut row) = row else { return Ok(Vec::new()) };
+    let failed: ExecutionFailed = serde_json::from_str(&row.text()?)
+        .map_err(|error| StoreError::Corrupt(format!("{}: {error}", run.id)))?;
+    Ok(failed.error.secrets)
 }

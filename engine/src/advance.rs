@@ -536,7 +536,7 @@ impl<'a> Turn<'a> {
             })),
             (None, Work::Tool(work)) => self.tool_failed(number, work, failure),
             (None, work) => {
-                let failure = of_listing(failure, &work);
+                let failure = of_listing(failure, &work).sent_with(|| self.secrets_of(&work));
                 let mut entries = outside::close_approvals(self.run, ApprovalStatus::Cancelled);
                 entries.push(Entry::ExecutionFailed(ExecutionFailed {
                     reason: failure.kind.reason(),
@@ -545,6 +545,16 @@ impl<'a> Turn<'a> {
                 self.push_all(entries);
             }
         }
+    }
+
+    /// Of a call whose failure ends an agent's execution.
+    fn secrets_of(&self, work: &Work) -> Vec<String> {
+        let secret = match work {
+            Work::Model => self.agent().and_then(|agent| agent.agent.model.secret.clone()),
+            Work::Listing { agent, tool } => self.listing_secret(agent.as_ref(), tool),
+            Work::Tool(_) | Work::Noop => None,
+        };
+        secret.into_iter().collect()
     }
 
     fn class_and_retry(&self, number: i32, step: &Step) -> (EffectClass, Retry) {

@@ -387,6 +387,10 @@ pub struct Failure {
     /// runs it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
+    /// The names of the secrets that the failed call was sent with, where the balance of whom they
+    /// belong to is used up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<String>,
 }
 
 /// An error as a workflow raises it.
@@ -408,12 +412,22 @@ pub struct Problem {
 impl Failure {
     /// A failure of this type.
     pub fn new(kind: ErrorType, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), status: None, problem: None, reason: None }
+        Self { kind, message: message.into(), status: None, problem: None, reason: None, secrets: Vec::new() }
     }
 
     /// The same, of an HTTP answer with this status.
     pub fn with_status(self, status: u16) -> Self {
         Self { status: Some(status), ..self }
+    }
+}
+
+impl Failure {
+    /// The same, with the secrets of the call that it is of, where its type makes them matter.
+    pub fn sent_with(self, secrets: impl FnOnce() -> Vec<String>) -> Self {
+        if self.kind != ErrorType::Balance {
+            return self;
+        }
+        Self { secrets: secrets(), ..self }
     }
 }
 

@@ -20,7 +20,7 @@ use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::workflow::expression::NoEvaluator;
 
 const AGENT: &str = r#"{
-  "model": {"base_url": "http://model/v1", "name": "m", "retry": {"tries": 3},
+  "model": {"base_url": "http://model/v1", "name": "m", "secret": "models", "retry": {"tries": 3},
             "prices": {"input_per_million": 1, "output_per_million": 2}},
   "instructions": "Be brief.",
   "max_turns": 4,
@@ -273,6 +273,7 @@ fn a_tool_s_final_failure_is_told_and_a_model_s_fails_the_execution() {
     assert_eq!(end.next, Next::End);
     let Some(Entry::ExecutionFailed(body)) = end.entries.last() else { panic!("failed") };
     assert_eq!((body.reason, body.error.kind), (Reason::Balance, ErrorType::Balance));
+    assert_eq!(body.error.secrets, ["models"], "whose balance it is");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use holdpoint_engine::digest::{child_id, effect_key};
 use holdpoint_engine::effect::{Act, ChildEnded, Effect, Input};
 use holdpoint_engine::entry::OutcomeResolved;
 use holdpoint_engine::status::{ErrorType, Failure, Problem, Reason};
-use play::{Answer, Play, document_twice, nothing, output, twice};
+use play::{Answer, Play, document, document_twice, nothing, output, twice};
 use serde_json::{Value, json};
 
 const GET: &str = "call: http, with: {method: get, endpoint: 'http://shop'}";
@@ -308,6 +308,26 @@ fn a_task_whose_time_is_over_begins_nothing() {
 }
 
 #[test]
+fn the_failure_says_which_secrets_balance_is_used_up() {
+    let call = |secret: &str| {
+        let token = format!("{{bearer: {{token: '${{ $secrets.{secret} }}'}}}}");
+        format!(
+            "call: http, with: {{method: get, endpoint: {{uri: 'http://shop', authentication: {token}}}}}"
+        )
+    };
+    let secrets = |tasks: &str, status| {
+        let document = document(tasks).replace("do:\n", "use: {secrets: [bank, post]}\ndo:\n");
+        document_twice(&document, json!({}), |_| failed(status)).failure().1.secrets
+    };
+    assert_eq!(secrets(&format!("- a: {{{}}}", call("post")), 402), ["post"]);
+    assert!(secrets(&format!("- a: {{{}}}", call("post")), 403).is_empty(), "it has balance");
+    let raised = "raise: {error: {type: https://x.test/empty, status: 402}}";
+    let anew =
+        format!("- t:\n    try: [{{a: {{{}}}}}]\n    catch: {{do: [{{r: {{{raised}}}}}]}}", call("bank"));
+    assert!(secrets(&anew, 402).is_empty(), "whose it is, is not known");
+}
+
+#[test]
 fn what_a_child_raised_is_caught_by_its_type_and_status() {
     let problem = Problem {
         kind: "https://x.test/e".to_owned(),
@@ -315,7 +335,8 @@ fn what_a_child_raised_is_caught_by_its_type_and_status() {
         title: Some("T".to_owned()),
         detail: Some("so".to_owned()),
     };
-    let error = Failure { problem: Some(Box::new(problem)), ..Failure::new(ErrorType::Logic, "T: so") };
+    let (problem, secrets) = (Some(Box::new(problem)), vec!["till".to_owned()]);
+    let error = Failure { problem, secrets, ..Failure::new(ErrorType::Logic, "T: so") };
     let child = "run: {workflow: {namespace: test, name: kid, version: latest}}";
     let caught = format!(
         "- t:\n    try: [{{k: {{{child}}}}}]\n    catch: {{errors: {{with: {{type: https://x.test/e, status: 477}}}}, as: e, do: [{{c: {{set: {{e: '${{ $e }}'}}}}}}]}}"

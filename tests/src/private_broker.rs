@@ -10,7 +10,8 @@ use crate::ports::{answers, free_port};
 use crate::processes::{Process, Spawn};
 use crate::services::unique;
 
-const START: Duration = Duration::from_secs(90);
+/// On a machine where everything else starts at once.
+const START: Duration = Duration::from_secs(150);
 
 /// A private RabbitMQ with a port mapper of its own; both ended when it is dropped.
 #[derive(Debug)]
@@ -89,6 +90,18 @@ impl PrivateBroker {
     /// Runs `rabbitmqctl` with these arguments: what it printed.
     pub fn ctl(&self, args: &[&str]) -> String {
         self.program("rabbitmqctl").args(["-q", "-n", self.node.as_str()]).args(args).run()
+    }
+
+    /// Has it write its registry of quorum queues to disk. It does so by itself only after a
+    /// while, and forgets queues that were declared just before a SIGKILL.
+    pub fn sync_registry(&self) {
+        self.ctl(&["eval", "[dets:sync(Table) || Table <- dets:all()]."]);
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        let files = std::fs::read_dir(self.folder.path().join("log")).expect("a folder of logs");
+        files.filter_map(|file| std::fs::read_to_string(file.ok()?.path()).ok()).collect()
     }
 
     /// What a program needs in its environment to find `rabbitmqctl`, and by it this broker.

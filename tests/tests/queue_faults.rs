@@ -1,22 +1,19 @@
 //! What goes wrong with a broker, and what becomes of the queue then. Each test has a broker
 //! of its own.
 
-mod broker;
-
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use holdpoint_queue::{Consumer, Delivery, Link, Outgoing, Queue, Route, SendError, Settings, Source, open};
+use holdpoint_tests::private_broker::PrivateBroker;
 use prometheus::Registry;
 use tokio::time::timeout;
-
-use broker::Broker;
 
 /// A test that waits so long has failed.
 const SOON: Duration = Duration::from_secs(60);
 
-fn settings(broker: &Broker) -> Settings {
+fn settings(broker: &PrivateBroker) -> Settings {
     Settings { url: broker.url(), prefix: "t".into(), max_backoff_ms: 500, ..Settings::default() }
 }
 
@@ -33,9 +30,9 @@ async fn link_is(queue: &Arc<dyn Queue>, wanted: Link) {
 
 /// Runs something that blocks (a process) beside the runtime.
 async fn beside<T: Send + 'static>(
-    mut broker: Broker,
-    act: impl FnOnce(&mut Broker) -> T + Send + 'static,
-) -> (Broker, T) {
+    mut broker: PrivateBroker,
+    act: impl FnOnce(&mut PrivateBroker) -> T + Send + 'static,
+) -> (PrivateBroker, T) {
     let acting = tokio::task::spawn_blocking(move || {
         let done = act(&mut broker);
         (broker, done)
@@ -43,8 +40,8 @@ async fn beside<T: Send + 'static>(
     acting.await.unwrap()
 }
 
-async fn started() -> Broker {
-    tokio::task::spawn_blocking(Broker::start).await.unwrap()
+async fn started() -> PrivateBroker {
+    tokio::task::spawn_blocking(PrivateBroker::start).await.unwrap()
 }
 
 fn message(route: Route, id: impl ToString) -> Outgoing {
@@ -99,7 +96,7 @@ fn count(registry: &Registry, name: &str) -> f64 {
 }
 
 /// What stands on the broker, seen by somebody else.
-async fn on_the_side(broker: &Broker) -> (lapin::Connection, lapin::Channel) {
+async fn on_the_side(broker: &PrivateBroker) -> (lapin::Connection, lapin::Channel) {
     let connection = lapin::Connection::connect(&broker.url(), Default::default()).await.unwrap();
     let channel = connection.create_channel().await.unwrap();
     (connection, channel)
@@ -115,8 +112,8 @@ async fn a_killed_broker_loses_nothing_confirmed_and_all_recover() {
     let sent = queue.send((0..50).map(sweep).collect()).await;
     assert!(sent.iter().all(Result::is_ok));
 
-    let (broker, ()) = beside(broker, Broker::sync_registry).await;
-    let (broker, ()) = beside(broker, Broker::kill9).await;
+    let (broker, ()) = beside(broker, |broker| broker.sync_registry()).await;
+    let (broker, ()) = beside(broker, PrivateBroker::kill9).await;
     link_is(&queue, Link::Down).await;
     assert_eq!(count(&registry, "holdpoint_broker_up"), 0.0);
     assert_eq!(queue.send(vec![sweep("lost")]).await, [Err(SendError::Disconnected)]);
@@ -127,7 +124,7 @@ async fn a_killed_broker_loses_nothing_confirmed_and_all_recover() {
     let late_registry = Registry::new();
     let late = open(&settings(&broker), &late_registry).unwrap();
 
-    let (_broker, ()) = beside(broker, Broker::start_again).await;
+    let (_broker, _) = beside(broker, PrivateBroker::start_again).await;
     link_is(&queue, Link::Up).await;
     link_is(&late, Link::Up).await;
     assert_eq!(count(&registry, "holdpoint_queue_reconnects_total"), 2.0);
@@ -155,7 +152,7 @@ async fn closed_connections_are_made_again_and_old_tags_are_void() {
     send_until_confirmed(&queue, "held").await;
     let held = take(&mut consumer, 1).await;
 
-    let (_broker, ()) = beside(broker, |broker| broker.ctl(&["close_all_connections", "test"])).await;
+    let (_broker, _) = beside(broker, |broker| broker.ctl(&["close_all_connections", "test"])).await;
     until("both connections are made again", || async {
         count(&registry, "holdpoint_queue_reconnects_total") == 2.0 && *queue.link().borrow() == Link::Up
     })
@@ -227,9 +224,10 @@ async fn an_alarm_stalls_sending_but_not_consuming() {
     let sent = queue.send((0..20).map(sweep).collect()).await;
     assert!(sent.iter().all(Result::is_ok));
 
-    let alarm =
-        |level: &'static str| move |broker: &mut Broker| broker.ctl(&["set_vm_memory_high_watermark", level]);
-    let (broker, ()) = beside(broker, alarm("0.0000001")).await;
+    let alarm = |level: &'static str| {
+        move |broker: &mut PrivateBroker| broker.ctl(&["set_vm_memory_high_watermark", level])
+    };
+    let (broker, _) = beside(broker, alarm("0.0000001")).await;
     // It takes the broker a moment to notice; what gets through until then is confirmed.
     let limit = Duration::from_millis(settings.confirm_timeout_ms);
     until("the alarm is felt", || async {
@@ -252,7 +250,7 @@ async fn an_alarm_stalls_sending_but_not_consuming() {
     })
     .await;
 
-    let (_broker, ()) = beside(broker, alarm("0.4")).await;
+    let (_broker, _) = beside(broker, alarm("0.4")).await;
     send_until_confirmed(&queue, "after").await;
     take_until(&mut consumer, "after").await;
     assert_eq!(
@@ -283,6 +281,6 @@ async fn a_queue_that_stands_otherwise_keeps_the_link_down_without_a_hot_loop() 
     queue.close().await;
 }
 
-fn log_lines(broker: &Broker, containing: &str) -> usize {
+fn log_lines(broker: &PrivateBroker, containing: &str) -> usize {
     broker.log().lines().filter(|line| line.contains(containing)).count()
 }

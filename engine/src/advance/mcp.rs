@@ -38,6 +38,10 @@ impl<'a> Turn<'a> {
         self.server(agent, name).map_or_else(Retry::default, |(tool, _)| tool.retry)
     }
 
+    pub(super) fn listing_secret(&self, agent: Option<&Member>, name: &str) -> Option<String> {
+        self.server(agent, name).and_then(|(_, mcp)| mcp.secret.clone())
+    }
+
     fn server(&self, agent: Option<&Member>, name: &str) -> Option<(&'a Tool, &'a McpTool)> {
         self.pinned.agent(agent)?.servers().find(|(tool, _)| tool.name == name)
     }

@@ -215,6 +215,19 @@ pub enum Work {
     },
 }
 
+impl Work {
+    /// The names of the secrets that a call of it is sent with.
+    pub fn secrets(&self) -> Vec<String> {
+        let used = match self {
+            Work::Http(call) => [call.authentication.as_ref(), None],
+            Work::OpenApi(call) => [call.document_authentication.as_ref(), call.authentication.as_ref()],
+            Work::Mcp(call) => [call.authentication.as_ref(), None],
+            _ => [None, None],
+        };
+        used.into_iter().flatten().flat_map(Authentication::secrets).collect()
+    }
+}
+
 /// A case of a `switch`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Case {
@@ -507,6 +520,24 @@ pub enum Authentication {
     },
     /// A secret whose value is the JSON of an `oauth2` policy.
     OAuth2Secret(String),
+}
+
+impl Authentication {
+    fn secrets(&self) -> Vec<String> {
+        let parts = match self {
+            Authentication::BasicSecret(name)
+            | Authentication::BearerSecret(name)
+            | Authentication::OAuth2Secret(name) => return vec![name.clone()],
+            Authentication::Basic { username, password } => vec![username, password],
+            Authentication::Bearer(token) => vec![token],
+            Authentication::OAuth2 { client_id, client_secret, .. } => vec![client_id, client_secret],
+        };
+        let name = |part: &Credential| match part {
+            Credential::Secret(name) => Some(name.clone()),
+            Credential::Computed(_) | Credential::Plain(_) => None,
+        };
+        parts.into_iter().filter_map(name).collect()
+    }
 }
 
 /// A part of an authentication.

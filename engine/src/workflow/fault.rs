@@ -30,6 +30,9 @@ pub struct Fault {
     /// Why an execution failed that nothing caught it in, where its error's type does not say that.
     #[serde(skip)]
     pub reason: Option<Reason>,
+    /// As of [`Failure::secrets`].
+    #[serde(skip)]
+    pub secrets: Vec<String>,
 }
 
 impl Fault {
@@ -43,6 +46,7 @@ impl Fault {
             instance: None,
             cause: None,
             reason: None,
+            secrets: Vec::new(),
         }
     }
 
@@ -73,17 +77,10 @@ impl Fault {
 
     /// An effect failed. A workflow that was run failed with an error of its own: it is that one.
     pub fn of_failure(failure: &Failure) -> Self {
+        let (cause, reason, secrets) = (Some(failure.kind), failure.reason, failure.secrets.clone());
         if let Some(problem) = &failure.problem {
             let Problem { kind, status, title, detail } = problem.as_ref().clone();
-            return Self {
-                kind,
-                status,
-                title,
-                detail,
-                instance: None,
-                cause: Some(failure.kind),
-                reason: failure.reason,
-            };
+            return Self { kind, status, title, detail, instance: None, cause, reason, secrets };
         }
         let (name, status, title) = match (failure.status, failure.kind) {
             (Some(status), _) => ("communication", status, "Communication Error"),
@@ -96,8 +93,7 @@ impl Fault {
             (None, ErrorType::Logic) => ("communication", 400, "Communication Error"),
             (None, ErrorType::Cancelled | ErrorType::Internal) => ("runtime", 500, "Runtime Error"),
         };
-        let standard = Self::standard(name, status, title, &failure.message);
-        Self { cause: Some(failure.kind), reason: failure.reason, ..standard }
+        Self { cause, reason, secrets, ..Self::standard(name, status, title, &failure.message) }
     }
 
     /// The same as an error of the type `runtime`: what a server of tools answers is no status.
@@ -113,9 +109,9 @@ impl Fault {
             (Some(text), None) | (None, Some(text)) => text.clone(),
             (None, None) => format!("an error of the type {}", self.kind),
         };
-        let Self { kind, status, title, detail, .. } = self.clone();
+        let Self { kind, status, title, detail, secrets, .. } = self.clone();
         let problem = Some(Box::new(Problem { kind, status, title, detail }));
-        Failure { problem, ..Failure::new(self.error_type(), message) }
+        Failure { problem, secrets, ..Failure::new(self.error_type(), message) }
     }
 
     fn error_type(&self) -> ErrorType {

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use holdpoint_db::*;
 use holdpoint_engine::effect::Act;
+use holdpoint_engine::entry::{Entry, ExecutionFailed};
 use holdpoint_engine::ids::ExecutionId;
-use holdpoint_engine::status::{DefinitionKind, Reason, RunType, Status, WorkflowState};
+use holdpoint_engine::status::{DefinitionKind, ErrorType, Failure, Reason, RunType, Status, WorkflowState};
 use holdpoint_engine::wire::ExecutionKey;
 use holdpoint_tests::store_builders::*;
 use serde_json::json;
@@ -18,6 +19,7 @@ on_both_stores! {
     test_runs_and_children_count_for_nothing;
     a_balance_that_is_used_up_holds_the_runs_with_that_secret;
     a_balance_that_is_used_up_holds_what_has_not_begun;
+    of_several_secrets_only_the_one_without_balance_is_held;
     a_delay_is_kept_by_the_run_that_waits;
     only_an_active_workflow_is_started;
     one_run_goes_on_and_one_more_waits;
@@ -183,6 +185,23 @@ fn a_balance_that_is_used_up_holds_the_runs_with_that_secret(bed: &Bed) {
         assert!(wait > Duration::from_secs(500) && wait <= Duration::from_secs(600), "{held}: {wait:?}");
     }
     assert_eq!(wait("ship"), Duration::ZERO);
+}
+
+fn of_several_secrets_only_the_one_without_balance_is_held(bed: &Bed) {
+    workflow_with(&*bed.store, "fund", json!({}), &["bank", "post"]);
+    workflow_with(&*bed.store, "pay", json!({}), &["bank"]);
+    workflow_with(&*bed.store, "ship", json!({}), &["post"]);
+    let run = create(&*bed.store, run_of("fund"));
+    let mut held = Held::claim(&*bed.store, session(&*bed.store), &run);
+    let secrets = vec!["post".to_owned()];
+    let error = Failure { secrets, ..Failure::new(ErrorType::Balance, "402") };
+    let entry = Entry::ExecutionFailed(ExecutionFailed { reason: Reason::Balance, error });
+    let transition = held.next(vec![entry], failed(Reason::Balance));
+    commit(bed, transition);
+    for (name, is_held) in [("pay", false), ("ship", true), ("fund", true)] {
+        let wait = ready_in(bed, create(&*bed.store, run_of(name)).id).unwrap();
+        assert_eq!(wait > Duration::from_secs(500), is_held, "{name}: {wait:?}");
+    }
 }
 
 /// What had not begun waits as well: delayed, to be repeated, or behind another run.

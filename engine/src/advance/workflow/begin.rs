@@ -225,6 +225,7 @@ impl Machine<'_, '_> {
             instance: text(&error.instance, "an error's `instance`")?,
             cause: None,
             reason: None,
+            secrets: Vec::new(),
         })
     }
 

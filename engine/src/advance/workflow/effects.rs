@@ -98,8 +98,12 @@ impl Machine<'_, '_> {
     fn step_over(&mut self, id: FrameId, step: i32) -> Step<()> {
         match self.turn.run.flow.failures.get(&step) {
             Some(failure) => {
+                let work = &self.task(id)?.work;
                 let mut fault = Fault::of_failure(failure);
-                if matches!(self.task(id)?.work, Work::Mcp(_)) && failure.kind == ErrorType::Logic {
+                if failure.kind == ErrorType::Balance && failure.secrets.is_empty() {
+                    fault.secrets = work.secrets();
+                }
+                if matches!(work, Work::Mcp(_)) && failure.kind == ErrorType::Logic {
                     fault = fault.into_runtime();
                 }
                 self.raise(id, fault)
