@@ -26,24 +26,12 @@ use holdpoint_tests::store_builders::*;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::stores::Ground;
+
 const ROUNDS: usize = 40;
 
-macro_rules! on_both_stores {
-    ($($name:ident;)+) => {
-        $(mod $name {
-            #[test]
-            fn on_postgres() {
-                super::$name(&super::Ground::new(holdpoint_tests::store_builders::Bed::postgres()));
-            }
-            #[test]
-            fn on_sqlite() {
-                super::$name(&super::Ground::new(holdpoint_tests::store_builders::Bed::sqlite()));
-            }
-        })+
-    };
-}
-
 on_both_stores! {
+    of crate::stores::Ground::new:
     a_decision_beside_the_end_of_its_time;
     a_decision_beside_a_denial_by_nobody;
     a_decision_beside_the_question_s_escalation;
@@ -59,20 +47,7 @@ on_both_stores! {
     a_child_s_start_beside_its_parent_s_cancel;
 }
 
-/// A store with enough connections for all parties.
-struct Ground {
-    store: Arc<dyn Store>,
-    settings: Settings,
-    bed: Bed,
-}
-
 impl Ground {
-    fn new(bed: Bed) -> Self {
-        let settings = Settings { hot_connections: 8, ..bed.settings.clone() };
-        let store = if bed.schema.is_some() { open_store(&settings) } else { Arc::clone(&bed.store) };
-        Self { store, settings, bed }
-    }
-
     fn row(&self, key: &ExecutionKey) -> ExecutionRow {
         self.store.execution_get(&key.scope, key.id).unwrap().unwrap()
     }

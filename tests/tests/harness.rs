@@ -115,12 +115,13 @@ async fn a_process_is_stopped_woken_and_killed() {
 fn every_suite_is_run() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
     let named = std::fs::read_to_string(folder.join("main.rs")).expect("main.rs");
-    let named: Vec<_> =
+    let mut named: Vec<_> =
         named.lines().filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';')).collect();
     let files = std::fs::read_dir(folder).expect("the folder").map(|file| file.expect("a file").file_name());
     let files = files.filter_map(|file| file.to_str()?.strip_suffix(".rs").map(str::to_owned));
-    let mut files: Vec<_> = files.filter(|suite| suite != "main").collect();
+    let mut files: Vec<_> = files.filter(|file| file != "main").collect();
     files.sort();
+    named.sort_unstable();
     assert_eq!(named, files);
 }
 

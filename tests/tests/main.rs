@@ -2,6 +2,9 @@
 //! in a process of its own.
 #![allow(clippy::unwrap_used)]
 
+#[macro_use]
+mod stores;
+
 mod approvals;
 mod asyncapi;
 mod audit;

@@ -12,21 +12,6 @@ use uuid::Uuid;
 
 const ROUNDS: usize = 60;
 
-macro_rules! on_both_stores {
-    ($($name:ident;)+) => {
-        $(mod $name {
-            #[test]
-            fn on_postgres() {
-                super::$name(&holdpoint_tests::store_builders::Bed::postgres());
-            }
-            #[test]
-            fn on_sqlite() {
-                super::$name(&holdpoint_tests::store_builders::Bed::sqlite());
-            }
-        })+
-    };
-}
-
 on_both_stores! {
     passes_at_once_remove_each_once;
     a_run_is_removed_or_repeated;

@@ -1,7 +1,6 @@
 //! Races around the runs of workflows, on both stores: one at a time, repeats, pauses.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use holdpoint_db::*;
@@ -12,24 +11,12 @@ use holdpoint_tests::races::race;
 use holdpoint_tests::store_builders::*;
 use serde_json::json;
 
+use crate::stores::Ground;
+
 const ROUNDS: usize = 30;
 
-macro_rules! on_both_stores {
-    ($($name:ident;)+) => {
-        $(mod $name {
-            #[test]
-            fn on_postgres() {
-                super::$name(&super::Ground::new(holdpoint_tests::store_builders::Bed::postgres()));
-            }
-            #[test]
-            fn on_sqlite() {
-                super::$name(&super::Ground::new(holdpoint_tests::store_builders::Bed::sqlite()));
-            }
-        })+
-    };
-}
-
 on_both_stores! {
+    of crate::stores::Ground::new:
     twenty_starts_are_one_that_goes_on_or_one_that_waits;
     one_key_is_one_run_however_often_and_whenever_it_is_said;
     who_waits_is_let_on_by_an_end_at_the_same_moment;
@@ -38,19 +25,7 @@ on_both_stores! {
     ends_of_one_workflow_are_all_counted;
 }
 
-/// A store with enough connections for all parties.
-struct Ground {
-    store: Arc<dyn Store>,
-    _bed: Bed,
-}
-
 impl Ground {
-    fn new(bed: Bed) -> Self {
-        let settings = Settings { hot_connections: 10, read_connections: 4, ..bed.settings.clone() };
-        let store = if bed.schema.is_some() { open_store(&settings) } else { Arc::clone(&bed.store) };
-        Self { store, _bed: bed }
-    }
-
     /// One workflow for each round.
     fn workflows(&self, settings: &serde_json::Value) -> Vec<String> {
         let names: Vec<String> = (0..ROUNDS).map(|round| format!("w{round}")).collect();
@@ -65,7 +40,7 @@ impl Ground {
     }
 
     /// A run that a worker has.
-    fn held(&self, workflow: &str) -> Held {
+    fn held_run(&self, workflow: &str) -> Held {
         Held::begin_with(&*self.store, run_of(workflow))
     }
 
@@ -112,7 +87,7 @@ fn twenty_starts_are_one_that_goes_on_or_one_that_waits(ground: &Ground) {
     let names = ground.workflows(&json!({"concurrency": 1}));
     // In every second round a run goes on already.
     let going: Vec<Option<Held>> =
-        names.iter().enumerate().map(|(at, name)| (at % 2 == 1).then(|| ground.held(name))).collect();
+        names.iter().enumerate().map(|(at, name)| (at % 2 == 1).then(|| ground.held_run(name))).collect();
     let answers = race(20, ROUNDS, |_, round| ground.start(&names[round]));
     for (round, answers) in answers.into_iter().enumerate() {
         let new: Vec<ExecutionId> = answers
@@ -160,7 +135,7 @@ fn one_key_is_one_run_however_often_and_whenever_it_is_said(ground: &Ground) {
 
 fn who_waits_is_let_on_by_an_end_at_the_same_moment(ground: &Ground) {
     let names = ground.workflows(&json!({"concurrency": 1}));
-    let ends: Vec<Transition> = names.iter().map(|name| ground.held(name).complete()).collect();
+    let ends: Vec<Transition> = names.iter().map(|name| ground.held_run(name).complete()).collect();
     let answers = race(2, ROUNDS, |party, round| {
         if party == 1 {
             return Some(ground.start(&names[round]));
@@ -180,7 +155,7 @@ fn a_run_is_repeated_once_for_each_attempt(ground: &Ground) {
     let failed: Vec<ExecutionKey> = names
         .iter()
         .map(|name| {
-            let mut held = ground.held(name);
+            let mut held = ground.held_run(name);
             ground.store.execution_commit(&[held.fail(Reason::Auth)]).unwrap();
             held.claimed.key
         })
@@ -195,7 +170,8 @@ fn a_run_is_repeated_once_for_each_attempt(ground: &Ground) {
 
 fn a_pause_and_a_failure_leave_no_run_behind(ground: &Ground) {
     let names = ground.workflows(&json!({}));
-    let ends: Vec<Transition> = names.iter().map(|name| ground.held(name).fail(Reason::Network)).collect();
+    let ends: Vec<Transition> =
+        names.iter().map(|name| ground.held_run(name).fail(Reason::Network)).collect();
     race(2, ROUNDS, |party, round| {
         let name = &names[round];
         if party == 1 {
@@ -219,8 +195,10 @@ fn a_pause_and_a_failure_leave_no_run_behind(ground: &Ground) {
 
 fn ends_of_one_workflow_are_all_counted(ground: &Ground) {
     let names = ground.workflows(&json!({}));
-    let ends: Vec<Vec<Transition>> =
-        names.iter().map(|name| (0..4).map(|_| ground.held(name).fail(Reason::Logic)).collect()).collect();
+    let ends: Vec<Vec<Transition>> = names
+        .iter()
+        .map(|name| (0..4).map(|_| ground.held_run(name).fail(Reason::Logic)).collect())
+        .collect();
     race(4, ROUNDS, |party, round| {
         let done = ground.store.execution_commit(std::slice::from_ref(&ends[round][party])).unwrap();
         assert!(matches!(done[..], [Committed::Done { released: true, .. }]), "{done:?}");

@@ -1,6 +1,6 @@
 //! Ticks of schedules, looked at by many at once, on both stores.
 
-use std::sync::{Arc, Barrier};
+use std::sync::Barrier;
 
 use holdpoint_db::*;
 use holdpoint_engine::status::Overlap;
@@ -8,43 +8,19 @@ use holdpoint_engine::wire::ExecutionKey;
 use holdpoint_tests::schedules::*;
 use holdpoint_tests::store_builders::*;
 
+use crate::stores::Ground;
+
 const ROUNDS: usize = 200;
 
-macro_rules! on_both_stores {
-    ($($name:ident;)+) => {
-        $(mod $name {
-            #[test]
-            fn on_postgres() {
-                super::$name(&super::Ground::new(holdpoint_tests::store_builders::Bed::postgres()));
-            }
-            #[test]
-            fn on_sqlite() {
-                super::$name(&super::Ground::new(holdpoint_tests::store_builders::Bed::sqlite()));
-            }
-        })+
-    };
-}
-
 on_both_stores! {
+    of crate::stores::Ground::new:
     eight_look_at_a_tick_and_one_starts_it;
     a_run_s_end_beside_a_tick_that_would_wait_for_it;
     a_run_s_end_beside_a_tick_that_cancels_it;
     a_pause_beside_a_tick;
 }
 
-/// A store with enough connections for all parties.
-struct Ground {
-    store: Arc<dyn Store>,
-    bed: Bed,
-}
-
 impl Ground {
-    fn new(bed: Bed) -> Self {
-        let settings = Settings { hot_connections: 10, ..bed.settings.clone() };
-        let store = if bed.schema.is_some() { open_store(&settings) } else { Arc::clone(&bed.store) };
-        Self { store, bed }
-    }
-
     /// A schedule for each round, whose first run is active and held; the second tick is due.
     fn running(&self, rounds: usize, overlap: Overlap) -> Vec<Held> {
         let store = self.store.as_ref();

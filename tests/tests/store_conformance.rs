@@ -7,22 +7,6 @@
 // A list of one is written as a list in an expectation.
 #![allow(clippy::cloned_ref_to_slice_refs)]
 
-/// Makes two tests of each function: on Postgres and on SQLite.
-macro_rules! on_both_stores {
-    ($($name:ident;)+) => {
-        $(mod $name {
-            #[test]
-            fn on_postgres() {
-                super::$name(&holdpoint_tests::store_builders::Bed::postgres());
-            }
-            #[test]
-            fn on_sqlite() {
-                super::$name(&holdpoint_tests::store_builders::Bed::sqlite());
-            }
-        })+
-    };
-}
-
 mod acts;
 mod approvals;
 mod audit;

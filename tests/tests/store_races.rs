@@ -22,24 +22,12 @@ use holdpoint_tests::races::race;
 use holdpoint_tests::store_builders::*;
 use uuid::Uuid;
 
+use crate::stores::Ground;
+
 const ROUNDS: usize = 200;
 
-macro_rules! on_both_stores {
-    ($($name:ident;)+) => {
-        $(mod $name {
-            #[test]
-            fn on_postgres() {
-                super::$name(&super::Ground::new(holdpoint_tests::store_builders::Bed::postgres()));
-            }
-            #[test]
-            fn on_sqlite() {
-                super::$name(&super::Ground::new(holdpoint_tests::store_builders::Bed::sqlite()));
-            }
-        })+
-    };
-}
-
 on_both_stores! {
+    of crate::stores::Ground::new:
     starts_with_the_same_key_are_one;
     starts_by_the_same_command_are_one;
     decisions_by_the_same_command_are_one;
@@ -71,21 +59,7 @@ on_both_stores! {
     a_grant_that_is_taken_back_answers_nothing_more;
 }
 
-/// A store with enough connections for all parties.
-struct Ground {
-    store: Arc<dyn Store>,
-    settings: Settings,
-    _bed: Bed,
-}
-
 impl Ground {
-    fn new(bed: Bed) -> Self {
-        let settings = Settings { hot_connections: 10, read_connections: 4, ..bed.settings.clone() };
-        // A folder belongs to one store; a database has room for another.
-        let store = if bed.schema.is_some() { open_store(&settings) } else { Arc::clone(&bed.store) };
-        Self { store, settings, _bed: bed }
-    }
-
     fn status(&self, key: &ExecutionKey) -> Status {
         self.store.execution_get(&key.scope, key.id).unwrap().unwrap().status
     }

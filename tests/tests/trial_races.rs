@@ -1,6 +1,6 @@
 //! Test runs and files, by several at once through a barrier, on both stores.
 
-use std::sync::{Arc, Barrier};
+use std::sync::Barrier;
 
 use holdpoint_db::*;
 use holdpoint_engine::ids::{ExecutionId, FileId};
@@ -10,24 +10,12 @@ use holdpoint_engine::wire::ExecutionKey;
 use holdpoint_tests::store_builders::*;
 use uuid::Uuid;
 
+use crate::stores::Ground;
+
 const ROUNDS: usize = 200;
 
-macro_rules! on_both_stores {
-    ($($name:ident;)+) => {
-        $(mod $name {
-            #[test]
-            fn on_postgres() {
-                super::$name(&super::Ground::new(holdpoint_tests::store_builders::Bed::postgres()));
-            }
-            #[test]
-            fn on_sqlite() {
-                super::$name(&super::Ground::new(holdpoint_tests::store_builders::Bed::sqlite()));
-            }
-        })+
-    };
-}
-
 on_both_stores! {
+    of crate::stores::Ground::new:
     eight_start_a_test_run_and_one_has_it;
     an_end_beside_a_start;
     two_starts_take_the_place_of_a_late_run;
@@ -35,19 +23,7 @@ on_both_stores! {
     starts_with_the_same_files_do_not_stop_each_other;
 }
 
-/// A store with enough connections for all parties.
-struct Ground {
-    store: Arc<dyn Store>,
-    bed: Bed,
-}
-
 impl Ground {
-    fn new(bed: Bed) -> Self {
-        let settings = Settings { hot_connections: 10, ..bed.settings.clone() };
-        let store = if bed.schema.is_some() { open_store(&settings) } else { Arc::clone(&bed.store) };
-        Self { store, bed }
-    }
-
     fn create(&self, new: NewExecution) -> Created {
         self.store.execution_create(&[new]).unwrap().pop().unwrap()
     }
