@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::response::Response;
 use holdpoint_engine::definition::{self, Agent, Definition, DefinitionError};
 use holdpoint_engine::scope::{Scope, check_name};
 use holdpoint_engine::status::DefinitionKind;
@@ -13,12 +12,12 @@ use http::{HeaderValue, StatusCode, header};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::Shared;
+use super::{Shared, definitions};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body::{RawBody, refused};
 use crate::openapi::Operation;
-use crate::params::{self, Params, Segments};
+use crate::params::{Params, Segments};
 use crate::problem::{Answer, Code, Problem};
 use crate::view;
 
@@ -147,55 +146,26 @@ pub async fn get(
     State(app): Shared,
     caller: Caller,
     Segments(name): Segments<String>,
-    mut params: Params,
+    params: Params,
 ) -> Answer {
-    let version = params.value::<i32>("version")?;
-    params.end()?;
-    let (scope, wanted) = (caller.scope, name.clone());
-    let row = app.read(move |store| store.definition_get(&scope, AGENT, &wanted, version)).await?;
-    let row = row.ok_or_else(|| Problem::not_found("agent", &name))?;
+    let row = definitions::one(&app, &caller.scope, AGENT, &name, params).await?;
     Ok(view::ok(&view::Version::whole(row)))
 }
 
 /// `DELETE /v1/agents/{name}`: running executions keep their version.
 pub async fn delete(State(app): Shared, caller: Caller, Segments(name): Segments<String>) -> Answer {
-    let (scope, wanted) = (caller.scope, name.clone());
-    let deleted =
-        app.write(move |store| store.definition_delete(&scope, AGENT, &wanted, &caller.key)).await??;
-    if !deleted {
-        return Err(Problem::not_found("agent", &name));
-    }
-    let mut response = Response::default();
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    Ok(response)
+    definitions::delete(&app, caller, AGENT, name).await
 }
 
 /// `GET /v1/agents`: the latest versions, by name.
-pub async fn list(State(app): Shared, caller: Caller, mut params: Params) -> Answer {
-    let limit = params.limit(50, 1_000)?;
-    let after = params.text("cursor");
-    params.end()?;
-    if let Some(name) = &after {
-        check_name(name).map_err(|message| params::bad("cursor", message))?;
-    }
-    let scope = caller.scope;
-    let find = move |store: &dyn holdpoint_db::Store| {
-        store.definition_list(&scope, AGENT, after.as_deref(), limit + 1)
-    };
-    let mut rows = app.read(find).await?;
-    let more = rows.len() > limit;
-    rows.truncate(limit);
-    let next_cursor = rows.last().filter(|_| more).map(|row| row.name.clone());
+pub async fn list(State(app): Shared, caller: Caller, params: Params) -> Answer {
+    let (rows, next_cursor) = definitions::page(&app, &caller.scope, AGENT, params).await?;
     Ok(view::ok(&Page { agents: rows.into_iter().map(view::Version::brief).collect(), next_cursor }))
 }
 
 /// `GET /v1/agents/{name}/versions`: newest first.
 pub async fn versions(State(app): Shared, caller: Caller, Segments(name): Segments<String>) -> Answer {
-    let (scope, wanted) = (caller.scope, name.clone());
-    let rows = app.read(move |store| store.definition_versions(&scope, AGENT, &wanted)).await?;
-    if rows.is_empty() {
-        return Err(Problem::not_found("agent", &name));
-    }
+    let rows = definitions::versions(&app, caller.scope, AGENT, &name).await?;
     Ok(view::ok(&Versions { versions: rows.into_iter().map(view::Version::brief).collect() }))
 }
 

@@ -24,6 +24,7 @@ mod audit;
 mod batch;
 mod conversations;
 mod cron;
+mod definitions;
 mod diagnosis;
 mod event_settings;
 mod events;

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::response::Response;
 use holdpoint_db::{DefinitionRow, Store, StoreResult, WorkflowRow};
-use holdpoint_engine::scope::{Scope, check_name};
+use holdpoint_engine::scope::Scope;
 use holdpoint_engine::status::{DefinitionKind, WorkflowState};
 use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::workflow::document::{Child, Work, Workflow};
@@ -17,12 +16,12 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Shared;
+use super::{Shared, definitions};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body::DocumentBody;
 use crate::openapi::Operation;
-use crate::params::{self, Params, Segments};
+use crate::params::{Params, Segments};
 use crate::problem::{Answer, Code, Problem};
 use crate::view;
 
@@ -231,43 +230,21 @@ pub async fn get(
     State(app): Shared,
     caller: Caller,
     Segments(name): Segments<String>,
-    mut params: Params,
+    params: Params,
 ) -> Answer {
-    let version = params.value::<i32>("version")?;
-    params.end()?;
-    let (scope, wanted) = (caller.scope.clone(), name.clone());
-    let row = app.read(move |store| store.definition_get(&scope, WORKFLOW, &wanted, version)).await?;
-    let row = row.ok_or_else(|| Problem::not_found("workflow", &name))?;
+    let row = definitions::one(&app, &caller.scope, WORKFLOW, &name, params).await?;
     let standing = standing_of(&app, &caller.scope, &name).await?;
     Ok(view::ok(&Version::whole(row, standing.as_ref())))
 }
 
 /// `DELETE /v1/workflows/{name}`: running executions keep their version.
 pub async fn delete(State(app): Shared, caller: Caller, Segments(name): Segments<String>) -> Answer {
-    let (scope, wanted, by) = (caller.scope.clone(), name.clone(), caller.key.clone());
-    let deleted = app.write(move |store| store.definition_delete(&scope, WORKFLOW, &wanted, &by)).await??;
-    if !deleted {
-        return Err(Problem::not_found("workflow", &name));
-    }
-    let mut response = Response::default();
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    Ok(response)
+    definitions::delete(&app, caller, WORKFLOW, name).await
 }
 
 /// `GET /v1/workflows`: the latest versions, by name.
-pub async fn list(State(app): Shared, caller: Caller, mut params: Params) -> Answer {
-    let limit = params.limit(50, 1_000)?;
-    let after = params.text("cursor");
-    params.end()?;
-    if let Some(name) = &after {
-        check_name(name).map_err(|message| params::bad("cursor", message))?;
-    }
-    let scope = caller.scope.clone();
-    let find = move |store: &dyn Store| store.definition_list(&scope, WORKFLOW, after.as_deref(), limit + 1);
-    let mut rows = app.read(find).await?;
-    let more = rows.len() > limit;
-    rows.truncate(limit);
-    let next_cursor = rows.last().filter(|_| more).map(|row| row.name.clone());
+pub async fn list(State(app): Shared, caller: Caller, params: Params) -> Answer {
+    let (rows, next_cursor) = definitions::page(&app, &caller.scope, WORKFLOW, params).await?;
     let names = rows.iter().map(|row| row.name.clone()).collect();
     let standings = standings_of(&app, &caller.scope, names).await?;
     let standing = |row: DefinitionRow| {
@@ -279,11 +256,7 @@ pub async fn list(State(app): Shared, caller: Caller, mut params: Params) -> Ans
 
 /// `GET /v1/workflows/{name}/versions`: newest first.
 pub async fn versions(State(app): Shared, caller: Caller, Segments(name): Segments<String>) -> Answer {
-    let (scope, wanted) = (caller.scope, name.clone());
-    let rows = app.read(move |store| store.definition_versions(&scope, WORKFLOW, &wanted)).await?;
-    if rows.is_empty() {
-        return Err(Problem::not_found("workflow", &name));
-    }
+    let rows = definitions::versions(&app, caller.scope, WORKFLOW, &name).await?;
     Ok(view::ok(&Versions { versions: rows.into_iter().map(Version::brief).collect() }))
 }
 
