@@ -51,10 +51,12 @@ pub fn filter(level: &str) -> Result<EnvFilter, Usage> {
 
 /// What a library says with messages' bodies in it is never logged, whatever the filter wants:
 /// lapin tells at `warn` of each message that came back, with its content, and at `trace` of
-/// every frame, those of the login too.
+/// every frame, those of the login too; rmcp tells of what a server of tools answered, which may
+/// be our own secret, and whose errors we tell ourselves.
 fn is_without_bodies(said: &Metadata<'_>) -> bool {
-    let is_lapin = said.target() == "lapin" || said.target().starts_with("lapin::");
-    said.target() != "lapin::returned_messages" && !(is_lapin && *said.level() == Level::TRACE)
+    let is_of = |library: &str| said.target().split("::").next() == Some(library);
+    let is_frame = is_of("lapin") && *said.level() == Level::TRACE;
+    said.target() != "lapin::returned_messages" && !is_frame && !is_of("rmcp")
 }
 
 fn is_level(word: &str) -> bool {

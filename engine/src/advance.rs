@@ -482,7 +482,8 @@ impl<'a> Turn<'a> {
                 "the tool's output has {bytes} bytes; the limit value_bytes is {}",
                 self.limits.value_bytes
             );
-            return self.tool_failed(step, work, Failure::new(ErrorType::Logic, message));
+            let failure = Failure::new(ErrorType::Logic, message);
+            return self.tool_failed(step, work, Failure { reason: Some(Reason::Limit), ..failure });
         }
         self.push(Entry::ToolCompleted(ToolCompleted {
             step,

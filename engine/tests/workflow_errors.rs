@@ -308,6 +308,43 @@ fn a_task_whose_time_is_over_begins_nothing() {
 }
 
 #[test]
+fn what_a_value_names_in_a_path_stays_in_its_place() {
+    let sent = |uri: &str, input: Value| {
+        let task = format!("- a: {{call: http, with: {{method: delete, endpoint: '{uri}'}}}}");
+        let play = document_twice(&document(&task), input, |_| output(json!({})));
+        let uris = play.effects.iter().map(|effect| match effect {
+            Effect::Request(request) => request.uri.clone(),
+            other => panic!("{other:?}"),
+        });
+        (uris.collect::<Vec<_>>(), play)
+    };
+    let (uris, _) = sent("http://shop/u/{id}/..a/./b?q={q}&p={p}", json!({"id": "a/..", "p": null}));
+    assert_eq!(uris, ["http://shop/u/a%2F../..a/./b?q=&p="]);
+    for (uri, input, told) in [
+        ("http://shop/u/{id}/a", json!({"id": ".."}), "lead elsewhere"),
+        ("http://shop/u/{id}", json!({"id": "."}), "lead elsewhere"),
+        ("http://shop/u/.{id}", json!({"id": "."}), "lead elsewhere"),
+        ("http://shop/u/{id}", json!({"ID": "7"}), "`{id}` of a URI is not in the task's input"),
+        ("http://shop/u/{id}", json!({"id": null}), "is null"),
+        ("http://shop/u/{id}", json!({"id": ""}), "is empty"),
+        ("http://shop/u/{id}", json!({"id": [1]}), "is an array"),
+    ] {
+        let (uris, play) = sent(uri, input.clone());
+        assert!(uris.is_empty(), "{uri} {input}");
+        assert!(play.failure().1.message.contains(told), "{uri} {input}: {}", play.failure().1.message);
+    }
+}
+
+#[test]
+fn what_came_back_too_long_fails_as_a_limit() {
+    let long = "x".repeat(300_000);
+    let play = document_twice(&document(&format!("- a: {{{GET}}}")), json!({}), |_| output(json!(long)));
+    let (reason, failure) = play.failure();
+    assert_eq!((reason, failure.kind), (Reason::Limit, ErrorType::Logic));
+    assert!(failure.message.contains("value_bytes"), "{failure}");
+}
+
+#[test]
 fn the_failure_says_which_secrets_balance_is_used_up() {
     let call = |secret: &str| {
         let token = format!("{{bearer: {{token: '${{ $secrets.{secret} }}'}}}}");

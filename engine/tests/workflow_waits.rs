@@ -322,6 +322,19 @@ fn an_event_is_sent_with_what_it_must_have() {
     assert_eq!(emitted, Some((1, sent)));
 }
 
+#[test]
+fn an_event_is_none_of_holdpoint_s_own() {
+    for own in [
+        "source: 'https://x.test', type: holdpoint.approval.decided.v1",
+        "type: x, source: /holdpoint/acme/shop",
+    ] {
+        let mut play = Play::new(&format!("- e: {{emit: {{event: {{with: {{{own}}}}}}}}}"), json!({}));
+        play.go(vec![Input::Claimed], &mut nothing);
+        assert!(play.failure().1.message.contains("Holdpoint's own"), "{own}");
+        assert!(!play.kinds().contains(&"event.emitted"), "{own}");
+    }
+}
+
 const CHILD: &str = "- t:\n    try: [{c: {call: 'agent:1.0.0@default', with: {agent: clerk, input: {q: '${ .q }'}}}}]\n    catch: {do: [{e: {set: {error: '${ $error.status }'}}}]}";
 
 #[test]

@@ -91,7 +91,7 @@ async fn read(response: Response, limit: usize) -> Result<String, Fault> {
         body.extend_from_slice(&piece);
         if body.len() > limit {
             let message = format!("the tool's output is longer than the limit value_bytes, which is {limit}");
-            return Err(Fault::definite(ErrorType::Logic, message));
+            return Err(Fault::limit(message));
         }
     }
     Ok(String::from_utf8_lossy(&body).into_owned())

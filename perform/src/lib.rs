@@ -20,11 +20,11 @@ mod webhook;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
 use holdpoint_engine::effect::{Certainty, Effect, Input};
-use holdpoint_engine::status::{ErrorType, Failure};
+use holdpoint_engine::status::{ErrorType, Failure, Reason};
 use holdpoint_engine::wire::ExecutionKey;
 use serde::Deserialize;
 use tokio::sync::mpsc;
@@ -137,6 +137,12 @@ impl Fault {
         Self { failure: Failure::new(kind, message), certainty: Certainty::Definite, retry_after: None }
     }
 
+    /// What came back passed a limit, which the message names.
+    fn limit(message: impl Into<String>) -> Self {
+        let fault = Self::definite(ErrorType::Logic, message);
+        Self { failure: Failure { reason: Some(Reason::Limit), ..fault.failure }, ..fault }
+    }
+
     /// It may have happened.
     fn unknown(kind: ErrorType, message: impl Into<String>) -> Self {
         Self { failure: Failure::new(kind, message), certainty: Certainty::Unknown, retry_after: None }
@@ -225,10 +231,19 @@ async fn in_time(
     })
 }
 
-/// The server's `Retry-After` in seconds; a date is left to our own backoff.
+/// The server's `Retry-After`: seconds, or a date by the server's own clock where it tells it.
 fn retry_after(response: &reqwest::Response) -> Option<Duration> {
-    let header = response.headers().get(reqwest::header::RETRY_AFTER)?.to_str().ok()?;
-    header.trim().parse().ok().map(Duration::from_secs)
+    let header = |name| response.headers().get(name)?.to_str().ok().map(str::trim);
+    let after = header(reqwest::header::RETRY_AFTER)?;
+    if let Ok(seconds) = after.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = |text: &str| chrono::DateTime::parse_from_rfc2822(text).ok().map(|date| date.timestamp());
+    let now = header(reqwest::header::DATE).and_then(date).or_else(|| {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        i64::try_from(since.as_secs()).ok()
+    })?;
+    Some(Duration::from_secs(u64::try_from(date(after)?.saturating_sub(now)).unwrap_or_default()))
 }
 
 /// A connection that was not made is definite; anything later may have happened.

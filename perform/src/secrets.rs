@@ -3,10 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use holdpoint_engine::status::ErrorType;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use reqwest::header::HeaderMap;
 
 use crate::Fault;
+
+/// What a URI shows as it is (RFC 3986, 2.3).
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// A secret shorter than this is not looked for in answers: it would match by chance.
 const SHORTEST_HIDDEN: usize = 6;
@@ -71,19 +77,15 @@ impl Hidden {
         self
     }
 
-    /// One more.
+    /// One more, in each spelling in which it may come back.
     pub fn add(&mut self, text: &str) {
-        if text.len() >= SHORTEST_HIDDEN {
-            // As it stands inside a JSON string, too.
-            let quoted = serde_json::Value::from(text).to_string();
-            let inner = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text);
-            if inner != text {
-                self.0.push(inner.to_owned());
-            }
-            self.0.push(text.to_owned());
-            // The longest first: what is part of another is found in what is left.
-            self.0.sort_by_key(|text| std::cmp::Reverse(text.len()));
+        if text.len() < SHORTEST_HIDDEN {
+            return;
         }
+        self.0.extend(spellings(text));
+        // The longest first: what is part of another is found in what is left.
+        self.0.sort_by_key(|text| std::cmp::Reverse(text.len()));
+        self.0.dedup();
     }
 
     /// The text without any of it.
@@ -112,6 +114,57 @@ impl Hidden {
     }
 }
 
+/// A text as it is; inside of JSON, by encoders of several languages; in a URI and in a form; in
+/// HTML; in base64.
+fn spellings(text: &str) -> BTreeSet<String> {
+    let quoted = |text: &str| {
+        let quoted = serde_json::Value::from(text).to_string();
+        quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text).to_owned()
+    };
+    let in_json = quoted(text);
+    let escaped = ascii(&in_json);
+    let in_uri = percent_encode(text.as_bytes(), UNRESERVED).to_string();
+    let in_form: String = form_urlencoded::byte_serialize(text.as_bytes()).collect();
+    let in_html = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;");
+    let mut all = BTreeSet::from([
+        text.to_owned(),
+        in_json.replace('/', "\\/"),
+        escaped.replace('/', "\\/"),
+        in_json,
+        escaped,
+        lower_hex(&in_uri),
+        lower_hex(&in_form),
+        in_uri,
+        in_form,
+        in_html.replace('\'', "&#39;"),
+        in_html.replace('\'', "&#x27;"),
+        in_html,
+    ]);
+    all.extend([STANDARD.encode(text), STANDARD_NO_PAD.encode(text), URL_SAFE_NO_PAD.encode(text)]);
+    all
+}
+
+/// `%2f` for `%2F`.
+fn lower_hex(encoded: &str) -> String {
+    let mut parts = encoded.split('%');
+    let mut lower = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (hex, rest) = part.split_at_checked(2).unwrap_or((part, ""));
+        lower.extend(["%", &hex.to_ascii_lowercase(), rest]);
+    }
+    lower
+}
+
+/// The same JSON without a character beyond ASCII.
+fn ascii(json: &str) -> String {
+    let mut units = [0; 2];
+    let escaped = |c: char| match c.is_ascii() {
+        true => c.to_string(),
+        false => c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")).collect(),
+    };
+    json.chars().map(escaped).collect()
+}
+
 fn without(bytes: &[u8], hidden: &[u8]) -> Vec<u8> {
     let mut left = Vec::with_capacity(bytes.len());
     let mut rest = bytes;
@@ -127,6 +180,23 @@ fn without(bytes: &[u8], hidden: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_secret_is_found_in_each_spelling() {
+        let hidden = Hidden::of(Some("tok/a+b=é\"<c"));
+        for came in [
+            r#"tok/a+b=é"<c"#,
+            r#"tok/a+b=é\"<c"#,
+            r#"tok\/a+b=\u00e9\"<c"#,
+            "tok%2Fa%2Bb%3D%C3%A9%22%3Cc",
+            "tok%2fa%2bb%3d%c3%a9%22%3cc",
+            "tok/a+b=é&quot;&lt;c",
+            "dG9rL2ErYj3DqSI8Yw==",
+            "dG9rL2ErYj3DqSI8Yw",
+        ] {
+            assert_eq!(hidden.out_of(format!("was {came}.")), "was [secret].", "{came}");
+        }
+    }
 
     #[test]
     fn a_tenant_sees_its_own_secrets_only() {

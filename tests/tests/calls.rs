@@ -27,6 +27,7 @@ fn with_secrets(setup: Setup) -> Setup {
 
 on_both! {
     calls_are_sent_and_their_answers_read with with_secrets;
+    what_a_server_says_back_is_logged_by_nobody with with_secrets;
     errors_are_caught_by_their_status;
     a_child_s_output_questions_and_failure_reach_its_parent;
     a_child_is_the_version_that_its_parent_began_with;
@@ -108,6 +109,7 @@ fn answer(
         "/old.json" => OLD.into_response(),
         "/new.yaml" => NEW.into_response(),
         "/mcp" => mcp(body),
+        "/refuses" => (StatusCode::BAD_REQUEST, format!("you said {given}, {body:?}")).into_response(),
         path => {
             let query = uri.query().unwrap_or_default();
             axum::Json(json!({"method": method.as_str(), "path": path, "query": query, "said": given}))
@@ -273,6 +275,32 @@ async fn calls_are_sent_and_their_answers_read(system: System) {
     put(&client, &document("later", "1.0.0", vec![("token", by("/api", oauth))])).await;
     run(&client, "later").await;
     assert_eq!(shop.fetched(), 2, "one that is refused is fetched again");
+}
+
+async fn what_a_server_says_back_is_logged_by_nobody(system: System) {
+    let (client, shop) = (system.client(), Shop::start().await);
+    let bearer = json!({"bearer": {"token": "${ $secrets.pw }"}});
+    let endpoint = json!({"uri": shop.url("/refuses"), "authentication": bearer});
+    let tool = json!({"call": "mcp", "with": {
+        "protocolVersion": "2025-06-18", "method": "tools/call", "parameters": {"name": "echo"},
+        "transport": {"http": {"endpoint": endpoint}}}});
+    put(&client, &document("tool", "1.0.0", vec![("tool", tool)])).await;
+    put(
+        &client,
+        &document("post", "1.0.0", vec![("post", http(String::new(), json!({"endpoint": endpoint})))]),
+    )
+    .await;
+    for name in ["tool", "post"] {
+        let id = start(&client, name).await;
+        let failed = client.wait_status(&id, "failed").await;
+        assert!(failed["error"]["message"].as_str().unwrap().contains("Bearer [secret]"), "{failed}");
+        let told = format!("{failed}{:?}{:?}", client.steps(&id).await, client.events(&id).await);
+        assert!(!told.contains(SECRET), "{told}");
+    }
+    for process in system.apis.iter().chain(&system.workers) {
+        let logged = process.log().join("\n");
+        assert!(!logged.contains(SECRET), "{logged}");
+    }
 }
 
 async fn errors_are_caught_by_their_status(system: System) {

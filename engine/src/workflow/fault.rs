@@ -55,6 +55,11 @@ impl Fault {
         Self::standard("expression", 400, "Expression Error", detail)
     }
 
+    /// A value passed a limit, which the detail names.
+    pub fn limit(detail: impl Into<String>) -> Self {
+        Self { reason: Some(Reason::Limit), ..Self::expression(detail) }
+    }
+
     /// A value does not satisfy its schema.
     pub fn validation(detail: impl Into<String>) -> Self {
         Self::standard("validation", 400, "Validation Error", detail)

@@ -52,8 +52,9 @@ pub(super) async fn read(response: Response, limit: usize, what: &str) -> Result
         })?;
         body.extend_from_slice(&piece);
         if body.len() > limit {
-            let message = format!("the answer of {what} is longer than it may be, which is {limit} bytes");
-            return Err(Fault::definite(ErrorType::Logic, message));
+            let message =
+                format!("the answer of {what} is longer than the limit value_bytes, which is {limit}");
+            return Err(Fault::limit(message));
         }
     }
     Ok(body)

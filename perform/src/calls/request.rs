@@ -85,7 +85,12 @@ fn prepared(performer: &Performer, effect: &RequestEffect, origin: &Origin) -> R
     let count = if method.is_safe() { ours.len() - 1 } else { ours.len() };
     for (name, value) in ours.into_iter().take(count) {
         let value = HeaderValue::from_str(&value).map_err(|_| logic(format!("the header `{name}`")))?;
-        headers.entry(name).or_insert(value);
+        // The key may be the author's; which call it is, is ours to say.
+        if name == "idempotency-key" {
+            headers.entry(name).or_insert(value);
+        } else {
+            headers.insert(name, value);
+        }
     }
     Ok(Hop { method, url, headers, body, happened: false })
 }

@@ -5,7 +5,7 @@ use axum::response::{IntoResponse, Response};
 use holdpoint_engine::effect::{
     Certainty, Credential, Credentials, Effect, Input, ReconcileEffect, RequestEffect,
 };
-use holdpoint_engine::status::{ErrorType, Outcome};
+use holdpoint_engine::status::{ErrorType, Outcome, Reason};
 use holdpoint_engine::workflow::document::HttpOutput;
 use serde_json::{Value, json};
 
@@ -48,8 +48,11 @@ async fn a_request_carries_what_its_author_wrote() {
     call(&performer, effect.clone()).await.expect("an answer");
     effect.headers = vec![("Content-Type".into(), "application/x-www-form-urlencoded".into())];
     call(&performer, effect.clone()).await.expect("an answer");
-    effect.headers =
-        vec![("content-type".into(), "text/csv".into()), ("idempotency-key".into(), "own".into())];
+    effect.headers = vec![
+        ("content-type".into(), "text/csv".into()),
+        ("idempotency-key".into(), "own".into()),
+        ("x-holdpoint-attempt".into(), "9".into()),
+    ];
     effect.body = Some(json!("a,b"));
     call(&performer, effect).await.expect("an answer");
     let bodies: Vec<_> = stub.came("/pets")[1..].iter().map(|came| came.body.clone()).collect();
@@ -57,6 +60,11 @@ async fn a_request_carries_what_its_author_wrote() {
     let keys: Vec<_> =
         stub.came("/pets")[1..].iter().map(|came| came.header("idempotency-key").to_owned()).collect();
     assert_eq!(keys, ["key-1", "key-1", "own"]);
+    assert_eq!(
+        stub.came("/pets")[3].header("x-holdpoint-attempt"),
+        "2",
+        "which attempt it is, is ours to say"
+    );
 }
 
 #[tokio::test]
@@ -124,13 +132,18 @@ async fn redirects_are_followed_only_where_that_was_asked_for() {
 async fn an_answer_that_is_too_long_or_none_is_a_fault() {
     let stub = Stub::start(|came| match came.uri.path() {
         "/long" => "x".repeat(20_000).into_response(),
+        "/date" => {
+            let [now, later] = ["Sun, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:50:02 GMT"];
+            (StatusCode::SERVICE_UNAVAILABLE, [("date", now), ("retry-after", later)]).into_response()
+        }
         _ => (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "7")], "busy").into_response(),
     })
     .await;
     let performer = performer(&[]);
-    let (kind, _, message) = failed(call(&performer, get(format!("{}/long", stub.url), None)).await);
-    assert_eq!(kind, ErrorType::Logic);
-    assert!(message.contains("10000"), "{message}");
+    let came = call(&performer, get(format!("{}/long", stub.url), None)).await;
+    let Err(Input::Failed { failure, .. }) = came else { panic!("{came:?}") };
+    assert_eq!((failure.kind, failure.reason), (ErrorType::Logic, Some(Reason::Limit)));
+    assert!(failure.message.contains("value_bytes, which is 10000"), "{failure}");
     let came = call(&performer, get(format!("{}/busy", stub.url), None)).await;
     let Err(Input::Failed { failure, retry_after, certainty, .. }) = came else { panic!("{came:?}") };
     assert_eq!(
@@ -138,6 +151,9 @@ async fn an_answer_that_is_too_long_or_none_is_a_fault() {
         (ErrorType::Network, Some(503), Certainty::Unknown)
     );
     assert_eq!(retry_after.map(|after| after.as_secs()), Some(7));
+    let came = call(&performer, get(format!("{}/date", stub.url), None)).await;
+    let Err(Input::Failed { retry_after, .. }) = came else { panic!("{came:?}") };
+    assert_eq!(retry_after.map(|after| after.as_secs()), Some(25), "by the server's own clock");
 }
 
 /// Gives out `token-1`, `token-2`, …; `/api` takes only the newest, or any until `/revoke` is called.

@@ -89,13 +89,14 @@ struct State {
     fault: Mutex<Option<Fault>>,
 }
 
-/// What the SDK is told; what went wrong is kept in the connection.
+/// What the SDK is told, which logs it; what went wrong is kept in the connection, because a
+/// server may have said our secrets back.
 #[derive(Debug)]
-pub(super) struct Broken(String);
+pub(super) struct Broken;
 
 impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str("the connection was given up")
     }
 }
 
@@ -128,9 +129,8 @@ impl Connection {
     }
 
     fn broken(&self, fault: Fault) -> StreamableHttpError<Broken> {
-        let told = Broken(fault.failure.message.clone());
         *self.state.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
-        StreamableHttpError::Client(told)
+        StreamableHttpError::Client(Broken)
     }
 
     fn request(&self, request: RequestBuilder, more: HashMap<HeaderName, HeaderValue>) -> RequestBuilder {
@@ -225,7 +225,7 @@ fn cut_short() -> Fault {
 fn too_long(limit: usize) -> Fault {
     let message =
         format!("{WHAT}'s answer is longer than {limit} bytes (the limit value_bytes and its frame)");
-    Fault::definite(ErrorType::Logic, message)
+    Fault::limit(message)
 }
 
 impl StreamableHttpClient for Connection {
@@ -282,7 +282,7 @@ impl StreamableHttpClient for Connection {
         let request = self.request(self.client.delete(&*uri), more).header(SESSION, &*session);
         match request.send().await {
             Ok(_) => Ok(()),
-            Err(error) => Err(StreamableHttpError::Client(Broken(error.without_url().to_string()))),
+            Err(_) => Err(StreamableHttpError::Client(Broken)),
         }
     }
 

@@ -121,7 +121,9 @@ impl Machine<'_, '_> {
             ExpressionError::Unavailable(_) => Halt::Unavailable,
             error => {
                 let text: String = expression.0.chars().take(100).collect();
-                Fault::expression(format!("`{text}`: {error}")).into()
+                let detail = format!("`{text}`: {error}");
+                let is_limit = matches!(error, ExpressionError::Limit { .. });
+                if is_limit { Fault::limit(detail) } else { Fault::expression(detail) }.into()
             }
         })
     }

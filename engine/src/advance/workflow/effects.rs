@@ -318,7 +318,8 @@ impl Machine<'_, '_> {
     }
 
     /// `{name}` stands for a member of the task's input, or of the workflow's. What an
-    /// expression gave is a URI as it is.
+    /// expression gave is a URI as it is. What a value names stays in its place: in the path it
+    /// is not empty, and leads nowhere else.
     fn uri(&self, template: &Template, dot: &Value, scope: &Scope) -> Step<String> {
         let text = self.fill_text(template, dot, scope, "a URI")?;
         if matches!(template, Template::Expression(_)) || !text.contains('{') {
@@ -330,22 +331,29 @@ impl Machine<'_, '_> {
         while let Some((before, after)) = rest.split_once('{') {
             let Some((name, after)) = after.split_once('}') else { break };
             uri.push_str(before);
-            match member(name).unwrap_or(&Value::Null) {
-                Value::Null => {}
-                Value::String(text) => percent(text, &mut uri),
-                value @ (Value::Bool(_) | Value::Number(_)) => percent(&value.to_string(), &mut uri),
-                other => {
-                    let name: String = name.chars().take(64).collect();
-                    let message = format!(
-                        "`{{{name}}}` of a URI is {}: it may be a text, a number, a boolean or null",
-                        kind_of(other)
-                    );
-                    return Err(Fault::expression(message).into());
-                }
+            let in_path = !uri.contains(['?', '#']);
+            let wrong = |is: &str, may: &str| {
+                let name: String = name.chars().take(64).collect();
+                let message =
+                    format!("`{{{name}}}` of a URI is {is}: it may be a text, a number or a boolean{may}");
+                Err(Fault::expression(message).into())
+            };
+            match member(name) {
+                None if in_path => return wrong("not in the task's input", ""),
+                Some(Value::Null) if in_path => return wrong("null", ""),
+                Some(Value::String(text)) if in_path && text.is_empty() => return wrong("empty", ""),
+                None | Some(Value::Null) => {}
+                Some(Value::String(text)) => percent(text, &mut uri),
+                Some(value @ (Value::Bool(_) | Value::Number(_))) => percent(&value.to_string(), &mut uri),
+                Some(other) => return wrong(kind_of(other), if in_path { "" } else { ", or null" }),
             }
             rest = after;
         }
         uri.push_str(rest);
+        if dots(&uri) != dots(&text) {
+            let message = "a value in the URI's path is `.` or `..`, which would lead elsewhere";
+            return Err(Fault::expression(message).into());
+        }
         Ok(uri)
     }
 
@@ -474,6 +482,12 @@ fn pairs_of(value: Value, what: &str) -> Step<Value> {
 pub(super) fn pairs(value: &Value) -> Vec<(String, String)> {
     let pair = |pair: &Value| Some((pair[0].as_str()?.to_owned(), pair[1].as_str()?.to_owned()));
     value.as_array().map_or_else(Vec::new, |all| all.iter().filter_map(pair).collect())
+}
+
+/// How many segments of a URI's path are `.` or `..`.
+fn dots(uri: &str) -> usize {
+    let path = uri.split(['?', '#']).next().unwrap_or_default();
+    path.split('/').filter(|segment| matches!(*segment, "." | "..")).count()
 }
 
 /// Everything but what a URI may always have is percent-encoded (RFC 6570, simple expansion).

@@ -22,6 +22,14 @@ impl Machine<'_, '_> {
         let Value::Object(mut event) = self.fill(template, dot, scope)? else {
             return Err(Fault::expression("an event is an object of its attributes").into());
         };
+        // Nobody who reads them may take a workflow's event for one of Holdpoint's own.
+        let begins = |name: &str, with: &str| {
+            event.get(name).and_then(Value::as_str).is_some_and(|is| is.starts_with(with))
+        };
+        if begins("type", "holdpoint.") || begins("source", "/holdpoint/") {
+            let message = "an event's `type` does not begin with `holdpoint.`, nor its `source` with `/holdpoint/`: those are Holdpoint's own";
+            return Err(Fault::expression(message).into());
+        }
         let step = self.step();
         let made = [
             ("id", json!(digest::effect_key(self.turn.pinned.first_run, step))),
