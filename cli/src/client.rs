@@ -15,7 +15,7 @@ pub const DEFAULT_URL: &str = "http://127.0.0.1:4653";
 /// Where the API is, and who calls.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Remote {
-    /// The API's address [default: that of a `holdpoint dev` of this folder, else
+    /// The API's address [default: without a key, that of a `holdpoint dev` of this folder, else
     /// http://127.0.0.1:4653]
     #[arg(long, env = "HOLDPOINT_URL", global = true, help_heading = "API")]
     pub url: Option<String>,

@@ -60,6 +60,14 @@ pub async fn follow(
         let before = last;
         match follow_once(client, execution, &mut last, &mut show).await {
             Ok(Some(status)) => return Ok(status),
+            // Past its last event an execution that is over has nothing to tell, not even that.
+            Ok(None) if last == before => {
+                let path = format!("/v1/executions/{}", escape(execution));
+                let found = client.get(&path, &[]).await.ok().map(|found| cell(&found, "/status"));
+                if let Some(status) = found.filter(|status| is_over(status)) {
+                    return Ok(status);
+                }
+            }
             Ok(None) => {}
             Err(error) if is_final(&error) => return Err(error),
             Err(error) => tracing::debug!(%error, "the stream broke off"),
@@ -72,6 +80,10 @@ pub async fn follow(
         }
         tokio::time::sleep(pause(failures)).await;
     }
+}
+
+fn is_over(status: &str) -> bool {
+    matches!(status, "completed" | "failed" | "cancelled")
 }
 
 /// A refusal will not change by asking again, but for those that say so.

@@ -147,6 +147,8 @@ fn an_approval_survives_a_kill_and_the_watcher_sees_every_event_once() {
     let paid =
         events.iter().filter(|event| event["type"] == "tool.completed" && event["data"]["tool"] == "refund");
     assert_eq!(paid.count(), 1);
+    let late = ["executions", "watch", &execution, "--after", "9999", "--json"];
+    assert!(Running::new(holdpoint(folder.path(), &late)).ended().success(), "it is over");
     let shown = json(folder.path(), &["executions", "show", &execution]);
     assert_eq!(shown["status"], "completed");
     assert!(shown["output"].as_str().unwrap().contains("61.90 were refunded"), "{shown}");

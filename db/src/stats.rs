@@ -71,7 +71,12 @@ const READY: &str = "
     SELECT count(*), min(q.ready_at) FROM (SELECT ready_at FROM executions
       WHERE ready_at <= (SELECT hp_now()) AND owner IS NULL ORDER BY ready_at LIMIT ?) q";
 const LEASED: &str = "SELECT count(*) FROM (SELECT 1 FROM executions WHERE owner IS NOT NULL LIMIT ?) q";
-const ATTENTION: &str = "SELECT count(*) FROM (SELECT 1 FROM workflows WHERE attention LIMIT ?) q";
+/// Those that `GET /v1/attention` lists, of all tenants.
+const ATTENTION: &str = "
+    SELECT count(*) FROM (SELECT 1 FROM workflows e WHERE e.attention AND e.acknowledged_at IS NULL
+      AND e.state IN ('active','maintenance') AND EXISTS (SELECT 1 FROM definition_heads h
+        WHERE h.tenant = e.tenant AND h.project = e.project AND h.kind = 'workflow' AND h.name = e.name
+          AND h.deleted_at IS NULL) LIMIT ?) q";
 const PARKED: &str = "SELECT count(*) FROM (SELECT 1 FROM parked_messages LIMIT ?) q";
 const DELIVERIES: &str = "
     SELECT count(*), min(q.next_at) FROM (SELECT next_at FROM webhook_deliveries

@@ -41,13 +41,16 @@ pub(crate) fn tick_take_in_txn(
     taken.map(|mut row| row.time()).transpose()
 }
 
-/// The next tick is due a period from now.
+/// The next tick is due a period after this one was, so that looking late does not add up; from
+/// now, where the pass took longer than that.
 pub(crate) fn tick_close(conn: &mut Conn, kind: SweepKind, period: Duration) -> StoreResult<()> {
     conn.rows(
         "INSERT INTO ticks (kind, due_at) VALUES (?, (SELECT hp_now()) + ?)
-         ON CONFLICT (kind) DO UPDATE SET due_at = excluded.due_at, emitted_at = NULL
+         ON CONFLICT (kind) DO UPDATE SET emitted_at = NULL, due_at = CASE
+             WHEN ticks.due_at <= (SELECT hp_now()) AND ticks.due_at + ? > (SELECT hp_now())
+             THEN ticks.due_at + ? ELSE excluded.due_at END
            WHERE ticks.due_at <= (SELECT hp_now()) OR ticks.due_at > (SELECT hp_now()) + ?",
-        &binds![kind.as_str(), micros(period), micros(period.max(FURTHEST))],
+        &binds![kind.as_str(), micros(period), micros(period), micros(period), micros(period.max(FURTHEST))],
     )
     .map(drop)
 }

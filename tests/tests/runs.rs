@@ -72,6 +72,10 @@ async fn a_failed_run_is_repeated_from_where_it_failed(system: System) {
     );
     assert_eq!(group["workflows"][0]["workflow"], "ship");
     assert_eq!(group["workflows"][0]["execution_id"], json!(id));
+    let bob = json!({"role": "admin", "name": "bob", "end_user": "bob"});
+    let bob = client.post("/v1/keys", &bob).await.expect(201).body["key"].clone();
+    let shown = client.with_key(bob.as_str()).get("/v1/attention").await.expect(200).body;
+    assert_eq!((&shown["total"], &shown["attention"]), (&json!(0), &json!([])), "it is not bob's run");
     post(&client, "/v1/attention/ship/acknowledge", 200).await;
     assert_eq!(client.get("/v1/attention").await.expect(200).body["total"], 0);
 

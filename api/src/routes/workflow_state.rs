@@ -199,6 +199,10 @@ pub async fn attention(State(app): Shared, caller: Caller, mut params: Params) -
     let limit = params.limit(50, 1_000)?;
     let after = params.text("cursor");
     params.end()?;
+    // It tells of everybody's runs: who sees an end user's alone sees none of it.
+    if caller.end_user.is_some() {
+        return Ok(view::ok(&Attention { total: 0, attention: Vec::new(), next_cursor: None }));
+    }
     let (scope, is_first) = (caller.scope.clone(), after.is_none());
     let mut rows = app.read(move |store| store.attention_list(&scope, after.as_deref(), limit + 1)).await?;
     let more = rows.len() > limit;

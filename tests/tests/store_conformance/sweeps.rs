@@ -17,6 +17,7 @@ on_both_stores! {
     a_due_tick_is_taken_once;
     a_tick_nobody_closed_is_taken_again;
     a_closed_tick_is_due_a_period_later;
+    ticks_that_are_looked_at_late_do_not_drift;
     a_tick_of_a_clock_that_went_back_is_due;
     each_kind_has_a_tick_of_its_own;
     a_pass_that_finished_is_not_opened_again;
@@ -66,6 +67,25 @@ fn a_tick_nobody_closed_is_taken_again(bed: &Bed) {
     // The same tick: its pass has the same id.
     assert_eq!(store.tick_take(SweepKind::Stuck, Duration::ZERO).unwrap(), Some(first));
     assert_eq!(store.tick_take(SweepKind::Stuck, HOUR).unwrap(), None);
+}
+
+/// A second's tick that is looked at after half of one more is not due a second and a half later.
+fn ticks_that_are_looked_at_late_do_not_drift(bed: &Bed) {
+    let store = bed.store.as_ref();
+    let minutes = |count: i64| count * 60 * 1_000_000;
+    for (late, ahead) in [(10, Some(50)), (90, None)] {
+        store.tick_close(SweepKind::Stale, Duration::ZERO).unwrap();
+        bed.execute(&format!("UPDATE ticks SET due_at = due_at - {}", minutes(late)));
+        let due = store.tick_take(SweepKind::Stale, Duration::ZERO).unwrap().unwrap();
+        store.tick_close(SweepKind::Stale, HOUR).unwrap();
+        bed.execute(&format!("UPDATE ticks SET due_at = due_at - {}", minutes(ahead.unwrap_or(60))));
+        let next = store.tick_take(SweepKind::Stale, HOUR).unwrap().unwrap();
+        let moved = next.micros() + minutes(ahead.unwrap_or(60)) - due.micros();
+        match ahead {
+            Some(_) => assert_eq!(moved, minutes(60)),
+            None => assert!(moved > minutes(150), "from now: {moved}"),
+        }
+    }
 }
 
 fn a_closed_tick_is_due_a_period_later(bed: &Bed) {

@@ -557,6 +557,9 @@ fn a_workflow_that_was_deleted_and_put_again_begins_anew(bed: &Bed) {
     run_to(bed, "ship", Some(Reason::Auth));
     assert_eq!(attention(bed), ["ship"], "nobody acknowledged that");
     assert_eq!(bed.store.attention_count(&scope()).unwrap(), 1);
+    assert_eq!(bed.store.stats().unwrap().attention, 1);
+    assert!(bed.store.attention_acknowledge(&scope(), "ship", "key_a").unwrap());
+    assert_eq!(bed.store.stats().unwrap().attention, 0, "the alert ends as the list does");
 }
 
 fn a_run_that_failed_for_good_is_told_outside(bed: &Bed) {
