@@ -169,6 +169,7 @@ mod tests {
         assert_eq!(begin(&["execution.started", "execution.suspended approval c1"]), 2);
         assert_eq!(begin(&["execution.started", retry, "execution.resumed", "execution.completed"]), 0);
     }
+
     #[test]
     fn a_suspension_that_asks_for_what_is_decided_ends_nothing() {
         let suspended = |call: &str| {
