@@ -16,6 +16,7 @@ use crate::session::{micros, now};
 use crate::sql::{Bind, binds};
 use crate::store::StoreResult;
 use crate::types::{Stats, StoreError};
+use crate::workflow_states::{IN_USE, NEEDS_PERSON};
 
 /// Rows that are counted at most; a gauge that stands there says 'as many or more'.
 const MOST: i64 = 100_000;
@@ -50,7 +51,7 @@ pub(crate) fn stats(conn: &mut Conn) -> StoreResult<Stats> {
         leased: count(conn, LEASED, &binds![MOST])?,
         sessions: count(conn, "SELECT count(*) FROM sessions WHERE expires_at > (SELECT hp_now())", &[])?,
         ticks: ticks(conn)?,
-        attention: count(conn, ATTENTION, &binds![MOST])?,
+        attention: attention(conn)?,
         deliveries,
         next_delivery,
         parked: count(conn, PARKED, &binds![MOST])?,
@@ -71,12 +72,6 @@ const READY: &str = "
     SELECT count(*), min(q.ready_at) FROM (SELECT ready_at FROM executions
       WHERE ready_at <= (SELECT hp_now()) AND owner IS NULL ORDER BY ready_at LIMIT ?) q";
 const LEASED: &str = "SELECT count(*) FROM (SELECT 1 FROM executions WHERE owner IS NOT NULL LIMIT ?) q";
-/// Those that `GET /v1/attention` lists, of all tenants.
-const ATTENTION: &str = "
-    SELECT count(*) FROM (SELECT 1 FROM workflows e WHERE e.attention AND e.acknowledged_at IS NULL
-      AND e.state IN ('active','maintenance') AND EXISTS (SELECT 1 FROM definition_heads h
-        WHERE h.tenant = e.tenant AND h.project = e.project AND h.kind = 'workflow' AND h.name = e.name
-          AND h.deleted_at IS NULL) LIMIT ?) q";
 const PARKED: &str = "SELECT count(*) FROM (SELECT 1 FROM parked_messages LIMIT ?) q";
 const DELIVERIES: &str = "
     SELECT count(*), min(q.next_at) FROM (SELECT next_at FROM webhook_deliveries
@@ -120,6 +115,12 @@ fn count_from(conn: &mut Conn, text: &str, values: &[Bind<'_>]) -> StoreResult<(
     let row = conn.row(text, values)?;
     let mut row = row.ok_or_else(|| StoreError::Corrupt("a count has no row".to_owned()))?;
     Ok((row.big()?, row.opt_time()?))
+}
+
+/// Those that `GET /v1/attention` lists, of all tenants.
+fn attention(conn: &mut Conn) -> StoreResult<i64> {
+    let listed = format!("SELECT 1 FROM workflows e WHERE {NEEDS_PERSON} AND {IN_USE}");
+    count(conn, &format!("SELECT count(*) FROM ({listed} LIMIT ?) q"), &binds![MOST])
 }
 
 fn count(conn: &mut Conn, text: &str, values: &[Bind<'_>]) -> StoreResult<i64> {

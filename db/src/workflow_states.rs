@@ -57,7 +57,7 @@ pub(crate) fn new_version(conn: &mut Conn, scope: &Scope, name: &str, now: Times
 
 const COLUMNS: &str = "e.name, e.state, e.changed_at, e.changed_by, e.logic_failures, e.escalated,
     e.schedule_stopped, e.attention FROM workflows e";
-const IN_USE: &str =
+pub(crate) const IN_USE: &str =
     "EXISTS (SELECT 1 FROM definition_heads h WHERE h.tenant = e.tenant AND h.project = e.project
     AND h.kind = 'workflow' AND h.name = e.name AND h.deleted_at IS NULL)";
 
@@ -176,10 +176,12 @@ pub(crate) fn workflow_ended_runs(conn: &mut Conn, held: &HeldWorkflow) -> Store
     .map(drop)
 }
 
+/// What makes a workflow one that a person has to look at.
+pub(crate) const NEEDS_PERSON: &str =
+    "e.attention AND e.acknowledged_at IS NULL AND e.state IN ('active','maintenance')";
 const ATTENTION: &str = "
     SELECT w.name, w.state, w.latest, x.reason, i.error_type, i.error_message, i.attempt, i.finished_at
-    FROM (SELECT * FROM workflows e WHERE e.tenant || '/' || e.project = ? AND e.attention
-      AND e.acknowledged_at IS NULL AND e.state IN ('active','maintenance') AND e.name > ?";
+    FROM (SELECT * FROM workflows e WHERE e.tenant || '/' || e.project = ? AND e.name > ?";
 const ATTENTION_END: &str = " ORDER BY e.name LIMIT ?) w
     JOIN executions x ON x.tenant = w.tenant AND x.project = w.project AND x.id = w.latest
     JOIN execution_info i ON i.tenant = w.tenant AND i.project = w.project AND i.id = w.latest
@@ -193,7 +195,7 @@ pub(crate) fn attention_list(
     limit: usize,
 ) -> StoreResult<Vec<AttentionRow>> {
     let owner = format!("{}/{}", scope.tenant, scope.project);
-    let text = format!("{ATTENTION} AND {IN_USE}{ATTENTION_END}");
+    let text = format!("{ATTENTION} AND {NEEDS_PERSON} AND {IN_USE}{ATTENTION_END}");
     let rows = conn.rows(&text, &binds![&owner, after.unwrap_or(""), limit as i64])?;
     rows.into_iter().map(read_attention).collect()
 }
@@ -201,7 +203,7 @@ pub(crate) fn attention_list(
 /// How many there are of them, up to [`ATTENTION_COUNTED`].
 pub(crate) fn attention_count(conn: &mut Conn, scope: &Scope) -> StoreResult<usize> {
     let owner = format!("{}/{}", scope.tenant, scope.project);
-    let text = format!("SELECT count(*) FROM ({ATTENTION} AND {IN_USE}{ATTENTION_END}) c");
+    let text = format!("SELECT count(*) FROM ({ATTENTION} AND {NEEDS_PERSON} AND {IN_USE}{ATTENTION_END}) c");
     let row = conn.row(&text, &binds![&owner, "", ATTENTION_COUNTED as i64])?;
     let count = row.map(|mut row| row.big()).transpose()?.unwrap_or_default();
     Ok(usize::try_from(count).unwrap_or_default())

@@ -422,9 +422,10 @@ impl Failure {
 }
 
 impl Failure {
-    /// The same, with the secrets of the call that it is of, where its type makes them matter.
+    /// The same, with the secrets of the call that it is of, where its type makes them matter and
+    /// whoever told of it has not named them.
     pub fn sent_with(self, secrets: impl FnOnce() -> Vec<String>) -> Self {
-        if self.kind != ErrorType::Balance {
+        if self.kind != ErrorType::Balance || !self.secrets.is_empty() {
             return self;
         }
         Self { secrets: secrets(), ..self }

@@ -84,7 +84,7 @@ impl Hidden {
         }
         self.0.extend(spellings(text));
         // The longest first: what is part of another is found in what is left.
-        self.0.sort_by_key(|text| std::cmp::Reverse(text.len()));
+        self.0.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         self.0.dedup();
     }
 

@@ -99,10 +99,7 @@ impl Machine<'_, '_> {
         match self.turn.run.flow.failures.get(&step) {
             Some(failure) => {
                 let work = &self.task(id)?.work;
-                let mut fault = Fault::of_failure(failure);
-                if failure.kind == ErrorType::Balance && failure.secrets.is_empty() {
-                    fault.secrets = work.secrets();
-                }
+                let mut fault = Fault::of_failure(&failure.clone().sent_with(|| work.secrets()));
                 if matches!(work, Work::Mcp(_)) && failure.kind == ErrorType::Logic {
                     fault = fault.into_runtime();
                 }
