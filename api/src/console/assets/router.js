@@ -1,6 +1,6 @@
 // Places within the page: `#/executions/exe_1?tab=json`. A pattern such as `executions/:id`
 // gives its page `params.id`; what stands after `?` is `query`, an object of texts.
-import { html, useEffect, useState } from "./lib.js";
+import { html, useEffect, useMemo, useState } from "./lib.js";
 
 const decode = (text) => {
   try {
@@ -36,13 +36,15 @@ export function go(place, { replace = false } = {}) {
 
 /** The place, followed. */
 export function usePlace() {
-  const [place, setPlace] = useState(here);
+  const [hash, setHash] = useState(location.hash);
   useEffect(() => {
-    const moved = () => setPlace(here());
+    const moved = () => setHash(location.hash);
     addEventListener("hashchange", moved);
+    // It may have moved after this was drawn and before anybody listened.
+    moved();
     return () => removeEventListener("hashchange", moved);
   }, []);
-  return place;
+  return useMemo(here, [hash]);
 }
 
 /** The params of a pattern, or null where it does not fit. */
