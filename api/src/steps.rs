@@ -315,6 +315,8 @@ impl StepView {
             Entry::OutcomeUnknown(body) => {
                 self.status = StepStatus::Unknown;
                 self.error = Some(body.error);
+                // It may have been given up before.
+                (self.finished_at, self.fault) = (None, None);
             }
             Entry::OutcomeResolved(_) => self.status = StepStatus::Waiting,
             Entry::ApprovalNotNeeded(_) => self.approval = Some(Approval::Word(Word::NotNeeded)),

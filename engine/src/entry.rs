@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use crate::definition::Retry;
 use crate::ids::{ApprovalId, ExecutionId};
 use crate::mcp::{ListedTool, SkippedTool};
-use crate::policy::{Approvers, Policy};
+use crate::policy::{Approvers, BY_TIMEOUT, Policy};
 use crate::status::{ApprovalStatus, DefinitionKind, EffectClass, Failure, Outcome, Reason};
 use crate::team::Member;
 use crate::time::{Span, Timestamp};
@@ -763,6 +763,23 @@ impl ApprovalRequested {
 }
 
 impl Entry {
+    /// Whether the execution goes on without its step, whatever that has under way.
+    pub fn gives_up(&self) -> bool {
+        matches!(self, Entry::TaskCancelled(_) | Entry::TaskFailed(_))
+    }
+
+    /// Whether it is what comes of an own question that nobody decided in time.
+    pub fn tells_expiry(&self) -> bool {
+        match self {
+            Entry::ApprovalEscalated(_) => true,
+            Entry::ApprovalClosed(body) => {
+                body.status == ApprovalStatus::Expired && body.delegated_by.is_none()
+            }
+            Entry::ApprovalDecided(body) => body.decided_by == BY_TIMEOUT && body.delegated_by.is_none(),
+            _ => false,
+        }
+    }
+
     /// The step that the line belongs to; 0 for the execution as a whole.
     pub fn step(&self) -> i32 {
         match self {

@@ -66,4 +66,5 @@ mod worker;
 mod workflow_documents;
 mod workflow_kills;
 mod workflow_runs;
+mod workflow_timeouts;
 mod workflow_told;

@@ -125,10 +125,10 @@ async fn take_on(
                 pinned.team = team;
             }
             drive.run = run;
-            let cancelled = cancelled_steps(&claimed);
+            let given_up = given_up(&claimed);
             let mut inputs = vec![Input::Claimed];
             inputs.extend(drive.take_acts(claimed.acts));
-            match drive.end_children(cancelled).await {
+            match drive.end_children(given_up).await {
                 Ok(()) => drive.until_rest(inputs).await,
                 Err(left) => Err(left),
             }
@@ -174,10 +174,11 @@ fn pinned(claimed: &Claimed) -> Pinned {
     }
 }
 
-/// Steps that were cancelled while somebody else had it: their children may still be at work.
-fn cancelled_steps(claimed: &Claimed) -> Vec<i32> {
-    let cancelled = claimed.lines.iter().filter(|line| line.kind == "task.cancelled");
-    cancelled.map(|line| line.step).collect()
+/// Steps that were given up while somebody else had it: their children may still be at work.
+fn given_up(claimed: &Claimed) -> Vec<i32> {
+    let kinds = ["task.cancelled", "task.failed"];
+    let lines = claimed.lines.iter().filter(|line| kinds.contains(&line.kind.as_str()));
+    lines.map(|line| line.step).collect()
 }
 
 /// The user's own time; one that an earlier version took and this one cannot read is not told.
@@ -323,13 +324,12 @@ impl Drive<'_> {
         if self.extras.is_some() && (news || status.is_terminal()) {
             self.worker.relay.after(self.key.clone(), status).await;
         }
-        let cancelled = entries.iter().filter(|entry| matches!(entry, Entry::TaskCancelled(_)));
-        let cancelled: Vec<i32> = cancelled.map(Entry::step).collect();
-        for step in &cancelled {
+        let given_up: Vec<i32> = entries.iter().filter(|entry| entry.gives_up()).map(Entry::step).collect();
+        for step in &given_up {
             self.requests.remove(step).iter().for_each(AbortHandle::abort);
         }
-        self.starts_over(&cancelled).await;
-        self.end_children(cancelled).await
+        self.starts_over(&given_up).await;
+        self.end_children(given_up).await
     }
 
     /// A child of a step that the execution goes on without is not waited for by anybody: it is

@@ -14,6 +14,7 @@ mod effects;
 mod events;
 mod over;
 mod question;
+mod unsure;
 
 pub use approval::{check_edited, edited_schema};
 
@@ -102,7 +103,9 @@ impl<'t> Turn<'t> {
             next_step,
             changed,
         };
+        machine.hold_times();
         machine.go_on();
+        machine.hold_times();
         machine.write();
     }
 
@@ -204,6 +207,7 @@ impl<'t> Machine<'_, 't> {
         if self.turn.ended() || !self.changed {
             return;
         }
+        self.state.forget_cut_off();
         let values = std::mem::take(&mut self.written);
         self.turn.push(Entry::FlowState(FlowState { state: self.state, values }));
     }
@@ -238,23 +242,23 @@ impl<'t> Machine<'_, 't> {
 
     fn is_late(&self) -> bool {
         let late = |due: Option<Timestamp>| due.is_some_and(|due| due <= self.turn.now);
-        late(self.state.due)
-            || self.state.frames.values().any(|frame| late(frame.due) || late(frame.attempt_due()))
+        late(self.state.own_due())
+            || self.state.timed().any(|(_, frame)| late(frame.due) || late(frame.attempt_due()))
     }
 
     /// Ends the first task that has taken too long; whether there was one.
     fn time_out(&mut self) -> bool {
         let now = self.turn.now;
-        if self.state.due.is_some_and(|due| due <= now) {
+        if self.state.own_due().is_some_and(|due| due <= now) {
             let fault = Fault::timeout("the workflow took longer than its timeout");
             self.fail(&fault);
             return false;
         }
         let late = |due: Option<Timestamp>| due.is_some_and(|due| due <= now);
         let of_attempt = |frame: &Frame| late(frame.attempt_due());
-        let found = self.state.frames.iter().find_map(|(id, frame)| {
+        let found = self.state.timed().find_map(|(id, frame)| {
             let whole = late(frame.due);
-            (whole || of_attempt(frame)).then_some((*id, whole))
+            (whole || of_attempt(frame)).then_some((id, whole))
         });
         let Some((id, whole)) = found else { return false };
         self.transition(|machine| machine.took_too_long(id, whole))
@@ -413,9 +417,9 @@ impl Turn<'_> {
         if self.run.calling().next().is_some() || self.is_asking() {
             return Next::Wait { until: if self.run.paused { None } else { due } };
         }
-        // Children of what was cancelled are ended under this lease: whoever takes it over when it
+        // Children of what was given up are ended under this lease: whoever takes it over when it
         // is lost ends them first.
-        if self.entries.iter().any(|entry| matches!(entry, Entry::TaskCancelled(_))) {
+        if self.entries.iter().any(Entry::gives_up) {
             return Next::Again;
         }
         if self.run.ending.is_some() {

@@ -216,6 +216,13 @@ pub struct State {
     /// It is where another run stood that this one repeats, and its times are that one's.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub repeats: bool,
+    /// Frames around a call of an unknown outcome: their time does not run, nor the workflow's own.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub held: BTreeSet<FrameId>,
+    /// Calls that were cut off and are not to be made again, by the `try` that may come to them again
+    /// and their place in it: the step.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub cut_off: BTreeMap<FrameId, BTreeMap<String, i32>>,
     /// Transitions so far.
     pub transitions: u64,
     /// The events that were consumed, by their place among those that came.
@@ -235,6 +242,8 @@ impl State {
             started_at: now,
             due: None,
             repeats: false,
+            held: BTreeSet::new(),
+            cut_off: BTreeMap::new(),
             transitions: 0,
             consumed: BTreeSet::new(),
         }
@@ -244,17 +253,45 @@ impl State {
     /// used up its own. What waits for a moment waits for the same one.
     pub fn begin_again(&mut self, now: Timestamp) {
         self.repeats = false;
-        self.due = self.due.map(|due| now.plus(self.started_at.until(due)));
+        self.own_again(now);
         self.started_at = now;
-        for frame in self.frames.values_mut() {
-            if let Some(due) = frame.due {
-                frame.due = Some(now.plus(frame.started_at.until(due)));
-                frame.started_at = now;
-            }
-            if let Phase::Try(attempt) | Phase::Retry { attempt, .. } = &mut frame.phase {
-                attempt.again(now);
+        self.frames.values_mut().for_each(|frame| frame.again(now));
+    }
+
+    /// The workflow itself has its time anew.
+    fn own_again(&mut self, now: Timestamp) {
+        if let Some(due) = self.due {
+            self.due = Some(now.plus(self.started_at.until(due)));
+            self.started_at = now;
+        }
+    }
+
+    /// From now on the time of these stands still; those that are held no more have theirs anew.
+    pub(crate) fn hold(&mut self, held: BTreeSet<FrameId>, now: Timestamp) {
+        for id in self.held.difference(&held) {
+            if let Some(frame) = self.frames.get_mut(id) {
+                frame.again(now);
             }
         }
+        if held.is_empty() {
+            self.own_again(now);
+        }
+        self.held = held;
+    }
+
+    /// The frames whose time runs.
+    pub fn timed(&self) -> impl Iterator<Item = (FrameId, &Frame)> {
+        self.frames.iter().map(|(id, frame)| (*id, frame)).filter(|(id, _)| !self.held.contains(id))
+    }
+
+    /// When the workflow itself has taken too long, where its time runs.
+    pub fn own_due(&self) -> Option<Timestamp> {
+        self.due.filter(|_| self.held.is_empty())
+    }
+
+    /// Calls that nothing can come to again.
+    pub(crate) fn forget_cut_off(&mut self) {
+        self.cut_off.retain(|id, calls| !calls.is_empty() && self.frames.contains_key(id));
     }
 
     /// The frame whose effect is this step.
@@ -287,7 +324,7 @@ impl State {
 
     /// The first moment at which something is due.
     pub fn earliest_due(&self) -> Option<Timestamp> {
-        self.frames.values().flat_map(Frame::dues).chain(self.due).min()
+        self.timed().flat_map(|(_, frame)| frame.dues()).chain(self.own_due()).min()
     }
 
     fn references(&self) -> impl Iterator<Item = ValueRef> {
@@ -296,6 +333,17 @@ impl State {
 }
 
 impl Frame {
+    /// What may take so long has that time anew from this moment on.
+    fn again(&mut self, now: Timestamp) {
+        if let Some(due) = self.due {
+            self.due = Some(now.plus(self.started_at.until(due)));
+            self.started_at = now;
+        }
+        if let Phase::Try(attempt) | Phase::Retry { attempt, .. } = &mut self.phase {
+            attempt.again(now);
+        }
+    }
+
     /// The step that carries its task out.
     pub fn step(&self) -> Option<i32> {
         match self.phase {

@@ -23,6 +23,7 @@ impl Machine<'_, '_> {
         let fault = located(fault, &task);
         let step = match self.frame(id)?.step() {
             Some(step) => {
+                self.give_up(id)?;
                 self.close_question(step, ApprovalStatus::Cancelled);
                 step
             }

@@ -22,7 +22,7 @@ use crate::workflow::document::{
 };
 use crate::workflow::expression::Template;
 use crate::workflow::fault::Fault;
-use crate::workflow::state::{FrameId, Phase, Section, State, ValueRef};
+use crate::workflow::state::{FrameId, Phase, State, ValueRef};
 
 /// How long a call may take that says nothing about it.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -61,9 +61,12 @@ impl Machine<'_, '_> {
             Work::Queue(queue) => (self.queue_task(queue, dot, scope)?, Value::Null),
             _ => return Err(lost("an effect")),
         };
+        let hidden = self.store(&headers)?;
+        if self.stands_cut_off(id, task, hidden)? {
+            return Ok(());
+        }
         let step = self.step();
         let call_id = call_id(task, step);
-        let hidden = self.store(&headers)?;
         self.frame_mut(id)?.phase = Phase::Step { step, hidden };
         let (text, arguments) = self.written(&arguments)?;
         let attempt =
@@ -221,21 +224,10 @@ impl Machine<'_, '_> {
         if matches!(task.work, Work::Queue(_)) {
             return Ok(digest::effect_key(first_run, step));
         }
-        let (mut place, mut is_retried, mut section) = (String::new(), false, None);
-        for (_, frame) in self.state.chain(Some(id)) {
-            if section == Some(Section::Body)
-                && let Work::Try { catch, .. } = &self.task_of(frame)?.work
-            {
-                is_retried |= catch.retry.is_some();
-            }
-            section = Some(frame.section);
-            place.push_str(&format!("{:?} {} {} {}\n", frame.section, frame.at, frame.nth, frame.round()));
-        }
-        place.push_str(&arguments.to_string());
-        Ok(if is_retried {
-            digest::retried_key(first_run, &place)
-        } else {
-            digest::effect_key(first_run, step)
+        let place = self.place(id)?;
+        Ok(match place.retried {
+            Some(_) => digest::retried_key(first_run, &format!("{}{arguments}", place.text)),
+            None => digest::effect_key(first_run, step),
         })
     }
 
@@ -419,7 +411,7 @@ pub(super) fn call_id(task: &Task, step: i32) -> String {
     if is_plain_id(&id) { id } else { format!("task-{step}") }
 }
 
-fn terms(task: &Task) -> Terms {
+pub(super) fn terms(task: &Task) -> Terms {
     let of = |performance: &Performance, class: EffectClass| Terms {
         class: performance.class.unwrap_or(class),
         retry: performance.retry,

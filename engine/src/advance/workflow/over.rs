@@ -145,6 +145,7 @@ impl Machine<'_, '_> {
             && !self.step_is_over(step)
         {
             let task = self.task_of(&frame)?.pointer.clone();
+            self.give_up(id)?;
             self.close_question(step, ApprovalStatus::Cancelled);
             self.push(Entry::TaskCancelled(TaskCancelled { step, task }));
         }

@@ -71,7 +71,7 @@ impl<'t> Turn<'t> {
     }
 }
 
-fn question_of(task: &Task) -> Option<&HttpCall> {
+pub(super) fn question_of(task: &Task) -> Option<&HttpCall> {
     let performance = match &task.work {
         Work::Http(call) => &call.performance,
         Work::OpenApi(call) => &call.performance,
