@@ -35,7 +35,7 @@ impl Metrics {
             ),
             expired: IntCounter::new(
                 "holdpoint_approvals_expired_total",
-                "Executions with approvals that nobody decided in time, whatever their policy made of it.",
+                "Questions that nobody decided in time, whatever their policy made of it; of an agent those of one execution count as one.",
             )
             .expect("a constant name is valid"),
         };

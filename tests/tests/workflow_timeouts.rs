@@ -4,7 +4,7 @@ use holdpoint_tests::client::Client;
 use holdpoint_tests::gate::Gate;
 use holdpoint_tests::on_both;
 use holdpoint_tests::poll::{SOON, until};
-use holdpoint_tests::system::System;
+use holdpoint_tests::system::{Setup, System};
 use holdpoint_tests::tool::{Call, Reply};
 use serde_json::{Value, json};
 
@@ -72,4 +72,29 @@ async fn a_child_of_a_task_whose_time_is_over_is_cancelled(system: System) {
     })
     .await;
     client.wait_suspended(&id, "timer").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_nobody_decided_in_time_is_counted() {
+    let system = Setup::embedded().start().await;
+    let client = system.client();
+    let with = |more: Value| {
+        let mut with = json!({"title": "Well?", "expiresAfter": {"milliseconds": 100}});
+        with.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!([{"ask": {"call": "approval:1.0.0@default", "with": with}}])
+    };
+    let counted = async || {
+        let shown = client.get("/metrics").await.expect(200).text;
+        let line = shown.lines().find_map(|line| line.strip_prefix("holdpoint_approvals_expired_total "));
+        line.map(str::to_owned)
+    };
+    assert_eq!(counted().await.as_deref(), Some("0"));
+    put(&client, "fails", with(json!({}))).await;
+    put(&client, "denies", with(json!({"onTimeout": "deny"}))).await;
+    for (workflow, status, count) in [("fails", "failed", "1"), ("denies", "completed", "2")] {
+        let id = client.start_with(json!({"workflow": workflow, "input": {}})).await;
+        client.wait_status(&id, status).await;
+        let is_so = async || (counted().await.as_deref() == Some(count)).then_some(());
+        until("it is counted once", SOON, is_so).await;
+    }
 }

@@ -300,6 +300,7 @@ impl Drive<'_> {
                 if let Some(spans) = &mut self.spans {
                     spans.committed(&decided.entries);
                 }
+                self.count_expired(&decided.entries);
                 self.tell_family(&decided.entries).await?;
                 if wake != self.wake && !released {
                     // An act came meanwhile: look into the inbox without waiting for its message.
@@ -613,6 +614,14 @@ impl Drive<'_> {
                 }
                 _ => {}
             }
+        }
+    }
+
+    /// Questions of a workflow that nobody decided in time; an agent's are counted by their sweep.
+    fn count_expired(&self, entries: &[Entry]) {
+        if self.pinned.kind == DefinitionKind::Workflow {
+            let expired = entries.iter().filter(|entry| entry.tells_expiry()).count();
+            self.worker.sweeper.count_expired(expired);
         }
     }
 

@@ -67,6 +67,11 @@ impl Sweeper {
         self.settings.finished_kept()
     }
 
+    /// Counts questions that nobody decided in time, by whoever it was that ended them.
+    pub fn count_expired(&self, questions: usize) {
+        self.metrics.expired.inc_by(questions as u64);
+    }
+
     /// Carries out one pass. A pass of this id that has finished is not run again: its
     /// report is empty. An error means that the store could not be reached; the pass then
     /// stays unfinished, and its tick due.
@@ -147,7 +152,7 @@ impl Sweeper {
             self.metrics.rows.with_label_values(&[kind, what]).inc_by(u64::try_from(count).unwrap_or(0));
         }
         if start.kind == SweepKind::Stale {
-            self.metrics.expired.inc_by(u64::try_from(report.cleaned_up).unwrap_or(0));
+            self.count_expired(usize::try_from(report.cleaned_up).unwrap_or(0));
         }
         if report.scanned > 0 {
             tracing::info!(
