@@ -5,6 +5,7 @@
 //! after its intent is committed and while the lease is sure.
 
 mod about;
+mod clock;
 mod commands;
 mod definitions;
 mod delegate;

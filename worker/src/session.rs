@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Worker;
 use crate::about::{self, Told};
+use crate::clock::Clock;
 
 /// A first byte is sent only while the lease lasts at least this much longer.
 const SURE: Duration = Duration::from_millis(500);
@@ -40,7 +41,7 @@ pub(crate) struct Session {
     /// The lease ran out: whatever is under way is dropped.
     pub lost: CancellationToken,
     lease_until: Mutex<Instant>,
-    clock: Mutex<(Instant, Timestamp)>,
+    clock: Mutex<Clock>,
     holding: Mutex<HashMap<ExecutionKey, Holding>>,
     beats: Notify,
     ended: CancellationToken,
@@ -82,7 +83,7 @@ impl Session {
             id,
             lost: CancellationToken::new(),
             lease_until: Mutex::new(sent + worker.settings.lease()),
-            clock: Mutex::new((Instant::now(), now)),
+            clock: Mutex::new(Clock::new(now, Instant::now())),
             holding: Mutex::default(),
             beats: Notify::new(),
             ended: CancellationToken::new(),
@@ -104,8 +105,7 @@ impl Session {
 
     /// The database's time, as of the last heartbeat and our own clock since.
     pub fn now(&self) -> Timestamp {
-        let (then, told) = *lock(&self.clock);
-        told.plus(then.elapsed())
+        lock(&self.clock).at(Instant::now())
     }
 
     /// Waits until the lease is sure enough for a first byte; `false` when it is lost.
@@ -161,7 +161,7 @@ impl Session {
             match answer {
                 Ok(beat) if beat.alive => {
                     let ahead = about::ahead(beat.now, before, process_now());
-                    self.beaten(sent + lease, beat);
+                    self.beaten(sent, lease, beat);
                     self.told.tell(&worker, id, ahead).await;
                 }
                 Ok(_) => return self.lose(&worker, "another took it for dead"),
@@ -173,9 +173,9 @@ impl Session {
         }
     }
 
-    fn beaten(&self, lease_until: Instant, beat: holdpoint_db::Beat) {
-        *lock(&self.lease_until) = lease_until;
-        *lock(&self.clock) = (Instant::now(), beat.now);
+    fn beaten(&self, sent: Instant, lease: Duration, beat: holdpoint_db::Beat) {
+        *lock(&self.lease_until) = sent + lease;
+        lock(&self.clock).told(beat.now, sent, Instant::now());
         self.beats.notify_waiters();
         let holding = lock(&self.holding);
         for key in &beat.woken {
