@@ -6,8 +6,9 @@ use holdpoint_tests::agents::clerk;
 use holdpoint_tests::client::{Client, From};
 use holdpoint_tests::gate::Gate;
 use holdpoint_tests::model::Turn;
-use holdpoint_tests::poll::{SOON, until};
+use holdpoint_tests::poll::{SOON, until, until_true};
 use holdpoint_tests::private_broker::PrivateBroker;
+use holdpoint_tests::private_postgres::PrivatePostgres;
 use holdpoint_tests::system::{Setup, System};
 use lapin::BasicProperties;
 use lapin::options::BasicPublishOptions;
@@ -47,7 +48,8 @@ async fn starts_are_taken_while_the_broker_is_down() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn queues_that_are_purged_lose_nothing() {
-    let system = Setup::services().roles(1, 2, 1).start().await;
+    // Each call is counted: no lease may run out by itself.
+    let system = Setup::services().roles(1, 2, 1).set("worker.lease_ms", "30000").start().await;
     let client = system.client();
     client.put_agent("clerk", clerk(&system.model, &system.tools).document()).await;
     let gate = Gate::closed();
@@ -88,11 +90,15 @@ async fn publish(system: &System, queue: &str, id: &str, body: &[u8]) {
     channel.confirm_select(lapin::options::ConfirmSelectOptions::default()).await.unwrap();
     let name = format!("{}.{queue}", system.prefix);
     let properties = BasicProperties::default().with_message_id(id.into());
-    let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-    let confirm =
-        channel.basic_publish("".into(), name.as_str().into(), options, body, properties).await.unwrap();
-    let confirmed = confirm.await.unwrap();
-    assert!(confirmed.take_message().is_none(), "{name} is there");
+    // Whoever has the broker first makes the queue; until then the message comes back.
+    until(&format!("{name} is there"), SOON, || async {
+        let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+        let publishing =
+            channel.basic_publish("".into(), name.as_str().into(), options, body, properties.clone());
+        let confirmed = publishing.await.unwrap().await.unwrap();
+        confirmed.take_message().is_none().then_some(())
+    })
+    .await;
     connection.close(200, "done".into()).await.unwrap();
 }
 
@@ -141,21 +147,48 @@ async fn what_cannot_be_read_is_parked_and_harms_no_neighbour() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_read_is_parked_when_postgres_is_back() {
+    let mut postgres = PrivatePostgres::start();
+    let setup = Setup::services().roles(1, 1, 0).database(&postgres.url());
+    let system = setup.set("database.connect_timeout_ms", "1000").start().await;
+    let client = system.client();
+    all_complete(&client, &start_many(&client, 1).await).await;
+    tokio::task::block_in_place(|| postgres.stop_fast());
+    for queue in ["advance", "sweeps"] {
+        publish(&system, queue, &format!("bad-{queue}"), b"nonsense").await;
+    }
+    let tries = || system.workers[0].log().iter().filter(|line| line.contains("could not be parked")).count();
+    until_true("it tries again and again", LONG, || tries() >= 4).await;
+    tokio::task::block_in_place(|| postgres.start_again());
+    let parked = || system.schema().count("SELECT count(DISTINCT message_id) FROM parked_messages");
+    until_true("both are parked", LONG, || parked() == 2).await;
+    all_complete(&client, &start_many(&client, 1).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_sweeps_and_polls_the_broker_is_enough() {
     let setup = Setup::services().roles(2, 2, 0).without_sweeps();
-    let system = setup.set("worker.poll_ms", "600000").set("api.stream_poll_ms", "600000").start().await;
+    // Nobody would take over what a lease left that ran out by itself.
+    let setup = setup.set("worker.poll_ms", "600000").set("worker.lease_ms", "30000");
+    let system = setup.set("api.stream_poll_ms", "600000").start().await;
     let (one, other) = (system.client_of(0), system.client_of(1));
     one.put_agent("clerk", clerk(&system.model, &system.tools).document()).await;
     system.model.answer_by(|request| {
         if request.turns() == 0 { Turn::call(&[("c1", "pay", json!({"n": 1}))]) } else { Turn::say("ok") }
     });
-    // Hints that were sent before a role was connected are lost, as they may be: begin when
-    // one came all the way from either API process to a reader at the other.
+    // Hints that were sent before a role was connected are lost, as they may be: begin when each
+    // process has both of its connections, and one hint came all the way from either API process to a
+    // reader at the other.
+    for process in system.apis.iter().chain(&system.workers) {
+        let connected = |line: &&String| line.contains("connected to the broker");
+        let both = || process.log().iter().filter(connected).count() >= 2;
+        until_true("a process has the broker", SOON, both).await;
+    }
     for (starter, reader) in [(&one, &other), (&other, &one)] {
-        until("the roles are connected", SOON, || async {
+        until("the roles are connected", LONG, || async {
             let id = start_many(starter, 1).await.remove(0);
             let mut stream = reader.stream(&id, From::Start).await;
-            tokio::time::timeout(Duration::from_secs(1), stream.rest()).await.ok()
+            tokio::time::timeout(Duration::from_secs(5), stream.rest()).await.ok()
         })
         .await;
     }
@@ -172,7 +205,7 @@ async fn without_sweeps_and_polls_the_broker_is_enough() {
 
 /// What should come without any poll; where it does not, this tells what the rows say.
 async fn soon<T>(client: &Client, id: &str, what: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(Duration::from_secs(15), what).await {
+    match tokio::time::timeout(SOON, what).await {
         Ok(came) => came,
         Err(_) => {
             panic!("nobody was told: {} {:?}", client.execution(id).await, client.event_kinds(id).await)

@@ -19,8 +19,9 @@ pub(crate) async fn run(worker: Arc<Worker>) {
 async fn sweeps(worker: &Worker) {
     let mut consumer = worker.queue.consume(Source::Sweeps, 4).await;
     while let Some(delivery) = next(worker, consumer.as_mut()).await {
-        carry_out(worker, &delivery).await;
-        consumer.ack(&[delivery.tag]).await;
+        if carry_out(worker, &delivery).await {
+            consumer.ack(&[delivery.tag]).await;
+        }
     }
 }
 
@@ -42,15 +43,17 @@ async fn next(worker: &Worker, consumer: &mut dyn Consumer) -> Option<Delivery> 
     }
 }
 
-async fn carry_out(worker: &Worker, delivery: &Delivery) {
+/// Whether the message is done with.
+async fn carry_out(worker: &Worker, delivery: &Delivery) -> bool {
     match Message::decode(&delivery.body) {
-        Ok(Message::Sweep { kind, id }) => sweep(worker, kind, id).await,
+        Ok(Message::Sweep { kind, id }) => {
+            sweep(worker, kind, id).await;
+            true
+        }
         Ok(other) => {
-            parking::park(worker, delivery, format!("`{}` does not belong here", other.kind())).await;
+            parking::park(worker, delivery, format!("`{}` does not belong here", other.kind())).await
         }
-        Err(error) => {
-            parking::park(worker, delivery, error.to_string()).await;
-        }
+        Err(error) => parking::park(worker, delivery, error.to_string()).await,
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use holdpoint_db::{ClaimRequest, Claimed, Store, failpoint};
 use holdpoint_engine::wire::{ExecutionKey, Message};
-use holdpoint_queue::{Consumer, Delivery, Source};
+use holdpoint_queue::{Consumer, Delivery, Source, Tag};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::task::TaskTracker;
@@ -92,7 +92,7 @@ impl Intake<'_> {
 
     async fn take(&mut self, hints: Vec<Delivery>) {
         self.look_at = None;
-        let mut hinted = self.read(&hints).await;
+        let (mut hinted, read) = self.read(&hints).await;
         let limit = self.slots.available_permits().min(CLAIM);
         // Of a long backlog the rest is found as ready, when there is room; so many hints bring
         // nobody forward.
@@ -101,7 +101,7 @@ impl Intake<'_> {
             Ok(claimed) => {
                 self.more = limit > 0 && claimed.len() >= limit;
                 failpoint::hit("worker.ack.before");
-                self.ack(&hints).await;
+                self.ack(&read).await;
                 failpoint::hit("worker.ack.after");
                 for claimed in claimed {
                     self.hand_over(claimed);
@@ -111,35 +111,36 @@ impl Intake<'_> {
                 // The rows are ready all the same: they are found when the database is back.
                 tracing::warn!(%error, "claim failed");
                 self.more = false;
-                self.ack(&hints).await;
+                self.ack(&read).await;
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
     }
 
-    async fn ack(&mut self, hints: &[Delivery]) {
-        if !hints.is_empty() {
-            let tags: Vec<_> = hints.iter().map(|delivery| delivery.tag).collect();
-            self.hints.ack(&tags).await;
+    async fn ack(&mut self, read: &[Tag]) {
+        if !read.is_empty() {
+            self.hints.ack(read).await;
         }
     }
 
-    /// The executions that hints name; what is no hint is parked.
-    async fn read(&mut self, hints: &[Delivery]) -> Vec<ExecutionKey> {
-        let mut hinted = Vec::new();
+    /// The executions that hints name, and which messages are done with; what is no hint is parked.
+    async fn read(&mut self, hints: &[Delivery]) -> (Vec<ExecutionKey>, Vec<Tag>) {
+        let (mut hinted, mut read) = (Vec::new(), Vec::new());
         for delivery in hints {
-            match Message::decode(&delivery.body) {
-                Ok(Message::Advance(keys)) => hinted.extend(keys),
-                Ok(other) => {
-                    parking::park(self.worker, delivery, format!("`{}` does not belong here", other.kind()))
-                        .await;
+            let reason = match Message::decode(&delivery.body) {
+                Ok(Message::Advance(keys)) => {
+                    hinted.extend(keys);
+                    read.push(delivery.tag);
+                    continue;
                 }
-                Err(error) => {
-                    parking::park(self.worker, delivery, error.to_string()).await;
-                }
+                Ok(other) => format!("`{}` does not belong here", other.kind()),
+                Err(error) => error.to_string(),
+            };
+            if parking::park(self.worker, delivery, reason).await {
+                read.push(delivery.tag);
             }
         }
-        hinted
+        (hinted, read)
     }
 
     // `&mut`, as above: a consumer cannot be shared, and this future must be `Send`.

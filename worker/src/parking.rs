@@ -1,6 +1,9 @@
 //! Messages that cannot be carried out are kept where a person can see them, with the
 //! reason, and are never requeued for ever.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use holdpoint_db::ParkedMessage;
 use holdpoint_engine::digest::sha256_hex;
 use holdpoint_engine::entropy::Entropy;
@@ -15,16 +18,28 @@ use crate::Worker;
 /// A header that may hold a credential is kept by name only.
 const CREDENTIALS: &[&str] = &["authorization", "api_key", "api-key", "x-api-key"];
 
-/// Parks a message; `false` if that was not possible, and the message is not to be acked.
+/// Between tries while the database is away.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Parks a message, when the database is there; `false` if that was not possible, or the worker is
+/// stopped before: then the message is not to be acked.
 pub(crate) async fn park(worker: &Worker, delivery: &Delivery, reason: String) -> bool {
     tracing::warn!(queue = %delivery.queue, message_id = ?delivery.message_id, %reason, "message parked");
     worker.metrics.parked(&delivery.queue);
-    let message = parked(delivery, reason);
-    match worker.db.hot(move |store| store.parked_add(&message)).await {
-        Ok(Ok(())) => true,
-        Ok(Err(error)) | Err(error) => {
-            tracing::error!(%error, "a message could not be parked");
-            false
+    let message = Arc::new(parked(delivery, reason));
+    loop {
+        let of = Arc::clone(&message);
+        let error = match worker.db.hot(move |store| store.parked_add(&of)).await.and_then(|added| added) {
+            Ok(()) => return true,
+            Err(error) => error,
+        };
+        tracing::error!(%error, "a message could not be parked");
+        if !error.is_retryable() {
+            return false;
+        }
+        tokio::select! {
+            () = worker.stop.cancelled() => return false,
+            () = tokio::time::sleep(PAUSE) => {}
         }
     }
 }
