@@ -46,7 +46,7 @@ impl LimitStore for SqlStore {
     }
 
     fn limits_standing(&self, key: &ExecutionKey, tenant: Option<i64>) -> StoreResult<Vec<LimitStanding>> {
-        self.read.with(|conn| limit_standing::limits_standing(conn, key, tenant))
+        self.read.with(|conn| conn.snapshot(|conn| limit_standing::limits_standing(conn, key, tenant)))
     }
 
     fn tool_call_ask(&self, call: &ToolCall) -> StoreResult<ToolTurn> {
