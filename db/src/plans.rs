@@ -25,6 +25,15 @@ pub(crate) fn hot_pool() -> (Pool, String) {
     (postgres::pools(&settings).0, schema)
 }
 
+/// Looks at the tables of this schema alone. `ANALYZE` by itself looks at those of whoever else is in the
+/// database: their plans change in the middle, and its locks on all tables meet whoever alters or drops one.
+pub(crate) const ANALYZE_OURS: &str = "
+    DO $$ DECLARE ours text; BEGIN
+      FOR ours IN SELECT quote_ident(tablename) FROM pg_tables WHERE schemaname = current_schema() LOOP
+        EXECUTE 'ANALYZE ' || ours;
+      END LOOP;
+    END $$";
+
 /// A statement's plan, with so many rows of input.
 pub(crate) fn explain(conn: &mut Conn, text: &str, rows: &[Vec<Bind<'_>>], values: &[Bind<'_>]) -> String {
     let text = format!("EXPLAIN (COSTS OFF) {text}");

@@ -20,7 +20,7 @@ use crate::audit_store::AuditFilter;
 use crate::conn::Conn;
 use crate::event_types::Channel;
 use crate::explained::{Touched, touched};
-use crate::plans::hot_pool;
+use crate::plans::{ANALYZE_OURS, hot_pool};
 use crate::store::StoreResult;
 use crate::types::*;
 use crate::{
@@ -367,7 +367,7 @@ fn grow(conn: &mut Conn, from: i64, to: i64) -> StoreResult<()> {
         conn.batch(&text.replace("TO_N", &end.to_string()))?;
         begin = end;
     }
-    conn.batch("ANALYZE; SET enable_hashjoin = off;")
+    conn.batch(&format!("{ANALYZE_OURS}; SET enable_hashjoin = off;"))
 }
 
 #[test]

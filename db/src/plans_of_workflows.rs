@@ -12,7 +12,7 @@ use holdpoint_engine::wire::ExecutionKey;
 
 use crate::conn::Conn;
 use crate::explained::{Touched, touched};
-use crate::plans::{explain, hot_pool};
+use crate::plans::{ANALYZE_OURS, explain, hot_pool};
 use crate::schedule_types::*;
 use crate::sql::binds;
 use crate::store::StoreResult;
@@ -287,7 +287,7 @@ fn grow(conn: &mut Conn, from: i64, to: i64) -> StoreResult<()> {
     conn.batch("SET synchronous_commit = off; SET statement_timeout = 0; SET enable_hashjoin = on;")?;
     let text = include_str!("workflow_history.sql").replace("FROM_N", &(from + 1).to_string());
     conn.batch(&text.replace("TO_N", &to.to_string()))?;
-    conn.batch("ANALYZE; SET enable_hashjoin = off;")
+    conn.batch(&format!("{ANALYZE_OURS}; SET enable_hashjoin = off;"))
 }
 
 /// The best of three: whoever comes first tidies up after others, and finds room for new rows.

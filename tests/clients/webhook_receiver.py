@@ -16,7 +16,7 @@ import unittest.mock
 from standardwebhooks import Webhook, WebhookVerificationError
 
 secret = None
-answers = 204
+answers = [204]
 seen = []
 
 
@@ -57,6 +57,8 @@ class Receiver(http.server.BaseHTTPRequestHandler):
         body = self.body()
         headers = {name.lower(): value for name, value in self.headers.items()}
         altered = body.replace(b"execution", b"executioN", 1)
+        # One after the other; the last one for all that come after it.
+        status = answers.pop(0) if len(answers) > 1 else answers[0]
         seen.append(
             {
                 "id": headers["webhook-id"],
@@ -65,10 +67,10 @@ class Receiver(http.server.BaseHTTPRequestHandler):
                 "accepted": verified(headers, body),
                 "altered_accepted": verified(headers, altered),
                 "old_accepted": verified(headers, body, later=3600),
-                "answered": answers,
+                "answered": status,
             }
         )
-        self.answer(answers)
+        self.answer(status)
 
     def log_message(self, *arguments):
         pass

@@ -9,7 +9,7 @@ use crate::ports::answers;
 use crate::processes::{Process, Spawn};
 
 /// How long a script may take: the first import of a package on a loaded machine takes seconds.
-pub const SCRIPT: Duration = Duration::from_secs(90);
+pub const SCRIPT: Duration = Duration::from_secs(180);
 
 /// The Python that has the packages of `requirements.txt`.
 pub fn python_program() -> PathBuf {

@@ -2,9 +2,10 @@
 //! wants, and how the test knows that they got there.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::watch;
+
+use crate::poll::SOON;
 
 /// Closed at first; whoever passes waits until it is opened, then all pass for ever.
 #[derive(Clone, Debug)]
@@ -46,11 +47,10 @@ impl Gate {
         *self.0.arrived.borrow()
     }
 
-    /// Waits until at least so many have arrived; panics after 30 s.
+    /// Waits until at least so many have arrived; panics where they do not come [`SOON`].
     pub async fn wait_arrived(&self, count: usize) {
         let mut arrived = self.0.arrived.subscribe();
-        let waited =
-            tokio::time::timeout(Duration::from_secs(30), arrived.wait_for(|now| *now >= count)).await;
+        let waited = tokio::time::timeout(SOON, arrived.wait_for(|now| *now >= count)).await;
         assert!(waited.is_ok(), "only {} of {count} arrived at a gate", self.arrived());
     }
 }

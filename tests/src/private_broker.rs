@@ -78,8 +78,9 @@ impl PrivateBroker {
 
     /// Starts it again with the data that it had; returns when it accepts connections.
     pub fn start_again(&mut self) {
-        let mut server = self.program("rabbitmq-server").own_group().spawn();
         let port = self.port;
+        until_blocking("the port is free", START, || (!answers(port)).then_some(()));
+        let mut server = self.program("rabbitmq-server").own_group().spawn();
         until_blocking("RabbitMQ answers", START, || {
             assert!(server.try_exit().is_none(), "RabbitMQ ended: {:?}", server.log());
             answers(port).then_some(())

@@ -13,7 +13,7 @@ use crate::ports::free_port;
 use crate::processes::{Process, Spawn};
 
 /// An alert needs scrapes and evaluations, each once a second, on a machine under load.
-const ALERT: Duration = Duration::from_secs(60);
+const ALERT: Duration = Duration::from_secs(100);
 
 /// One series' labels and its value.
 pub type Sample = (BTreeMap<String, String>, f64);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 /// Longer than any pause between events in a test.
-const QUIET: Duration = Duration::from_secs(40);
+const QUIET: Duration = Duration::from_secs(90);
 
 /// One event as it came.
 #[derive(Debug, Clone, PartialEq)]

@@ -43,7 +43,7 @@ impl Bed {
     /// On Postgres, in a schema of its own.
     pub fn postgres() -> Self {
         let schema = Schema::create();
-        let settings = Settings { url: schema.url(), ..Settings::default() };
+        let settings = patient(schema.url());
         let registry = prometheus::Registry::new();
         let store = holdpoint_db::open(&settings, &registry).expect("the store opens");
         store.migrate().expect("migrations run");
@@ -53,7 +53,7 @@ impl Bed {
     /// On SQLite, in a folder of its own.
     pub fn sqlite() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let settings = Settings { url: format!("sqlite:{}", folder.path().display()), ..Settings::default() };
+        let settings = patient(format!("sqlite:{}", folder.path().display()));
         let registry = prometheus::Registry::new();
         let store = holdpoint_db::open(&settings, &registry).expect("the store opens");
         Self { store, settings, registry, schema: None, _folder: Some(folder) }
@@ -91,6 +91,11 @@ impl Bed {
         let url = self.schema().url_with(&[("holdpoint.clock_offset", &offset)]);
         open_store(&Settings { url, ..self.settings.clone() })
     }
+}
+
+/// Nobody gives up waiting for a connection because the machine is busy.
+fn patient(url: String) -> Settings {
+    Settings { url, connect_timeout_ms: 60_000, ..Settings::default() }
 }
 
 /// Opens a store with metrics of its own.
@@ -148,10 +153,10 @@ pub fn create(store: &dyn Store, new: NewExecution) -> ExecutionKey {
     key
 }
 
-/// A session with a lease of a minute.
+/// A session with a lease of an hour: it lasts to the end of its test.
 pub fn session(store: &dyn Store) -> SessionId {
     let id = SessionId(Uuid::now_v7());
-    store.session_begin(id, "test", Duration::from_secs(60)).expect("a session begins");
+    store.session_begin(id, "test", Duration::from_secs(3_600)).expect("a session begins");
     id
 }
 

@@ -116,7 +116,8 @@ impl Setup {
         system
     }
 
-    /// Short leases and periods, so that nothing takes long.
+    /// Short periods, so that nothing takes long. A lease that ran out because the machine is busy would
+    /// repeat calls: tests of what happens when a worker is gone choose a short one.
     fn environment(&self, schema: Option<&Schema>, prefix: &str) -> BTreeMap<String, String> {
         let mut env = BTreeMap::new();
         let mut set = |name: &str, value: &str| env.insert(variable(name), value.to_owned());
@@ -128,8 +129,9 @@ impl Setup {
         set("queue.max_backoff_ms", "500");
         set("database.hot_connections", "2");
         set("database.read_connections", "2");
-        set("database.connect_timeout_ms", "4000");
-        set("worker.lease_ms", "5000");
+        // The wait for a connection of the pool, too.
+        set("database.connect_timeout_ms", "10000");
+        set("worker.lease_ms", "15000");
         set("worker.heartbeat_ms", "250");
         set("worker.poll_ms", "250");
         set("outbound.allow_networks", "127.0.0.0/8");

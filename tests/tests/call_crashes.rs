@@ -129,7 +129,8 @@ impl Killed {
         let id = client.start_with(json!({"workflow": "keep"})).await;
         shop.gate.wait_arrived(1).await;
         system.workers[0].kill9();
-        system.start_worker(&[]);
+        // This one's lease does not run out by itself: a call that may be repeated would be once more.
+        system.start_worker(&[("worker.lease_ms", "30000")]);
         Self { _system: system, client, shop, id }
     }
 

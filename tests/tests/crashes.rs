@@ -12,18 +12,19 @@ use holdpoint_tests::system::{Setup, System};
 use holdpoint_tests::tool::Reply;
 use serde_json::{Value, json};
 
-/// An execution of one tool call and an answer, begun by a worker that dies at a point.
+/// An execution of one tool call and an answer, begun by a worker that dies at a point. No lease runs out
+/// by itself, however slow the machine is: each commit and each call is counted.
 struct Killed {
     system: System,
     client: Client,
     id: String,
 }
 
-async fn killed_at(point: &str, class: &str) -> Killed {
-    let mut system = Setup::services().roles(1, 0, 1).set("worker.lease_ms", "2000").start().await;
+async fn killed_at(point: &str, class: &str, timeout: &str) -> Killed {
+    let mut system = Setup::services().roles(1, 0, 1).set("worker.lease_ms", "60000").start().await;
     let client = system.client();
     let agent =
-        Agent::new(&system.model).tool(&system.tools, "act", json!({"effect": class, "timeout": "1s"}));
+        Agent::new(&system.model).tool(&system.tools, "act", json!({"effect": class, "timeout": timeout}));
     client.put_agent("actor", agent.document()).await;
     system.model.answer_by(|request| match request.turns() {
         0 => Turn::call(&[("c1", "act", json!({"n": 1}))]),
@@ -33,6 +34,7 @@ async fn killed_at(point: &str, class: &str) -> Killed {
     let worker = system.start_worker(&[("HOLDPOINT_FAILPOINT", point)]);
     system.workers[worker].wait_for_failpoint().await;
     system.workers[worker].kill9();
+    system.schema().execute("UPDATE sessions SET expires_at = hp_now()");
     system.start_worker(&[]);
     Killed { system, client, id }
 }
@@ -71,7 +73,7 @@ macro_rules! one_call_after_a_kill_at {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
-                let killed = killed_at($point, "at_most_once").await;
+                let killed = killed_at($point, "at_most_once", "30s").await;
                 killed.completes().await;
                 assert_eq!(killed.calls(), 1);
             }
@@ -96,7 +98,8 @@ one_call_after_a_kill_at! {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_intent_without_an_effect_is_unknown_and_did_not_happen() {
     for point in ["db.commit.after:2", "worker.effect.before:2"] {
-        let killed = killed_at(point, "at_most_once").await;
+        // So long the resolution has to wait.
+        let killed = killed_at(point, "at_most_once", "5s").await;
         killed.client.wait_suspended(&killed.id, "outcome_unknown").await;
         assert_eq!(killed.calls(), 0, "{point}");
         killed.resolve(json!({"outcome": "did_not_happen"})).await;
@@ -108,7 +111,7 @@ async fn an_intent_without_an_effect_is_unknown_and_did_not_happen() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_effect_without_a_result_is_unknown_and_happened() {
     for point in ["worker.effect.after:2", "db.commit.before:3"] {
-        let killed = killed_at(point, "at_most_once").await;
+        let killed = killed_at(point, "at_most_once", "30s").await;
         killed.client.wait_suspended(&killed.id, "outcome_unknown").await;
         assert_eq!(killed.calls(), 1, "{point}");
         killed.resolve(json!({"outcome": "happened", "result": {"receipt": 12}})).await;
@@ -126,7 +129,7 @@ async fn what_may_be_repeated_is_repeated() {
         ("worker.effect.before:2", "idempotent", 1),
         ("db.commit.before:3", "idempotent", 2),
     ] {
-        let killed = killed_at(point, class).await;
+        let killed = killed_at(point, class, "30s").await;
         killed.completes().await;
         assert_eq!(killed.calls(), calls, "{point} {class}");
         let all = killed.system.tools.calls("/act");
@@ -196,7 +199,8 @@ async fn a_worker_woken_after_its_lease_changes_nothing() {
     let id = client.start("actor").await;
     gate.wait_arrived(1).await;
     system.workers[0].stop();
-    system.start_worker(&[]);
+    // Its own lease is not to run out while it makes the call.
+    system.start_worker(&[("worker.lease_ms", "60000")]);
     client.wait_status(&id, "completed").await;
     let before = client.stream(&id, From::Start).await.rest().await;
     let rows = "SELECT epoch || ' ' || last_seq || ' ' || status || ' ' || updated_at FROM executions";
@@ -221,7 +225,7 @@ async fn a_worker_woken_after_its_lease_changes_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_told_to_leave_ends_its_calls_and_gives_back_the_rest() {
     let setup =
-        Setup::services().roles(1, 1, 1).set("worker.lease_ms", "60000").set("worker.drain_ms", "2000");
+        Setup::services().roles(1, 1, 1).set("worker.lease_ms", "60000").set("worker.drain_ms", "10000");
     let mut system = setup.start().await;
     let client = system.client();
     client.put_agent("plain", Agent::new(&system.model).document()).await;
@@ -234,7 +238,7 @@ async fn a_worker_told_to_leave_ends_its_calls_and_gives_back_the_rest() {
     long.wait_arrived(1).await;
     system.workers[0].terminate();
     short.open();
-    let status = system.workers[0].wait_exit(Duration::from_secs(30)).await;
+    let status = system.workers[0].wait_exit(Duration::from_secs(60)).await;
     assert_eq!(status.code(), Some(0));
     let asked = system.model.requests().len();
     let log = system.workers[0].log().join("\n");
@@ -255,7 +259,7 @@ async fn an_api_told_to_leave_ends_its_streams() {
     let (id, mut stream) = client.start_streaming(&go("plain")).await;
     stream.wait_for("message.delta").await;
     system.apis[0].terminate();
-    let status = system.apis[0].wait_exit(Duration::from_secs(30)).await;
+    let status = system.apis[0].wait_exit(Duration::from_secs(60)).await;
     assert_eq!(status.code(), Some(0));
     stream.rest().await;
     gate.open();

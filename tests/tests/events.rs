@@ -12,7 +12,7 @@ use holdpoint_tests::system::{Setup, System};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_secs(120);
 
 async fn enable(client: &Client) {
     let put = client.builder(Method::PUT, "/v1/event-settings").json(&json!({"exchange": true}));
@@ -112,7 +112,8 @@ async fn a_subscriber_sees_what_happened_and_nobody_elses() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_that_dies_while_events_are_due_loses_none() {
     let mut broker = PrivateBroker::start();
-    let mut system = Setup::services().broker(&broker.url()).roles(1, 1, 1).start().await;
+    let setup = Setup::services().broker(&broker.url()).set("worker.lease_ms", "5000");
+    let mut system = setup.roles(1, 1, 1).start().await;
     let client = system.client();
     let mut subscriber = Subscriber::bind(&system, "acme.#").await;
     enable(&client).await;

@@ -213,7 +213,7 @@ async fn a_conversation_has_one_active_execution(system: System) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn approved_elsewhere_and_done_by_another_worker() {
-    let mut system = Setup::services().roles(2, 1, 1).set("worker.lease_ms", "2000").start().await;
+    let mut system = Setup::services().roles(2, 1, 1).start().await;
     let (one, other) = (system.client_of(0), system.client_of(1));
     one.put_agent("clerk", clerk(&system.model, &system.tools).document()).await;
     system.model.script([Turn::call(&[("c1", "pay", json!({"n": 1}))]), Turn::say("done")]);

@@ -1,10 +1,9 @@
 //! The harness itself: what the other tests trust.
 
-use std::time::Duration;
-
 use holdpoint_tests::client::Client;
 use holdpoint_tests::gate::Gate;
 use holdpoint_tests::model::{Model, Turn};
+use holdpoint_tests::poll::SOON;
 use holdpoint_tests::private_broker::PrivateBroker;
 use holdpoint_tests::private_postgres::PrivatePostgres;
 use holdpoint_tests::processes::Spawn;
@@ -103,7 +102,7 @@ async fn a_process_is_stopped_woken_and_killed() {
     process.stop();
     process.cont();
     process.terminate();
-    assert_eq!(process.wait_exit(Duration::from_secs(10)).await.code(), Some(3));
+    assert_eq!(process.wait_exit(SOON).await.code(), Some(3));
     let mut other = process.again().spawn();
     other.wait_said("ready").await;
     other.kill9();

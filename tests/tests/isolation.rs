@@ -1,9 +1,12 @@
 //! What belongs to others answers as what does not exist, byte for byte.
 
+use std::time::{Duration, Instant};
+
 use holdpoint_tests::agents::clerk;
 use holdpoint_tests::client::{Answer, Client, go};
 use holdpoint_tests::model::Turn;
 use holdpoint_tests::on_both;
+use holdpoint_tests::poll::{SOON, until};
 use holdpoint_tests::system::System;
 use serde_json::{Value, json};
 
@@ -120,6 +123,12 @@ async fn another_tenant_s_ids_are_unknown_ids(mut system: System) {
     client.get(&format!("/v1/agents/{}", theirs.agent)).await.expect(200);
 }
 
+/// An id is looked at as a whole: by chance it may have any short word in it.
+fn shows(text: &str, secret: &str) -> bool {
+    let is_id = |part: &str| part.len() == 30 && part.as_bytes()[3] == b'_';
+    text.split('"').any(|part| if is_id(part) { part == secret } else { part.contains(secret) })
+}
+
 async fn lists_show_the_caller_s_rows_only(mut system: System) {
     let key = system.key_for("other", "shop", "admin").await;
     let client = system.client();
@@ -138,7 +147,7 @@ async fn lists_show_the_caller_s_rows_only(mut system: System) {
         for secret in
             [theirs.execution.as_str(), theirs.agent, theirs.key.as_str(), theirs.conversation, "acme"]
         {
-            assert!(!text.contains(secret), "{path} shows {secret}: {text}");
+            assert!(!shows(&text, secret), "{path} shows {secret}: {text}");
         }
     }
     let found =
@@ -164,10 +173,12 @@ async fn without_a_good_key_nothing_is_told(system: System) {
     reader.decide(&theirs.execution, "c1", &json!({"approved": true})).await.expect_problem(403, "forbidden");
     let revoked = client.send(client.builder(reqwest::Method::DELETE, &format!("/v1/keys/{id}"))).await;
     assert!(matches!(revoked.status, 200 | 204), "{}", revoked.text);
-    let begun = std::time::Instant::now();
-    holdpoint_tests::poll::until("the key is refused", std::time::Duration::from_secs(5), || async {
-        (reader.get(&path).await.status == 401).then_some(())
+    let revoked = Instant::now();
+    until("the key is refused", SOON, || async {
+        let asked = revoked.elapsed();
+        let refused = reader.get(&path).await.status == 401;
+        assert!(refused || asked < Duration::from_secs(1), "it was good {asked:?} after it was revoked");
+        refused.then_some(())
     })
     .await;
-    assert!(begun.elapsed() < std::time::Duration::from_secs(2), "within a second, on a busy machine two");
 }

@@ -81,7 +81,9 @@ async fn over_the_limit_waits_says_so_and_goes_on(system: System) {
     let third = client.start("clerk").await;
     let why = until("the third says what it waits for", SOON, || async {
         let why = client.get(&format!("/v1/executions/{third}/diagnosis")).await.expect(200).body;
-        (why["code"] == "limited").then_some(why)
+        // While a claim puts the second into its lane, it may be counted in both.
+        let is_so = why["summary"].as_str().unwrap().contains("1 waits before it");
+        (why["code"] == "limited" && is_so).then_some(why)
     })
     .await;
     let summary = why["summary"].as_str().unwrap();
@@ -89,7 +91,6 @@ async fn over_the_limit_waits_says_so_and_goes_on(system: System) {
         summary.contains("the limit of the agent `clerk`, 1 execution at a time: 1 is running"),
         "{summary}"
     );
-    assert!(summary.contains("1 waits before it"), "{summary}");
     let evidence = why["evidence"].as_array().unwrap().iter().find(|one| one["kind"] == "limit").unwrap();
     assert_eq!((&evidence["concurrency"], &evidence["running"]), (&json!(1), &json!(1)));
     // Another workflow of the same project is not held up.
@@ -131,17 +132,17 @@ async fn calls_of_a_limited_tool_go_one_after_the_other(system: System) {
     })
     .await;
     assert_eq!(system.tools.count("/look"), 1);
-    let whys = until("two say what they wait for", SOON, || async {
+    until("two say what they wait for, and their places", SOON, || async {
         let mut whys = Vec::new();
         for id in &ids {
             let why = client.get(&format!("/v1/executions/{id}/diagnosis")).await.expect(200).body;
             whys.extend((why["code"] == "call_limited").then_some(why));
         }
-        (whys.len() == 2).then_some(whys)
+        // They are looked at one after the other, while the line may still grow.
+        let places: Vec<Value> = whys.iter().map(limit_of_the_call).collect();
+        (places.len() == 2 && places.contains(&json!(0)) && places.contains(&json!(1))).then_some(())
     })
     .await;
-    let places: Vec<Value> = whys.iter().map(limit_of_the_call).collect();
-    assert!(places.contains(&json!(0)) && places.contains(&json!(1)), "{whys:#?}");
     gate.open();
     for id in &ids {
         client.wait_status(id, "completed").await;

@@ -94,10 +94,12 @@ async fn a_model_that_stumbles_is_asked_again(system: System) {
 }
 
 async fn a_model_that_never_answers_fails_after_its_tries(system: System) {
-    let client = plain(&system, json!({"model": {"timeout": "300ms"}})).await;
+    // So long that each try has reached the model before it is given up.
+    let client = plain(&system, json!({"model": {"timeout": "2s"}})).await;
     system.model.script([Turn::hang(), Turn::hang(), Turn::hang()]);
     let id = client.start("plain").await;
     assert_failed(&client, &id, "timeout", "timeout").await;
+    system.model.wait_requests(3).await;
     assert_eq!(system.model.requests().len(), 3);
 }
 

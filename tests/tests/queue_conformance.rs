@@ -57,7 +57,10 @@ impl Bench {
 fn on_rabbit() -> Settings {
     let url =
         std::env::var("AMQP_URL").expect("AMQP_URL is not set: run the tests by ./test, or name a broker");
-    Settings { url, prefix: format!("t{}", Uuid::now_v7().simple()), ..Settings::default() }
+    // The broker's disk may be slow: what is not confirmed in time is no fault of the queue's.
+    let confirm_timeout_ms = 20_000;
+    let prefix = format!("t{}", Uuid::now_v7().simple());
+    Settings { url, prefix, confirm_timeout_ms, ..Settings::default() }
 }
 
 fn sweep(id: impl ToString) -> Outgoing {
@@ -244,7 +247,8 @@ async fn next_can_be_cancelled_without_loss(bench: &Bench) {
     });
     let (mut seen, begun) = (Vec::new(), Instant::now());
     while seen.len() < 100 {
-        assert!(begun.elapsed() < SOON, "only {seen:?}");
+        // Each of them is confirmed before the next is sent.
+        assert!(begun.elapsed() < SOON * 4, "only {seen:?}");
         // Cancelled again and again, also in the very moment in which something comes.
         tokio::select! {
             biased;
@@ -390,19 +394,19 @@ conform! {
     closing_flushes_what_was_given_before,
 }
 
-/// Leaves nothing of a test on a shared broker.
+/// Leaves nothing of a test on a shared broker, as far as the broker lets it.
 async fn remove_queues(settings: &Settings) {
     let connection = connect(settings).await;
     let channel = connection.create_channel().await.unwrap();
     for queue in ["advance", "sweeps", "commands", "dead"] {
         let name = format!("{}.{queue}", settings.prefix);
-        channel.queue_delete(name.into(), Default::default()).await.unwrap();
+        let _ = channel.queue_delete(name.into(), Default::default()).await;
     }
     for exchange in ["notify", "commands", "events", "dead"] {
         let name = format!("{}.{exchange}", settings.prefix);
-        channel.exchange_delete(name.into(), Default::default()).await.unwrap();
+        let _ = channel.exchange_delete(name.into(), Default::default()).await;
     }
-    connection.close(200, "done".into()).await.unwrap();
+    let _ = connection.close(200, "done".into()).await;
 }
 
 async fn connect(settings: &Settings) -> lapin::Connection {
@@ -420,8 +424,8 @@ async fn hints_beyond_the_bound_are_dropped_and_counted() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_broker_nothing_waits() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let settings = Settings { url: format!("amqp://127.0.0.1:{port}"), ..on_rabbit() };
+    // Nobody listens on this port, and nobody takes it meanwhile.
+    let settings = Settings { url: "amqp://127.0.0.1:9".to_owned(), ..on_rabbit() };
     let registry = Registry::new();
     let begun = Instant::now();
     let queue = open(&settings, &registry).unwrap();

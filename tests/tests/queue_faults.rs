@@ -14,7 +14,15 @@ use tokio::time::timeout;
 const SOON: Duration = Duration::from_secs(60);
 
 fn settings(broker: &PrivateBroker) -> Settings {
-    Settings { url: broker.url(), prefix: "t".into(), max_backoff_ms: 500, ..Settings::default() }
+    // The broker's disk may be slow.
+    let (max_backoff_ms, confirm_timeout_ms) = (500, 15_000);
+    Settings {
+        url: broker.url(),
+        prefix: "t".into(),
+        max_backoff_ms,
+        confirm_timeout_ms,
+        ..Settings::default()
+    }
 }
 
 async fn opened(settings: &Settings, registry: &Registry) -> Arc<dyn Queue> {
@@ -218,11 +226,12 @@ async fn a_deleted_queue_without_consumers_is_declared_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_alarm_stalls_sending_but_not_consuming() {
     let (broker, registry) = (started().await, Registry::new());
-    let settings = Settings { confirm_timeout_ms: 1_000, ..settings(&broker) };
+    let settings = Settings { confirm_timeout_ms: 2_000, ..settings(&broker) };
     let queue = opened(&settings, &registry).await;
     let mut consumer = queue.consume(Source::Sweeps, 2).await;
-    let sent = queue.send((0..20).map(sweep).collect()).await;
-    assert!(sent.iter().all(Result::is_ok));
+    for n in 0..20 {
+        send_until_confirmed(&queue, &n.to_string()).await;
+    }
 
     let alarm = |level: &'static str| {
         move |broker: &mut PrivateBroker| broker.ctl(&["set_vm_memory_high_watermark", level])
@@ -237,15 +246,15 @@ async fn an_alarm_stalls_sending_but_not_consuming() {
     for _ in 0..2 {
         let begun = Instant::now();
         assert_eq!(queue.send(vec![sweep("stalled")]).await, [Err(SendError::TimedOut(limit))]);
-        assert!(begun.elapsed() < limit + Duration::from_millis(900), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < limit * 2, "{:?}", begun.elapsed());
     }
     // Each of these needs the acknowledgement of one before it to reach the broker.
     for _ in 0..20 {
         let came = take(&mut consumer, 1).await;
         consumer.ack(&[came[0].tag]).await;
     }
-    queue.nudge(message(Route::Workers, "dropped"));
     until("hints are dropped meanwhile", || async {
+        queue.nudge(message(Route::Workers, "dropped"));
         count(&registry, "holdpoint_queue_dropped_hints_total") > 0.0
     })
     .await;
@@ -266,12 +275,15 @@ async fn a_queue_that_stands_otherwise_keeps_the_link_down_without_a_hot_loop() 
     let (broker, registry) = (started().await, Registry::new());
     let (_side, channel) = on_the_side(&broker).await;
     channel.queue_declare("t.sweeps".into(), Default::default(), Default::default()).await.unwrap();
+    let begun = Instant::now();
     let queue = open(&settings(&broker), &registry).unwrap();
     let mut consumer = queue.consume(Source::Sweeps, 1).await;
     assert!(timeout(Duration::from_secs(3), async { link_is(&queue, Link::Up).await }).await.is_err());
     // Two connections, pauses of 50 to 500 ms with jitter: some ten tries each in three seconds.
-    let tried = log_lines(&broker, "inequivalent arg");
-    assert!((2..60).contains(&tried), "{tried} tries");
+    let tried = || log_lines(&broker, "inequivalent arg");
+    until("both are tried", || async { tried() >= 2 }).await;
+    let (tried, most) = (tried() as f64, 20.0 * begun.elapsed().as_secs_f64());
+    assert!(tried < most, "{tried} tries of {most}");
     assert_eq!(queue.send(vec![sweep(1)]).await, [Err(SendError::Disconnected)]);
 
     channel.queue_delete("t.sweeps".into(), Default::default()).await.unwrap();

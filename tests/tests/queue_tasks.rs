@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use holdpoint_tests::client::Client;
 use holdpoint_tests::clients::{python, run};
-use holdpoint_tests::poll::{SOON, until};
+use holdpoint_tests::poll::{SOON, until, until_true};
 use holdpoint_tests::system::{Setup, System};
 use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
 use serde_json::{Value, json};
@@ -20,6 +20,15 @@ fn document(name: &str, queue: &str, effect: &str, seconds: u32) -> Value {
             "metadata": {"holdpoint": {"effect": effect, "retry": {"tries": 3, "first_delay": "50ms"}}},
         }}],
     })
+}
+
+/// Starts it and waits until its worker has the broker: without one the tries of a task are soon over.
+/// The broker may be slow to confirm, which would leave the outcome of a task unknown.
+async fn with_broker(setup: Setup) -> System {
+    let system = setup.set("queue.confirm_timeout_ms", "20000").start().await;
+    let told = "SELECT count(*) FROM sessions WHERE about LIKE '%\"broker_up\":true%'";
+    until_true("the worker has its broker", SOON, || system.schema().count(told) > 0).await;
+    system
 }
 
 async fn put(client: &Client, name: &str, document: &Value) {
@@ -48,10 +57,10 @@ async fn remove(system: &System, queue: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_in_python_takes_part_with_pika_alone() {
-    let system = Setup::services().start().await;
+    let system = with_broker(Setup::services()).await;
     let (client, queue) = (system.client(), format!("{}-sums", system.prefix));
     put(&client, "sums", &document("sums", &queue, "idempotent", 60)).await;
-    put(&client, "quiet", &document("quiet", &queue, "idempotent", 3)).await;
+    put(&client, "quiet", &document("quiet", &queue, "idempotent", 6)).await;
     // One that is there already, and not as we would declare it, is taken as it is.
     let connection = system.amqp().await;
     let channel = connection.create_channel().await.unwrap();
@@ -103,14 +112,15 @@ async fn a_worker_in_python_takes_part_with_pika_alone() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_log_tells_what_a_task_is_given() {
     let open = "info,lapin=trace,lapin::returned_messages=trace";
-    let system = Setup::services().set("log.level", open).start().await;
+    let mut system = with_broker(Setup::services().set("log.level", open)).await;
     let (client, queue) = (system.client(), format!("{}-quiet", system.prefix));
     put(&client, "quiet", &document("quiet", &queue, "idempotent", 60)).await;
     let id = start(&client, "quiet", json!({"card": "4242-card"})).await;
     given_out(&client, &id).await;
     let bytes = format!("{:?}", "4242-card".as_bytes());
+    // Lapin is heard.
+    system.workers[0].wait_said("lapin::channels: create channel").await;
     let worker = &system.workers[0];
-    assert!(worker.said("lapin::channels: create channel"), "lapin is heard");
     for said in ["4242-card", bytes.trim_matches(['[', ']']), "returned_messages", "will handle frame"] {
         assert!(!worker.said(said), "the log has `{said}`");
     }
@@ -120,7 +130,7 @@ async fn no_log_tells_what_a_task_is_given() {
 /// A queue of Holdpoint's is refused by its name; by the prefix of an operator's when it is named.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_task_goes_into_a_queue_of_holdpoints_own() {
-    let system = Setup::services().start().await;
+    let system = with_broker(Setup::services()).await;
     let client = system.client();
     let wrong = document("wrong", "holdpoint.commands", "idempotent", 60);
     let put_wrong = client.builder(reqwest::Method::PUT, "/v1/workflows/wrong").json(&wrong);
@@ -139,9 +149,9 @@ async fn no_task_goes_into_a_queue_of_holdpoints_own() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reports_by_http_are_taken_once() {
-    let system = Setup::services().start().await;
+    let system = with_broker(Setup::services()).await;
     let (client, queue) = (system.client(), format!("{}-mail", system.prefix));
-    put(&client, "mail", &document("mail", &queue, "at_most_once", 4)).await;
+    put(&client, "mail", &document("mail", &queue, "at_most_once", 10)).await;
     let id = start(&client, "mail", json!({"to": "ada"})).await;
     let step = given_out(&client, &id).await;
     let path = |verb: &str| format!("/v1/executions/{id}/steps/{step}/{verb}");
@@ -180,7 +190,7 @@ async fn reports_by_http_are_taken_once() {
 /// Whether a worker had done it by then, nobody knows.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_task_of_a_cancelled_run_has_an_unknown_outcome_in_its_repeat() {
-    let system = Setup::services().start().await;
+    let system = with_broker(Setup::services()).await;
     let (client, queue) = (system.client(), format!("{}-post", system.prefix));
     put(&client, "post", &document("post", &queue, "at_most_once", 60)).await;
     let id = start(&client, "post", json!({})).await;

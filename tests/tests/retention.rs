@@ -47,6 +47,15 @@ async fn sweep(client: &Client, body: Value) -> [i64; 4] {
     ["scanned", "cleaned_up", "failed", "skipped"].map(|field| answer[field].as_i64().unwrap())
 }
 
+/// The same, until a pass does something: its two seconds may be over before it has begun.
+async fn sweep_well(client: &Client, body: Value) -> [i64; 4] {
+    until("a pass does something", SOON, || async {
+        let done = sweep(client, body.clone()).await;
+        (done != [0; 4]).then_some(done)
+    })
+    .await
+}
+
 async fn is_there(client: &Client, id: &str) -> bool {
     match client.get(&format!("/v1/executions/{id}")).await {
         answer if answer.status == 404 => false,
@@ -77,10 +86,10 @@ async fn a_project_says_how_long_and_only_its_own_goes() {
     let set = keep(&client, json!({"finished_after": "1h"})).await;
     assert_eq!((&set["finished_after"], &set["effective"]), (&json!("1h"), &json!("1h")));
     assert_eq!(sweep(&client, json!({})).await, [0; 4], "it is young");
-    assert_eq!(sweep(&later, json!({"dry_run": true})).await, [5, 0, 0, 0]);
-    assert_eq!(sweep(&later, json!({"limit": 2})).await, [2, 2, 0, 0]);
+    assert_eq!(sweep_well(&later, json!({"dry_run": true})).await, [5, 0, 0, 0]);
+    assert_eq!(sweep_well(&later, json!({"limit": 2})).await, [2, 2, 0, 0]);
     assert!(!is_there(&client, &ids[0]).await && !is_there(&client, &ids[1]).await, "the oldest first");
-    assert_eq!(sweep(&later, json!({})).await, [3, 3, 0, 0]);
+    assert_eq!(sweep_well(&later, json!({})).await, [3, 3, 0, 0]);
     assert_eq!(sweep(&later, json!({})).await, [0; 4]);
     let left = client.get("/v1/executions").await.expect(200).body;
     assert_eq!(left, json!({"executions": [], "next_cursor": null}));
@@ -139,7 +148,7 @@ async fn what_has_to_be_exported_goes_when_it_was() {
     let written = std::fs::read_to_string(&file).unwrap();
     assert_eq!(written.lines().count(), 4);
     assert!(client.get("/v1/retention").await.expect(200).body["exported_before"].is_string());
-    assert_eq!(sweep(&later, json!({})).await, [3, 3, 0, 0]);
+    assert_eq!(sweep_well(&later, json!({})).await, [3, 3, 0, 0]);
 }
 
 fn command(system: &System, arguments: &[&str]) -> String {
@@ -167,7 +176,7 @@ async fn a_scheduler_s_passes_remove_what_was_kept_long_enough() {
         let past = client.get("/v1/sweeps").await.expect(200).body;
         let rows = past["sweeps"].as_array().unwrap().iter().filter(|row| row["kind"] == "retention");
         let removed: i64 = rows.map(|row| row["cleaned_up"].as_i64().unwrap()).sum();
-        (removed > 0).then_some(removed)
+        (removed >= 3).then_some(removed)
     });
     assert_eq!(removed.await, 3);
 }

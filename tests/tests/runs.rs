@@ -191,7 +191,7 @@ async fn one_run_goes_on_and_further_starts_are_the_one_that_waits(system: Syste
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_killed_while_it_ends_a_run_loses_no_repeat_and_makes_no_second() {
-    let mut system = Setup::services().roles(1, 0, 1).set("worker.lease_ms", "2000").start().await;
+    let mut system = Setup::services().roles(1, 0, 1).set("worker.lease_ms", "5000").start().await;
     let client = system.client();
     put(&client, &document(&system, "ship", json!({}), "get")).await;
     system.tools.script("/ship", [Reply::Status(503), Reply::Status(503)]);

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
 use std::time::Duration;
 
 use holdpoint_db::*;
-use holdpoint_engine::ids::{GrantId, SweepId};
+use holdpoint_engine::ids::{GrantId, SessionId, SweepId};
 use holdpoint_engine::policy::{ApproverRole, Approvers, Escalation, OnTimeout, Policy, Then};
 use holdpoint_engine::scope::Scope;
 use holdpoint_engine::status::{ApprovalStatus, AuditAct, Reason, Status};
@@ -79,6 +79,13 @@ impl Ground {
         let created = self.store.execution_create(&batch).unwrap();
         assert!(created.iter().all(|one| matches!(one, Created::New { .. })));
         batch.into_iter().map(|new| new.key).collect()
+    }
+
+    /// A session whose lease outlasts all rounds, however slow they are.
+    fn session(&self) -> SessionId {
+        let id = SessionId(Uuid::now_v7());
+        self.store.session_begin(id, "test", Duration::from_secs(3_600)).unwrap();
+        id
     }
 
     /// So many claimed ones.
@@ -422,7 +429,7 @@ fn approve_while_the_worker_suspends(ground: &Ground) {
 
 fn two_workers_claim_one_hint(ground: &Ground) {
     let keys = ground.queued(ROUNDS);
-    let sessions = [session(ground.store.as_ref()), session(ground.store.as_ref())];
+    let sessions = [ground.session(), ground.session()];
     let answers =
         race(2, ROUNDS, |party, round| claim(ground.store.as_ref(), sessions[party], &[&keys[round]]).len());
     for round in answers {
@@ -432,7 +439,7 @@ fn two_workers_claim_one_hint(ground: &Ground) {
 
 fn claims_of_whatever_is_ready_share_nothing(ground: &Ground) {
     let keys = ground.queued(4 * ROUNDS);
-    let sessions: Vec<_> = (0..4).map(|_| session(ground.store.as_ref())).collect();
+    let sessions: Vec<_> = (0..4).map(|_| ground.session()).collect();
     let answers = race(4, ROUNDS, |party, _| {
         let claimed = claim_any(ground.store.as_ref(), sessions[party], 2);
         claimed.into_iter().map(|one| one.key).collect::<Vec<_>>()
@@ -458,7 +465,7 @@ fn a_limit_is_never_passed(ground: &Ground) {
         "holdpoint.noop",
         Limit { concurrency: Some(MOST), ..Limit::default() },
     );
-    let sessions: Vec<_> = (0..4).map(|_| session(ground.store.as_ref())).collect();
+    let sessions: Vec<_> = (0..4).map(|_| ground.session()).collect();
     let (held, most_held) = (AtomicI64::new(0), AtomicI64::new(0));
     let ended = race(4, ROUNDS, |party, round| {
         let claimed = claim_any(ground.store.as_ref(), sessions[party], 5);
@@ -493,7 +500,7 @@ fn a_rate_is_never_passed(ground: &Ground) {
     ground.queued(100);
     let hourly = Rate { count: 7, per: Duration::from_secs(3_600) };
     limit(ground, LimitKind::Tenant, TENANT_LIMIT, Limit { rate: Some(hourly), ..Limit::default() });
-    let sessions: Vec<_> = (0..4).map(|_| session(ground.store.as_ref())).collect();
+    let sessions: Vec<_> = (0..4).map(|_| ground.session()).collect();
     let begun = race(4, 30, |party, _| claim_any(ground.store.as_ref(), sessions[party], 5).len());
     assert_eq!(begun.into_iter().flatten().sum::<usize>(), 7);
 }
@@ -538,7 +545,7 @@ fn a_late_commit_and_its_successor(ground: &Ground) {
     let mut held = ground.held(ROUNDS);
     let steps: Vec<_> = held.iter_mut().map(Held::step).collect();
     expire(ground.store.as_ref(), held[0].session);
-    let successor = session(ground.store.as_ref());
+    let successor = ground.session();
     let answers = race(2, ROUNDS, |party, round| {
         if party == 0 {
             return ground.store.execution_commit(&steps[round..=round]).unwrap()[0] != Committed::Fenced;
@@ -571,7 +578,7 @@ fn one_suspect_at_a_time(ground: &Ground) {
             store.lease_reclaim(key, 9).unwrap();
         }
     }
-    let sessions: Vec<_> = (0..4).map(|_| session(store)).collect();
+    let sessions: Vec<_> = (0..4).map(|_| ground.session()).collect();
     for _ in 0..20 {
         let answers = race(4, 1, |party, _| claim_any(store, sessions[party], 5));
         let claimed: Vec<_> = answers.into_iter().flatten().enumerate().collect();

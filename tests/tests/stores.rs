@@ -34,10 +34,23 @@ pub struct Ground {
 }
 
 impl Ground {
-    pub fn new(bed: Bed) -> Self {
-        let settings = Settings { hot_connections: 10, read_connections: 4, ..bed.settings.clone() };
+    pub fn new(mut bed: Bed) -> Self {
+        // Parties wait for each other's locks and connections: on a slow disk for longer than callers would.
+        let settings = Settings {
+            hot_connections: 10,
+            read_connections: 4,
+            connect_timeout_ms: 60_000,
+            statement_timeout_ms: 60_000,
+            ..bed.settings.clone()
+        };
         // A folder belongs to one store; a database has room for another.
-        let store = if bed.schema.is_some() { open_store(&settings) } else { Arc::clone(&bed.store) };
+        let store = if bed.schema.is_some() {
+            open_store(&settings)
+        } else {
+            bed.settings = settings.clone();
+            bed.reopen();
+            Arc::clone(&bed.store)
+        };
         Self { store, settings, bed }
     }
 }

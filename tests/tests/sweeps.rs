@@ -23,7 +23,8 @@ async fn waiting(system: &System, client: &Client, count: usize, metadata: Value
     let results = answer.body["results"].as_array().unwrap();
     let ids: Vec<String> =
         results.iter().map(|result| result["id"].as_str().expect("started").to_owned()).collect();
-    until(&format!("{count} wait"), SOON, || async {
+    // On a slow machine hundreds take their time.
+    until(&format!("{count} wait"), SOON * 4, || async {
         let page = client.get("/v1/executions?status=suspended&limit=1000").await.expect(200);
         let suspended = page.body["executions"].as_array().unwrap();
         let all = ids.iter().all(|id| suspended.iter().any(|execution| execution["id"] == id.as_str()));

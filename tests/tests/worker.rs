@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use holdpoint_db::{Conversation, Created, Db, DecideRequest, EventsRequest, Hooks, NewExecution};
 use holdpoint_engine::entropy::Entropy;
@@ -18,7 +18,7 @@ use holdpoint_queue::{Outgoing, Queue, Route};
 use holdpoint_scheduler::Sweeper;
 use holdpoint_tests::agents::clerk;
 use holdpoint_tests::model::{Model, Turn};
-use holdpoint_tests::poll::until;
+use holdpoint_tests::poll::{SOON, until};
 use holdpoint_tests::tool::Tools;
 use tokio_util::sync::CancellationToken;
 
@@ -38,6 +38,8 @@ impl Bench {
         let registry = prometheus::Registry::new();
         let settings = holdpoint_db::Settings {
             url: url.unwrap_or_else(|| format!("sqlite:{}", folder.path().display())),
+            // Thousands of starts and steps wait for one writer, which may have a slow disk.
+            connect_timeout_ms: 60_000,
             ..Default::default()
         };
         let store = holdpoint_db::open(&settings, &registry).unwrap();
@@ -103,7 +105,7 @@ impl Bench {
     }
 
     async fn wait(&self, id: ExecutionId, status: Status) -> Vec<String> {
-        until("the status", Duration::from_secs(20), async || {
+        until("the status", SOON * 4, async || {
             let key = ExecutionKey { scope: self.scope.clone(), id };
             let request = EventsRequest { key, after: 0, limit: 1000 };
             let mut pages = self.db.read(move |store| store.events_read(&[request])).await.unwrap().unwrap();

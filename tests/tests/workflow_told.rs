@@ -79,7 +79,7 @@ fn emitting(system: &System) -> Value {
 async fn what_a_workflow_emits_arrives_in_order_also_after_the_broker_was_away() {
     let mut broker = PrivateBroker::start();
     let setup = Setup::services().broker(&broker.url()).set("outbound.seal_keys", SEAL_KEY);
-    let mut system = setup.start().await;
+    let mut system = setup.set("worker.lease_ms", "5000").start().await;
     let client = system.client();
     put(&client, "emits", json!({}), emitting(&system)).await;
     let mut subscriber = Subscriber::bind(&system, "acme.event.emitted").await;
@@ -131,9 +131,14 @@ fn ship(system: &System, method: &str) -> Value {
 }
 
 /// The one line of a worker's log that says that this run failed for good.
-fn warned(system: &System, id: &str) -> String {
+async fn warned(system: &System, id: &str) -> String {
     let of = |line: &String| line.contains("a run of a workflow failed for good") && line.contains(id);
-    let mut lines: Vec<String> = system.workers[0].log().into_iter().filter(of).collect();
+    // The event may be here before the line is: they come by different ways.
+    let mut lines: Vec<String> = until("the worker warns", SOON, || async {
+        let lines: Vec<String> = system.workers[0].log().into_iter().filter(of).collect();
+        (!lines.is_empty()).then_some(lines)
+    })
+    .await;
     assert_eq!(lines.len(), 1, "{lines:?}");
     lines.remove(0)
 }
@@ -182,7 +187,7 @@ async fn a_run_s_final_failure_is_told_and_one_that_is_repeated_is_not() {
         assert_eq!(event["data"]["definition"], json!({"name": name, "version": 1}));
         assert_eq!(expected["error"]["type"], kind);
         assert_delivered(&system, &subscriber.came, event);
-        let line = warned(&system, id);
+        let line = warned(&system, id).await;
         let message = expected["error"]["message"].as_str().unwrap();
         let attempt = format!("attempt={attempts}");
         for part in ["WARN", "tenant=acme", "project=shop", &format!("workflow={name}"), &attempt, message] {

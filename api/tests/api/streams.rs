@@ -7,7 +7,7 @@ use holdpoint_engine::ids::ExecutionId;
 use holdpoint_engine::status::Status;
 use tokio::net::TcpStream;
 
-use crate::http::{open, parse, read_rest, read_until};
+use crate::http::{PATIENCE, open, parse, read_rest, read_until};
 use crate::world::{AGENT, World};
 
 const FAILED: &str = r#"{"reason":"stuck","error":{"type":"internal","message":"m"}}"#;
@@ -247,7 +247,7 @@ async fn the_number_of_streams_is_bounded_and_given_back() {
     assert_eq!(world.rows.state().executions.len(), starts, "refused, and started all the same");
     drop(first);
     world.event(id, "message.delta", "{}", Status::Running);
-    let until = tokio::time::Instant::now() + Duration::from_secs(5);
+    let until = tokio::time::Instant::now() + PATIENCE;
     loop {
         let mut next = open_stream(&world, &key, id, "", "x: y").await;
         if read_until(&mut next, |text| text.contains("\r\n\r\n")).await.starts_with("HTTP/1.0 200") {
@@ -276,7 +276,7 @@ async fn a_long_poll_waits_for_news_and_no_longer() {
     let waiting = world.with_key(&key, &line, "");
     let news = async {
         // It has joined before it looks: news from then on are remembered.
-        let until = tokio::time::Instant::now() + Duration::from_secs(5);
+        let until = tokio::time::Instant::now() + PATIENCE;
         while world.rows.state().event_reads == looks {
             assert!(tokio::time::Instant::now() < until, "nobody looks");
             tokio::task::yield_now().await;

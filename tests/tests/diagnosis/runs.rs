@@ -81,7 +81,9 @@ async fn a_run_of_a_paused_workflow_ends_at_its_next_step(system: System) {
     gate.wait_arrived(1).await;
     wait_why(&client, &id, "held", &["under way since "]).await;
     client.post("/v1/workflows/ship/pause", &json!({})).await.expect(200);
-    wait_why(&client, &id, "held_ending", &["has it since ", "and it ends once that is over"]).await;
+    // By now its worker knows: before, the end of the call could come first, and be the run's.
+    let words = ["has it since ", " holds its workflow, and it ends once that is over"];
+    wait_why(&client, &id, "held_ending", &words).await;
     gate.open();
     client.wait_status(&id, "cancelled").await;
     wait_why(&client, &id, "cancelled", &["because its workflow was held by key_"]).await;

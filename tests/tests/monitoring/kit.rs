@@ -238,7 +238,7 @@ impl Cluster {
     pub async fn start(database: Option<&str>, broker: &PrivateBroker) -> Self {
         let setup = Setup::services().roles(2, 0, 0).broker(&broker.url());
         let setup = setup
-            .set("worker.lease_ms", "3000")
+            .set("worker.lease_ms", "5000")
             .set("scheduler.limit", "20")
             .set("outbound.seal_keys", SEAL_KEY);
         let setup = match database {

@@ -48,7 +48,7 @@ async fn a_killed_api_loses_no_command_and_doubles_none() {
     }
     // Three deaths in the middle of the work.
     for part in 1..=3 {
-        until("some of it is done", SOON, || async {
+        until("some of it is done", SOON * 2, || async {
             let seen = shop.system.schema().count("SELECT count(*) FROM commands_seen") as usize;
             (seen >= part * MESSAGES / 5).then_some(())
         })
@@ -56,7 +56,7 @@ async fn a_killed_api_loses_no_command_and_doubles_none() {
         shop.system.restart_api(0, &[]);
     }
     shop.system.wait_ready(0).await;
-    until("all are taken", SOON, || async {
+    until("all are taken", SOON * 4, || async {
         let seen = shop.system.schema().count("SELECT count(*) FROM commands_seen") as usize;
         (seen == MESSAGES).then_some(())
     })

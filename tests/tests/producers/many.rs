@@ -9,7 +9,7 @@ use lapin::BasicProperties;
 use super::*;
 
 const MESSAGES: usize = 10_000;
-const LONG: Duration = Duration::from_secs(120);
+const LONG: Duration = Duration::from_secs(220);
 
 /// The bad ones, by the code that they are parked with; `None` for duplicates, which are not.
 fn bad(shop: &Shop, n: usize) -> (Option<&'static str>, BasicProperties, Vec<u8>) {

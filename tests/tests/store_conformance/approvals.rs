@@ -1,7 +1,5 @@
 //! Decisions: judged in the contract's order, taken once, journaled where they belong.
 
-use std::time::Duration;
-
 use holdpoint_db::*;
 use holdpoint_engine::digest::arguments_digest;
 use holdpoint_engine::effect::Act;
@@ -219,12 +217,8 @@ fn two_calls_are_two_decisions(bed: &Bed) {
 }
 
 fn a_decision_in_time_stays_valid(bed: &Bed) {
-    let soon = bed.store.now().unwrap().plus(Duration::from_millis(1500));
-    let key = waiting(bed.store.as_ref(), start(), &[Asked { expires_at: soon, ..Asked::open("a") }]);
-    approve(bed, &key, "a");
-    holdpoint_tests::poll::until_blocking("its time is over", Duration::from_secs(10), || {
-        (bed.store.now().unwrap() > soon).then_some(())
-    });
+    let (key, expires_at) = approved_in_time(bed, &[]);
+    until_past(bed, expires_at);
     assert_eq!(approval(bed, &key, "a").status, ApprovalStatus::Approved);
     assert_eq!(bed.store.stale_expire(&key, None).unwrap(), Swept::Skipped);
     let mut held = take(bed, &key);

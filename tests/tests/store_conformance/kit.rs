@@ -1,10 +1,13 @@
 //! What the suite says often.
 
+use std::time::Duration;
+
 use holdpoint_db::*;
 use holdpoint_engine::entry::{Entry, Line, ToolCalled};
 use holdpoint_engine::scope::Scope;
 use holdpoint_engine::time::Timestamp;
 use holdpoint_engine::wire::ExecutionKey;
+use holdpoint_tests::poll::{SOON, until_blocking};
 use holdpoint_tests::store_builders::*;
 
 /// A commit that kept the lease.
@@ -76,6 +79,30 @@ pub fn approve(bed: &Bed, key: &ExecutionKey, call: &str) -> Acted {
         Decided::Taken { acted, .. } => acted,
         other => panic!("{other:?}"),
     }
+}
+
+/// One that waits for the call `a`, whose time is over soon, and for these others; `a` was approved in
+/// time. Where the machine was too slow for that, another one is asked with more time.
+pub fn approved_in_time(bed: &Bed, others: &[Asked<'_>]) -> (ExecutionKey, Timestamp) {
+    for millis in [1_500, 6_000, 24_000] {
+        let soon = bed.store.now().unwrap().plus(Duration::from_millis(millis));
+        let mut calls = vec![Asked { expires_at: soon, ..Asked::open("a") }];
+        calls.extend_from_slice(others);
+        let key = waiting(bed.store.as_ref(), start(), &calls);
+        match decide(bed, &key, "a", true) {
+            Decided::Taken { .. } => return (key, soon),
+            Decided::Closed(_) => {
+                act(bed, &key, &ActRequest::Cancel).unwrap();
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    panic!("no decision came in time");
+}
+
+/// Waits until the store's clock has gone past this.
+pub fn until_past(bed: &Bed, at: Timestamp) {
+    until_blocking("the time is over", SOON * 2, || (bed.store.now().unwrap() > at).then_some(()));
 }
 
 /// Acts.

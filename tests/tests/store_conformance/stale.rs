@@ -136,18 +136,13 @@ fn one_of_two_approvals_is_enough(bed: &Bed) {
 }
 
 fn a_decided_call_is_not_stale_beside_an_open_one(bed: &Bed) {
-    let soon = bed.store.now().unwrap().plus(Duration::from_millis(1500));
-    let calls = [Asked { expires_at: soon, ..Asked::open("a") }, Asked::open("b")];
-    let key = waiting(bed.store.as_ref(), start(), &calls);
-    approve(bed, &key, "a");
+    let (key, expires_at) = approved_in_time(bed, &[Asked::open("b")]);
     // A worker looked at it and waits for the other.
     let mut held = take(bed, &key);
     let target = Target::Suspended { reason: Reason::Approval, ready_at: None };
     let suspend = held.next(vec![called(9)], target);
     assert!(matches!(commit(bed, suspend), Committed::Done { released: true, .. }));
-    holdpoint_tests::poll::until_blocking("its time is over", Duration::from_secs(10), || {
-        (bed.store.now().unwrap() > soon).then_some(())
-    });
+    until_past(bed, expires_at);
     assert!(all(bed).is_empty());
     assert_eq!(bed.store.stale_expire(&key, None).unwrap(), Swept::Skipped);
 }
