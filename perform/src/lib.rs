@@ -143,6 +143,11 @@ impl Fault {
         Self { failure: Failure { reason: Some(Reason::Limit), ..fault.failure }, ..fault }
     }
 
+    /// The same, of what may have happened.
+    fn not_definite(self) -> Self {
+        Self { certainty: Certainty::Unknown, ..self }
+    }
+
     /// It may have happened.
     fn unknown(kind: ErrorType, message: impl Into<String>) -> Self {
         Self { failure: Failure::new(kind, message), certainty: Certainty::Unknown, retry_after: None }

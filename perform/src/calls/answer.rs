@@ -39,8 +39,10 @@ pub(crate) struct Asked {
     pub headers: HeaderMap,
 }
 
-/// Reads a body up to the limit. A connection that breaks here broke after the request.
+/// Reads a body up to the limit. A connection that breaks here broke after the request; what is too
+/// long says by its status alone whether it was carried out.
 pub(super) async fn read(response: Response, limit: usize, what: &str) -> Result<Vec<u8>, Fault> {
+    let refused = response.status().is_client_error() || response.status().is_redirection();
     let mut body = Vec::new();
     let mut pieces = response.bytes_stream();
     while let Some(piece) = pieces.next().await {
@@ -54,7 +56,8 @@ pub(super) async fn read(response: Response, limit: usize, what: &str) -> Result
         if body.len() > limit {
             let message =
                 format!("the answer of {what} is longer than the limit value_bytes, which is {limit}");
-            return Err(Fault::limit(message));
+            let fault = Fault::limit(message);
+            return Err(if refused { fault } else { fault.not_definite() });
         }
     }
     Ok(body)
@@ -84,7 +87,8 @@ impl Answer {
         Err(Fault { failure, retry_after: self.retry_after, ..fault })
     }
 
-    /// What the task's output is, without anything hidden.
+    /// What the task's output is, without anything hidden. The server has done what it was asked
+    /// to: an answer that makes no sense does not change that.
     pub fn output(&self, wanted: HttpOutput, hidden: &Hidden) -> Result<Json, Fault> {
         let body = hidden.out_of_bytes(&self.body);
         let value = match wanted {
@@ -106,7 +110,7 @@ impl Answer {
             return serde_json::from_slice(body).map_err(|error| {
                 let server = &self.server;
                 let message = format!("{server} answered what its content type calls JSON, but: {error}");
-                Fault::definite(ErrorType::Logic, message)
+                Fault::unknown(ErrorType::Logic, message)
             });
         }
         Ok(Value::String(std::str::from_utf8(body).map_or_else(|_| STANDARD.encode(body), str::to_owned)))
@@ -128,7 +132,7 @@ impl Answer {
 
 fn from_text(text: &str) -> Result<Json, Fault> {
     serde_json::from_str(text)
-        .map_err(|error| Fault::definite(ErrorType::Logic, format!("the answer makes no sense: {error}")))
+        .map_err(|error| Fault::unknown(ErrorType::Logic, format!("the answer makes no sense: {error}")))
 }
 
 /// `application/json`, `…+json`.

@@ -70,11 +70,7 @@ impl Hop {
 
     /// A fault of this hop, as one of the whole call.
     pub fn fault(&self, fault: Fault) -> Fault {
-        if self.happened {
-            Fault { certainty: holdpoint_engine::effect::Certainty::Unknown, ..fault }
-        } else {
-            fault
-        }
+        if self.happened { fault.not_definite() } else { fault }
     }
 }
 

@@ -132,6 +132,8 @@ async fn redirects_are_followed_only_where_that_was_asked_for() {
 async fn an_answer_that_is_too_long_or_none_is_a_fault() {
     let stub = Stub::start(|came| match came.uri.path() {
         "/long" => "x".repeat(20_000).into_response(),
+        "/refused" => (StatusCode::FORBIDDEN, "x".repeat(20_000)).into_response(),
+        "/broken" => ([("content-type", "application/json")], "{oops").into_response(),
         "/date" => {
             let [now, later] = ["Sun, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:50:02 GMT"];
             (StatusCode::SERVICE_UNAVAILABLE, [("date", now), ("retry-after", later)]).into_response()
@@ -141,9 +143,14 @@ async fn an_answer_that_is_too_long_or_none_is_a_fault() {
     .await;
     let performer = performer(&[]);
     let came = call(&performer, get(format!("{}/long", stub.url), None)).await;
-    let Err(Input::Failed { failure, .. }) = came else { panic!("{came:?}") };
+    let Err(Input::Failed { failure, certainty, .. }) = came else { panic!("{came:?}") };
     assert_eq!((failure.kind, failure.reason), (ErrorType::Logic, Some(Reason::Limit)));
     assert!(failure.message.contains("value_bytes, which is 10000"), "{failure}");
+    assert_eq!(certainty, Certainty::Unknown, "the server had done it");
+    for (path, certainty) in [("refused", Certainty::Definite), ("broken", Certainty::Unknown)] {
+        let came = failed(call(&performer, get(format!("{}/{path}", stub.url), None)).await);
+        assert_eq!((came.0, came.1), (ErrorType::Logic, certainty), "{}", came.2);
+    }
     let came = call(&performer, get(format!("{}/busy", stub.url), None)).await;
     let Err(Input::Failed { failure, retry_after, certainty, .. }) = came else { panic!("{came:?}") };
     assert_eq!(

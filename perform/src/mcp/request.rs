@@ -2,7 +2,7 @@
 
 use holdpoint_engine::effect::{Certainty, Input, McpRequestEffect};
 use holdpoint_engine::entry::Json;
-use holdpoint_engine::status::ErrorType;
+use holdpoint_engine::status::{ErrorType, Reason};
 use reqwest::header::{AUTHORIZATION, HeaderMap};
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, GetPromptRequestParams, GetPromptResponse,
@@ -32,9 +32,12 @@ pub(crate) async fn request(
         let message = format!("the MCP server did not answer within {} s", timeout.as_secs_f64());
         Err(Fault::unknown(ErrorType::Timeout, message))
     });
-    // Whatever only reads may be done again.
-    let certainty =
-        |fault: Fault| if is_call { fault } else { Fault { certainty: Certainty::Definite, ..fault } };
+    // Whatever only reads may be done again; an answer that is too long came of what was done.
+    let certainty = |fault: Fault| match (is_call, fault.failure.reason) {
+        (false, _) => Fault { certainty: Certainty::Definite, ..fault },
+        (true, Some(Reason::Limit)) => fault.not_definite(),
+        (true, _) => fault,
+    };
     Ok(Input::Returned { step: effect.step, output: done.map_err(certainty)? })
 }
 
@@ -149,11 +152,12 @@ struct Out<'h> {
 
 impl Out<'_> {
     fn of<T: Serialize>(&self, result: &T) -> Result<Json, Fault> {
-        let wrong = |message: String| Fault::definite(ErrorType::Logic, message);
+        let wrong = |message: String| Fault::unknown(ErrorType::Logic, message);
         let text = serde_json::to_string(result).map_err(|error| wrong(error.to_string()))?;
         let (text, limit) = (self.hidden.out_of(text), self.limit);
         if text.len() > limit {
-            return Err(wrong(format!("the result is longer than the limit value_bytes, which is {limit}")));
+            let message = format!("the result is longer than the limit value_bytes, which is {limit}");
+            return Err(Fault::limit(message).not_definite());
         }
         serde_json::from_str(&text).map_err(|error| wrong(format!("the result makes no sense: {error}")))
     }
