@@ -6,10 +6,11 @@
 //! that runs of one workflow do not wait for each other.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use holdpoint_engine::entry::{Entry, ExecutionFailed, Line, WorkflowFailed};
 use holdpoint_engine::ids::ExecutionId;
-use holdpoint_engine::runs::{BALANCE_HOLD, Consequence, RunEnd, Terms, consequence};
+use holdpoint_engine::runs::{BALANCE_HOLD, Consequence, RunEnd, Terms, asked_to_wait, consequence};
 use holdpoint_engine::scope::Scope;
 use holdpoint_engine::status::{DefinitionKind, Failure, Reason, Status, WorkflowState};
 use holdpoint_engine::time::Timestamp;
@@ -160,6 +161,8 @@ fn follow(conn: &mut Conn, run: &EndedRun, after: &mut After, now: Timestamp) ->
         consequence = Consequence::Nothing;
     }
     if let Consequence::Repeated { after: wait } = consequence {
+        let asked = last_error(conn, &run.key)?.map_or(Duration::ZERO, |error| asked_to_wait(&error));
+        let wait = wait.max(asked);
         let due_at = workflow_runs::held_until(conn, &run.key.scope, &run.terms, run.finished_at.plus(wait))?;
         let wanted = Repeat {
             failed: &run.key,
@@ -275,7 +278,7 @@ fn write(conn: &mut Conn, scope: &Scope, name: &str, after: &After, now: Timesta
 
 /// Those of the call that failed; all that the workflow names where that is not known.
 fn hold_secrets(conn: &mut Conn, run: &EndedRun, now: Timestamp) -> StoreResult<()> {
-    let mut secrets = failed_with(conn, &run.key)?;
+    let mut secrets = last_error(conn, &run.key)?.map_or_else(Vec::new, |error| error.secrets);
     if secrets.is_empty() {
         secrets.clone_from(&run.terms.secrets);
     }
@@ -292,15 +295,15 @@ fn hold_secrets(conn: &mut Conn, run: &EndedRun, now: Timestamp) -> StoreResult<
     workflow_runs::hold(conn, &run.key.scope, &secrets, until)
 }
 
-/// The secrets of the call that a run failed with, as its last line says.
-fn failed_with(conn: &mut Conn, run: &ExecutionKey) -> StoreResult<Vec<String>> {
+/// What a run failed with, as its last line says.
+fn last_error(conn: &mut Conn, run: &ExecutionKey) -> StoreResult<Option<Failure>> {
     let row = conn.row(
         "SELECT j.payload FROM journal j WHERE j.tenant = ? AND j.project = ? AND j.execution = ?
            AND j.kind = 'execution.failed' ORDER BY j.seq DESC LIMIT 1",
         &key_row(run),
     )?;
-    let Some(mut row) = row else { return Ok(Vec::new()) };
+    let Some(mut row) = row else { return Ok(None) };
     let failed: ExecutionFailed = serde_json::from_str(&row.text()?)
         .map_err(|error| StoreError::Corrupt(format!("{}: {error}", run.id)))?;
-    Ok(failed.error.secrets)
+    Ok(Some(failed.error))
 }

@@ -37,7 +37,7 @@ use crate::retry;
 use crate::run::{Run, Step, StepState, ToolWork, Work};
 use crate::status::{ApprovalStatus, DefinitionKind, EffectClass, ErrorType, Failure, Reason};
 use crate::team::{MAX_DEPTH, Member, Team};
-use crate::time::Timestamp;
+use crate::time::{Span, Timestamp};
 use crate::transcript;
 use crate::workflow::expression::Evaluator;
 use mcp::of_listing;
@@ -528,6 +528,7 @@ impl<'a> Turn<'a> {
             .kind
             .is_retryable()
             .then(|| retry::delay(retry, step.failures + 1, retry_after, self.entropy));
+        let failure = Failure { retry_after: retry_after.map(Span), ..failure };
         match (wait.flatten(), step.work) {
             (Some(wait), _) => self.push(Entry::AttemptFailed(AttemptFailed {
                 step: number,

@@ -6,6 +6,8 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::time::Span;
+
 /// A text that is not one of a closed list.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{given}` is no {what}: it may be {}", allowed.trim_end())]
@@ -391,6 +393,9 @@ pub struct Failure {
     /// belong to is used up.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<String>,
+    /// How long the server asked to wait (`Retry-After`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<Span>,
 }
 
 /// An error as a workflow raises it.
@@ -412,7 +417,15 @@ pub struct Problem {
 impl Failure {
     /// A failure of this type.
     pub fn new(kind: ErrorType, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), status: None, problem: None, reason: None, secrets: Vec::new() }
+        Self {
+            kind,
+            message: message.into(),
+            status: None,
+            problem: None,
+            reason: None,
+            secrets: Vec::new(),
+            retry_after: None,
+        }
     }
 
     /// The same, of an HTTP answer with this status.

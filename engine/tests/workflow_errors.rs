@@ -251,6 +251,20 @@ fn an_unknown_outcome_waits_for_somebody() {
     assert_eq!(called, [json!(1), json!(2)]);
 }
 
+#[test]
+fn how_long_a_server_asked_to_wait_is_told() {
+    let tasks = "- get: {call: http, with: {method: get, endpoint: 'http://shop'}}";
+    let play = twice(tasks, json!({}), |effect| {
+        let failure = Failure::new(ErrorType::RateLimit, "429").with_status(429);
+        let retry_after = Some(Duration::from_secs(3_600));
+        let certainty = holdpoint_engine::effect::Certainty::Definite;
+        Answer::Input(Box::new(Input::Failed { step: effect.step(), failure, retry_after, certainty }))
+    });
+    let (reason, error) = play.failure();
+    assert_eq!((play.effects.len(), reason), (1, Reason::RateLimit), "nothing waits so long under a lease");
+    assert_eq!(error.retry_after.map(|asked| asked.0), Some(Duration::from_secs(3_600)));
+}
+
 /// The keys of the calls, in order.
 fn keys(play: &Play) -> Vec<String> {
     let key = |effect: &Effect| match effect {

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::{ERRORS, ERRORS_BEFORE};
 use crate::status::{ErrorType, Failure, Problem, Reason};
+use crate::time::Span;
 
 /// An error of a workflow.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -33,6 +34,9 @@ pub struct Fault {
     /// As of [`Failure::secrets`].
     #[serde(skip)]
     pub secrets: Vec<String>,
+    /// As of [`Failure::retry_after`].
+    #[serde(skip)]
+    pub retry_after: Option<Span>,
 }
 
 impl Fault {
@@ -47,6 +51,7 @@ impl Fault {
             cause: None,
             reason: None,
             secrets: Vec::new(),
+            retry_after: None,
         }
     }
 
@@ -83,9 +88,10 @@ impl Fault {
     /// An effect failed. A workflow that was run failed with an error of its own: it is that one.
     pub fn of_failure(failure: &Failure) -> Self {
         let (cause, reason, secrets) = (Some(failure.kind), failure.reason, failure.secrets.clone());
+        let retry_after = failure.retry_after;
         if let Some(problem) = &failure.problem {
             let Problem { kind, status, title, detail } = problem.as_ref().clone();
-            return Self { kind, status, title, detail, instance: None, cause, reason, secrets };
+            return Self { kind, status, title, detail, instance: None, cause, reason, secrets, retry_after };
         }
         let (name, status, title) = match (failure.status, failure.kind) {
             (Some(status), _) => ("communication", status, "Communication Error"),
@@ -98,7 +104,7 @@ impl Fault {
             (None, ErrorType::Logic) => ("communication", 400, "Communication Error"),
             (None, ErrorType::Cancelled | ErrorType::Internal) => ("runtime", 500, "Runtime Error"),
         };
-        Self { cause, reason, secrets, ..Self::standard(name, status, title, &failure.message) }
+        Self { cause, reason, secrets, retry_after, ..Self::standard(name, status, title, &failure.message) }
     }
 
     /// The same as an error of the type `runtime`: what a server of tools answers is no status.
@@ -114,9 +120,9 @@ impl Fault {
             (Some(text), None) | (None, Some(text)) => text.clone(),
             (None, None) => format!("an error of the type {}", self.kind),
         };
-        let Self { kind, status, title, detail, secrets, .. } = self.clone();
+        let Self { kind, status, title, detail, secrets, retry_after, .. } = self.clone();
         let problem = Some(Box::new(Problem { kind, status, title, detail }));
-        Failure { problem, secrets, ..Failure::new(self.error_type(), message) }
+        Failure { problem, secrets, retry_after, ..Failure::new(self.error_type(), message) }
     }
 
     fn error_type(&self) -> ErrorType {

@@ -7,12 +7,14 @@ use holdpoint_engine::effect::Act;
 use holdpoint_engine::entry::{Entry, ExecutionFailed};
 use holdpoint_engine::ids::ExecutionId;
 use holdpoint_engine::status::{DefinitionKind, ErrorType, Failure, Reason, RunType, Status, WorkflowState};
+use holdpoint_engine::time::Span;
 use holdpoint_engine::wire::ExecutionKey;
 use holdpoint_tests::store_builders::*;
 use serde_json::json;
 
 on_both_stores! {
     a_run_that_failed_for_the_network_is_repeated_later;
+    a_repeat_comes_no_sooner_than_the_server_asked;
     repeats_are_used_up_and_the_schedule_stops;
     a_failure_of_the_workflow_itself_is_escalated_the_third_time;
     what_a_person_said_is_not_overwritten;
@@ -77,6 +79,23 @@ fn repeat_of(bed: &Bed, key: &ExecutionKey) -> Option<ExecutionRow> {
         bed.store.execution_list(&scope(), &ExecutionFilter { limit: 100, ..Default::default() }).unwrap();
     let of = |row: &ExecutionRow| row.retry_of == Some(key.id);
     all.into_iter().filter(of).max_by_key(|row| row.attempt)
+}
+
+fn a_repeat_comes_no_sooner_than_the_server_asked(bed: &Bed) {
+    workflow(&*bed.store, "ship", json!({}));
+    for (asked, waits) in [(3, 10), (3_600, 3_600), (30 * 86_400, 86_400)] {
+        let run = create(&*bed.store, run_of("ship"));
+        let mut held = Held::claim(&*bed.store, session(&*bed.store), &run);
+        let retry_after = Some(Span::secs(asked));
+        let error = Failure { retry_after, ..Failure::new(ErrorType::RateLimit, "429") };
+        let entry = Entry::ExecutionFailed(ExecutionFailed { reason: Reason::RateLimit, error });
+        let transition = held.next(vec![entry], failed(Reason::RateLimit));
+        commit(bed, transition);
+        let failed_at = bed.store.execution_get(&scope(), run.id).unwrap().unwrap().finished_at.unwrap();
+        let repeat = repeat_of(bed, &run).expect("a repeat").key.id;
+        let due = bed.store.execution_standing(&scope(), repeat).unwrap().unwrap().ready_at.unwrap();
+        assert_eq!(failed_at.until(due), Duration::from_secs(waits), "{asked}");
+    }
 }
 
 fn ready_in(bed: &Bed, id: ExecutionId) -> Option<Duration> {

@@ -226,6 +226,7 @@ impl Machine<'_, '_> {
             cause: None,
             reason: None,
             secrets: Vec::new(),
+            retry_after: None,
         })
     }
 
