@@ -224,7 +224,7 @@ mod tests {
             "schedules delete a",
             "sweeps run stale --dry-run --timeout 1h --limit 5",
             "sweeps run retention --dry-run --limit 1000",
-            "sweeps list",
+            "sweeps list --limit 5",
             "policies test refund --agent a --approval always --since 2026-01-01T00:00:00Z --limit 5",
             "policies test refund --workflow w --file x.json --json",
             "retention show --json",

@@ -24,7 +24,11 @@ enum Verb {
     /// Carry out one pass for the key's tenant and project
     Run(Pass),
     /// List past passes, newest first
-    List,
+    List {
+        /// At most so many, 1 to 1000; the API's default is 50
+        #[arg(long)]
+        limit: Option<u32>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -67,7 +71,10 @@ pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCod
             ]);
             print(&client.post(path, &body).await?, output);
         }
-        Verb::List => list(&client.get("/v1/sweeps", &[]).await?, output),
+        Verb::List { limit } => {
+            let query: Vec<_> = limit.map(|limit| ("limit", limit.to_string())).into_iter().collect();
+            list(&client.get("/v1/sweeps", &query).await?, output);
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
