@@ -93,10 +93,12 @@ impl PrivateBroker {
         self.program("rabbitmqctl").args(["-q", "-n", self.node.as_str()]).args(args).run()
     }
 
-    /// Has it write its registry of quorum queues to disk. It does so by itself only after a
-    /// while, and forgets queues that were declared just before a SIGKILL.
+    /// Has it write to disk what it knows of queues and bindings. It does so by itself only after a
+    /// while, and forgets those that were declared within some two seconds before a SIGKILL.
     pub fn sync_registry(&self) {
-        self.ctl(&["eval", "[dets:sync(Table) || Table <- dets:all()]."]);
+        let tables = "[dets:sync(Table) || Table <- dets:all()]";
+        let logs = "[disk_log:sync(Log) || Log <- disk_log:all()]";
+        self.ctl(&["eval", &format!("{tables}, {logs}.")]);
     }
 
     /// What it has logged.

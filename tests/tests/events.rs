@@ -117,6 +117,8 @@ async fn a_broker_that_dies_while_events_are_due_loses_none() {
     let client = system.client();
     let mut subscriber = Subscriber::bind(&system, "acme.#").await;
     enable(&client).await;
+    // What a subscriber has bound is there afterwards.
+    broker.sync_registry();
     broker.kill9();
     let ids = start_noops(&client, 500).await;
     for id in &ids {

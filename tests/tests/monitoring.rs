@@ -17,7 +17,9 @@ use lapin::BasicProperties;
 use lapin::options::BasicPublishOptions;
 use serde_json::{Value, json};
 
-use kit::{Cluster, alerts, dashboard, deploy, documented, headings, hurried, panels, read, scraped, words};
+use kit::{
+    Cluster, alerts, counted, dashboard, deploy, documented, headings, hurried, panels, read, scraped, words,
+};
 
 #[test]
 fn promtool_finds_no_fault() {
@@ -319,6 +321,15 @@ async fn another_takes_what_a_worker_holds(cluster: &Cluster) {
     // Between two leases nobody holds it.
     until_true("it is taken", SOON, || cluster.system.schema().execute(take) == 1).await;
     cluster.gate.open();
+    // Before that it is not to be stopped.
+    until("its commit is refused", SOON, || async {
+        let mut refused = 0.0;
+        for (_, address) in cluster.targets.iter().filter(|(job, _)| *job == "holdpoint-worker") {
+            refused += counted(address, "holdpoint_db_fenced_commits_total").await;
+        }
+        (refused > 0.0).then_some(())
+    })
+    .await;
 }
 
 /// Longer than its lease; what it finds then is that others took it for dead.

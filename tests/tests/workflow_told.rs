@@ -87,6 +87,8 @@ async fn what_a_workflow_emits_arrives_in_order_also_after_the_broker_was_away()
     let start = |n: usize| client.start_with(json!({"workflow": "emits", "input": {"order": n}}));
     let mut ids = vec![start(0).await];
     wait_for(&system, &mut subscriber, 3).await;
+    // What a subscriber has bound is there afterwards.
+    broker.sync_registry();
     broker.kill9();
     for n in 1..20 {
         ids.push(start(n).await);

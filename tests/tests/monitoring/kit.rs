@@ -187,6 +187,13 @@ pub async fn scraped(address: &str) -> BTreeMap<String, (String, Vec<String>)> {
     metrics
 }
 
+/// What a process has counted under this name, without labels.
+pub async fn counted(address: &str, name: &str) -> f64 {
+    let text = Client::new(&format!("http://{address}"), None).get("/metrics").await.expect(200).text;
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.expect("a counter").parse().expect("a number")
+}
+
 /// `a="1",b="{x,y}"` has `a` and `b`: what stands in quotes is a value.
 fn label_names(labels: &str) -> Vec<String> {
     let outside = labels.split('"').step_by(2);
