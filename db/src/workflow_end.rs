@@ -6,11 +6,10 @@
 //! that runs of one workflow do not wait for each other.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use holdpoint_engine::entry::{Entry, ExecutionFailed, Line, WorkflowFailed};
 use holdpoint_engine::ids::ExecutionId;
-use holdpoint_engine::runs::{BALANCE_HOLD, Consequence, RunEnd, Terms, asked_to_wait, consequence};
+use holdpoint_engine::runs::{BALANCE_HOLD, Consequence, RunEnd, Terms, consequence};
 use holdpoint_engine::scope::Scope;
 use holdpoint_engine::status::{DefinitionKind, Failure, Reason, Status, WorkflowState};
 use holdpoint_engine::time::Timestamp;
@@ -161,8 +160,8 @@ fn follow(conn: &mut Conn, run: &EndedRun, after: &mut After, now: Timestamp) ->
         consequence = Consequence::Nothing;
     }
     if let Consequence::Repeated { after: wait } = consequence {
-        let asked = last_error(conn, &run.key)?.map_or(Duration::ZERO, |error| asked_to_wait(&error));
-        let wait = wait.max(asked);
+        let asked = last_error(conn, &run.key)?.and_then(|error| error.retry_after);
+        let wait = wait.max(asked.map_or(wait, |asked| asked.0));
         let due_at = workflow_runs::held_until(conn, &run.key.scope, &run.terms, run.finished_at.plus(wait))?;
         let wanted = Repeat {
             failed: &run.key,

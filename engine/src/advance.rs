@@ -35,6 +35,7 @@ use crate::limits::{Limits, MAX_INTERRUPTIONS};
 use crate::outside;
 use crate::retry;
 use crate::run::{Run, Step, StepState, ToolWork, Work};
+use crate::runs::LONGEST_ASKED;
 use crate::status::{ApprovalStatus, DefinitionKind, EffectClass, ErrorType, Failure, Reason};
 use crate::team::{MAX_DEPTH, Member, Team};
 use crate::time::{Span, Timestamp};
@@ -528,7 +529,8 @@ impl<'a> Turn<'a> {
             .kind
             .is_retryable()
             .then(|| retry::delay(retry, step.failures + 1, retry_after, self.entropy));
-        let failure = Failure { retry_after: retry_after.map(Span), ..failure };
+        let asked = retry_after.map(|asked| Span(asked.min(LONGEST_ASKED)));
+        let failure = Failure { retry_after: asked, ..failure };
         match (wait.flatten(), step.work) {
             (Some(wait), _) => self.push(Entry::AttemptFailed(AttemptFailed {
                 step: number,

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::status::{ErrorType, Failure, Reason, Status};
+use crate::status::{ErrorType, Reason, Status};
 use crate::workflow::document::{RUN_RETRIES, Workflow};
 
 /// The wait before the first repeat of a run; it doubles with each.
 pub const FIRST_RETRY: Duration = Duration::from_secs(10);
 /// The longest wait before a repeat of a run.
 pub const LONGEST_RETRY: Duration = Duration::from_secs(600);
-/// The longest wish of a server that a repeat of a run waits for.
+/// The longest wish of a server that is kept, and that a repeat of a run waits for.
 pub const LONGEST_ASKED: Duration = Duration::from_secs(24 * 60 * 60);
 /// So long runs wait that use a secret whose balance was used up.
 pub const BALANCE_HOLD: Duration = Duration::from_secs(600);
@@ -95,11 +95,6 @@ impl Consequence {
     pub const fn needs_person(self) -> bool {
         matches!(self, Consequence::Attention { .. } | Consequence::Maintenance { escalated: true })
     }
-}
-
-/// How long the server that a run failed by asked to wait, up to a bound: no repeat comes sooner.
-pub fn asked_to_wait(error: &Failure) -> Duration {
-    error.retry_after.map_or(Duration::ZERO, |asked| asked.0.min(LONGEST_ASKED))
 }
 
 /// Decides; `logic_failures` counts those of this workflow before this one, since the last

@@ -393,7 +393,7 @@ pub struct Failure {
     /// belong to is used up.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<String>,
-    /// How long the server asked to wait (`Retry-After`).
+    /// How long the server asked to wait (`Retry-After`), 24 hours at most; no repeat comes sooner.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<Span>,
 }

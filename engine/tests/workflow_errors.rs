@@ -254,15 +254,17 @@ fn an_unknown_outcome_waits_for_somebody() {
 #[test]
 fn how_long_a_server_asked_to_wait_is_told() {
     let tasks = "- get: {call: http, with: {method: get, endpoint: 'http://shop'}}";
-    let play = twice(tasks, json!({}), |effect| {
-        let failure = Failure::new(ErrorType::RateLimit, "429").with_status(429);
-        let retry_after = Some(Duration::from_secs(3_600));
-        let certainty = holdpoint_engine::effect::Certainty::Definite;
-        Answer::Input(Box::new(Input::Failed { step: effect.step(), failure, retry_after, certainty }))
-    });
-    let (reason, error) = play.failure();
-    assert_eq!((play.effects.len(), reason), (1, Reason::RateLimit), "nothing waits so long under a lease");
-    assert_eq!(error.retry_after.map(|asked| asked.0), Some(Duration::from_secs(3_600)));
+    for (asked, told) in [(3_600, 3_600), (u64::MAX, 86_400)] {
+        let play = twice(tasks, json!({}), |effect| {
+            let failure = Failure::new(ErrorType::RateLimit, "429").with_status(429);
+            let retry_after = Some(Duration::from_secs(asked));
+            let certainty = holdpoint_engine::effect::Certainty::Definite;
+            Answer::Input(Box::new(Input::Failed { step: effect.step(), failure, retry_after, certainty }))
+        });
+        let (reason, error) = play.failure();
+        assert_eq!((play.effects.len(), reason), (1, Reason::RateLimit), "no attempt waits so long");
+        assert_eq!(error.retry_after.map(|asked| asked.0), Some(Duration::from_secs(told)));
+    }
 }
 
 /// The keys of the calls, in order.

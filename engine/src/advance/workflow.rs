@@ -103,6 +103,7 @@ impl<'t> Turn<'t> {
             next_step,
             changed,
         };
+        // What became unknown or known before this turn, and in it.
         machine.hold_times();
         machine.go_on();
         machine.hold_times();
@@ -366,8 +367,8 @@ impl<'t> Machine<'_, 't> {
     }
 }
 
-/// The task that a frame is of, found by its way from the workflow's own list.
-/// The task that a frame is of, in the document that the state belongs to.
+/// The task that a frame is of, in the document that the state belongs to: found by its way from the
+/// workflow's own list.
 pub fn task_of(workflow: &Workflow, state: &State, frame: &Frame) -> Option<Arc<Task>> {
     if frame.section == Section::Function {
         let parent = state.frames.get(&frame.parent?)?;
