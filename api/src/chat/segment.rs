@@ -78,7 +78,8 @@ pub async fn segment_of(app: &App, key: &ExecutionKey, decided: &[String]) -> An
     let restarts = lines.iter().filter(|line| line.kind == "model.restarted");
     let voided = restarts.filter_map(|line| Some((line.step, line.event?))).collect();
     let passed = begin_in(&lines, decided);
-    Ok(Segment { after: passed, passed, decided: not_journaled(&lines, decided), voided })
+    let after = told_from(&lines, decided).map_or(passed, |first| first.min(passed));
+    Ok(Segment { after, passed, decided: not_journaled(&lines, decided), voided })
 }
 
 /// Those of the decided calls of which the journal has no answer.
@@ -107,6 +108,20 @@ fn begin_in(lines: &[Line], decided: &[String]) -> i64 {
         ending(line).is_some_and(|body| *number < last || asks_decided(&body))
     });
     over.map(|(number, _)| number).max().unwrap_or(0)
+}
+
+/// Where what came of these decisions begins: several are taken one after the other, and the worker
+/// may have carried the first one out, and stopped again, before the last is taken.
+fn told_from(lines: &[Line], decided: &[String]) -> Option<i64> {
+    let mut last = BTreeMap::new();
+    for line in lines.iter().filter(|line| line.kind.starts_with("approval.")) {
+        let entry = read_entry(&line.kind, &line.payload);
+        let call = entry.as_ref().and_then(answered).filter(|call| decided.iter().any(|one| one == call));
+        last.extend(call.map(str::to_owned).zip(line.event));
+    }
+    let first = last.into_values().min()?;
+    let endings = lines.iter().filter_map(|line| ending(line).and(line.event));
+    Some(endings.filter(|number| *number < first).max().unwrap_or(0))
 }
 
 /// The suspension that it is, if it ends a segment.
@@ -171,6 +186,40 @@ mod tests {
     }
 
     #[test]
+    fn what_came_of_several_decisions_is_told_from_the_first_on() {
+        let mut lines = lines(&[
+            "execution.started",
+            "execution.suspended approval c1",
+            "approval.closed c1",
+            "execution.resumed",
+            "tool.completed",
+            "execution.suspended approval c2",
+            "approval.closed c2",
+        ]);
+        for line in lines.iter_mut().filter(|line| line.kind == "approval.closed") {
+            let call = if line.seq == 3 { "c1" } else { "c2" };
+            line.payload = closed(call).payload();
+        }
+        let told = |calls: &[&str]| {
+            let decided: Vec<String> = calls.iter().map(|call| (*call).to_owned()).collect();
+            (told_from(&lines, &decided), begin_in(&lines, &decided))
+        };
+        assert_eq!(told(&["c1", "c2"]), (Some(2), 6));
+        assert_eq!(told(&["c2"]), (Some(6), 6));
+        assert_eq!(told(&[]), (None, 6));
+    }
+
+    fn closed(call: &str) -> Entry {
+        Entry::ApprovalClosed(ApprovalClosed {
+            step: 1,
+            tool_call_id: call.to_owned(),
+            tool: "pay".to_owned(),
+            status: ApprovalStatus::Expired,
+            delegated_by: None,
+        })
+    }
+
+    #[test]
     fn a_suspension_that_asks_for_what_is_decided_ends_nothing() {
         let suspended = |call: &str| {
             Entry::ExecutionSuspended(ExecutionSuspended {
@@ -178,15 +227,6 @@ mod tests {
                 until: None,
                 tool_call_ids: vec![call.to_owned()],
                 steps: Vec::new(),
-            })
-        };
-        let closed = |call: &str| {
-            Entry::ApprovalClosed(ApprovalClosed {
-                step: 1,
-                tool_call_id: call.to_owned(),
-                tool: "pay".to_owned(),
-                status: ApprovalStatus::Expired,
-                delegated_by: None,
             })
         };
         let decided = ["c1".to_owned(), "c2".to_owned()];
