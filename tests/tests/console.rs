@@ -24,7 +24,7 @@ on_both! {
 }
 
 /// A browser on a busy machine takes its time; a script that hangs is ended before its test is.
-const STORY: Duration = Duration::from_secs(160);
+const STORY: Duration = Duration::from_secs(250);
 
 /// A script against the first API process, with what was prepared for it.
 fn script(system: &System, script: &str, mut given: Value) -> Spawn {

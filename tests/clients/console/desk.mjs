@@ -10,7 +10,7 @@ const { chromium } = require("playwright-core");
 const AXE = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 
 /** How long anything may take: the machine may be busy. */
-const PATIENCE = Number(process.env.CONSOLE_PATIENCE ?? 30_000);
+const PATIENCE = Number(process.env.CONSOLE_PATIENCE ?? 60_000);
 const WIDE = { width: 1280, height: 900 };
 /** A small phone. */
 export const NARROW = { width: 390, height: 844 };
@@ -62,9 +62,18 @@ export async function open(browser) {
   return new Desk(browser, context, page);
 }
 
-// Runs in the page before its own scripts: what its policy refuses is told on the console.
+// Runs in the page before its own scripts: what its policy refuses is told on the console, and short
+// news, which goes away by itself, is kept as it came.
 function watchInside() {
   window.__hit = 0;
+  window.__news = [];
+  const kept = ({ target, addedNodes }) => {
+    if (!target.matches?.("[role=status][aria-live]")) return;
+    for (const node of addedNodes) {
+      if (node instanceof Element && node.checkVisibility()) window.__news.push(node.textContent);
+    }
+  };
+  new MutationObserver((changes) => changes.forEach(kept)).observe(document, { childList: true, subtree: true });
   document.addEventListener("securitypolicyviolation", (event) => {
     console.error(`policy: ${event.violatedDirective} ${event.blockedURI} ${event.sample}`);
   });
@@ -113,6 +122,25 @@ class Desk {
     await page.getByLabel(/key/i).first().fill(key);
     await page.getByRole("button", { name: /sign in/i }).click();
     await page.getByRole("navigation").first().waitFor();
+    // It goes to the inbox by itself, a frame after it is drawn.
+    await page.waitForURL((url) => url.hash !== "");
+  }
+
+  /** Waits until the page has told this short news once, also where it is gone from the page by now. */
+  async told(text) {
+    const times = await until(`the page tells “${text}”`, () =>
+      this.page.evaluate((text) => {
+        const found = window.__news.filter((news) => news.includes(text)).length;
+        if (found > 0) window.__news = [];
+        return found;
+      }, text),
+    );
+    same(times, 1, `how often the page tells “${text}”`);
+  }
+
+  /** Ends all that was routed. What is under way ends first: a handler that is overtaken throws, for all to see. */
+  async unroute() {
+    await this.page.unrouteAll({ behavior: "wait" });
   }
 
   /** Opens a page by its place, such as `#/inbox`, and waits for its heading. */
@@ -176,11 +204,18 @@ class Desk {
   /** Presses Tab until the element has the focus: it can be reached by keyboard alone. */
   async tabTo(locator, what) {
     await locator.waitFor();
+    // Another page takes the focus when it is drawn, a frame later: that is over first.
+    await this.page.evaluate(() => new Promise((drawn) => requestAnimationFrame(() => setTimeout(drawn))));
     for (let pressed = 0; pressed < 200; pressed += 1) {
       if (await locator.evaluate((node) => node === document.activeElement)) return;
       await this.page.keyboard.press("Tab");
     }
     throw new Error(`${what} cannot be reached by Tab`);
+  }
+
+  /** Waits until an element has the focus without a key. */
+  async focused(locator, what) {
+    await until(what, () => locator.evaluate((node) => node === document.activeElement));
   }
 }
 

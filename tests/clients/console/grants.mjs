@@ -24,6 +24,7 @@ await story("grants", async (desk) => {
   const approval = async (id) => (await call("GET", `/v1/executions/${id}/approvals`)).body.approvals[0];
   const grants = async () => (await call("GET", "/v1/grants")).body.grants;
   const unfold = button("Also allow the like…");
+  const theCall = main.getByRole("article", { name: "the call" });
   const [lasts, uses, condition] = ["Lasts", "At most so often", "While"].map((label) => main.getByLabel(label, { exact: true }));
   await desk.signIn(given.key);
 
@@ -78,7 +79,7 @@ await story("grants", async (desk) => {
   await press(unfold, "Also allow the like");
   same([await lasts.inputValue(), await uses.inputValue()], ["1h", "2"], "what was written");
   await press(button("Approve, and allow the like"), "Approve");
-  await page.getByText("It is approved, and a grant for the like is made.").waitFor();
+  await desk.told("It is approved, and a grant for the like is made.");
   same((await approval(given.talk)).status, "approved", "the decision");
   const [made, ...others] = await grants();
   same(others, [], "other grants");
@@ -101,14 +102,15 @@ await story("grants", async (desk) => {
   await open(given.denied);
   await press(unfold, "Also allow the like");
   await press(button("Deny"), "Deny");
-  await page.getByText("It is denied.").waitFor();
+  await desk.told("It is denied.");
+  await desk.focused(theCall, "what became of the call has the focus");
   same((await grants()).length, 1, "grants after a denial");
   await open(given.agents);
   await press(unfold, "Also allow the like");
   await main.getByRole("radio", { name: "by the agent shop, in whichever execution" }).check();
   await press(button("Approve, and allow the like"), "Approve");
-  // What was said of the first grant may still stand on the page.
-  await until("a grant for the agent", async () => (await grants()).length === 2);
+  await desk.told("It is approved, and a grant for the like is made.");
+  same((await grants()).length, 2, "grants after that for an agent");
   const [forAgent] = await grants();
   same([forAgent.agent, forAgent.conversation_id, forAgent.when, forAgent.max_uses], ["shop", null, null, 5], "the grant for an agent");
 
@@ -126,5 +128,5 @@ await story("grants", async (desk) => {
   await main.getByText("There can be no grant for the like of this call. Nothing was decided.").waitFor();
   same((await approval(given.several)).votes, [], "votes of what was refused");
   same((await grants()).length, 2, "grants");
-  await page.unroute(list);
+  await desk.unroute();
 });

@@ -55,7 +55,7 @@ async function grantWithText(desk) {
     await main.getByLabel(label, { exact: true }).fill(label === "Lasts" ? "1h" : `.end_user != "${text}"`);
   }
   await press("Approve, and allow the like");
-  await page.getByText("It is approved, and a grant for the like is made.").waitFor();
+  await desk.told("It is approved, and a grant for the like is made.");
   await desk.visit("#/grants", "Grants");
   for (const seen of ["RLO U+202E", "ZWSP U+200B", "<script>window.__hit=8", "<img src=x onerror=window.__hit=7>"]) {
     await main.getByRole("row", { name: /pay/ }).getByText(seen).first().waitFor();

@@ -30,7 +30,7 @@ await story("parked", async (desk) => {
   await dialog.getByText("Accepted, it is parked no more.").waitFor();
   await desk.holds("the question before a message is taken in again");
   await press(dialog.getByRole("button", { name: "Redrive", exact: true }), "Redrive of the dialog");
-  await page.getByText("It was rejected again, and stays.").waitFor();
+  await desk.told("It was rejected again, and stays.");
   await main.getByRole("alert").getByText("unknown_definition").waitFor();
   await desk.holds("a message that was rejected again");
   same(await parked(), all, "what is parked after it was rejected again");
@@ -39,7 +39,7 @@ await story("parked", async (desk) => {
   same((await call("PUT", "/v1/workflows/later", given.later)).status, 201, "the workflow");
   await press(button("Redrive"), "Redrive");
   await press(dialog.getByRole("button", { name: "Redrive", exact: true }), "Redrive of the dialog");
-  await page.getByText("It was accepted, and is parked no more.").waitFor();
+  await desk.told("It was accepted, and is parked no more.");
   await main.getByText("It was accepted: to its execution").waitFor();
   same(await main.getByRole("alert").count(), 0, "what was said before");
   same([await button("Redrive").count(), await button("Discard").count()], [0, 0], "buttons of what is gone");
@@ -73,7 +73,7 @@ await story("parked", async (desk) => {
   same(await parked(), [given.huge, given.wrong].sort(), "what is parked after it was left");
   await press(button("Discard"), "Discard");
   await press(dialog.getByRole("button", { name: "Discard", exact: true }), "Discard of the dialog");
-  await page.getByText("It is gone.").waitFor();
+  await desk.told("It is gone.");
   await page.waitForURL((url) => url.hash === "#/parked");
   same((await call("GET", `/v1/parked-messages/${given.wrong}`)).status, 404, "the message");
   same(await parked(), [given.huge], "what is parked after one was removed");

@@ -53,7 +53,8 @@ await story("person", async (desk) => {
   await desk.holds("edited arguments");
   await desk.picture("4-edited");
   await press(button("Approve the edited call"), "Approve");
-  await page.getByText("It is approved.").waitFor();
+  await desk.told("It is approved.");
+  await desk.focused(main.getByRole("article", { name: "the call" }), "what became of the call has the focus");
   const decided = (await call("GET", `/v1/executions/${given.first}/approvals`)).body.approvals[0];
   same([decided.status, decided.edited_arguments.amount_cents], ["approved", 4200], "the decision");
 
@@ -63,7 +64,7 @@ await story("person", async (desk) => {
   await desk.tabTo(main.getByLabel("Reason"), "the reason");
   await page.keyboard.type("not this month");
   await press(button("Deny"), "Deny");
-  await page.getByText("It is denied.").waitFor();
+  await desk.told("It is denied.");
 
   // Both executions end, and say what came of it.
   for (const [id, words, name] of [[given.first, "Told: ", "5-approved"], [given.second, "not this month", "6-denied"]]) {

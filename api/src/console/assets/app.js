@@ -3,7 +3,7 @@ import { html, render, useEffect, useErrorBoundary, useRef, useState } from "./l
 import { Shortcuts, useShortcut } from "./keys.js";
 import { nav, pages } from "./nav.js";
 import { ProblemBox } from "./parts.js";
-import { at, fit, go, usePlace } from "./router.js";
+import { at, fit, go, here, usePlace } from "./router.js";
 import { again, can, resume, signOut, useSession } from "./session.js";
 import { SignIn } from "./pages/signin.js";
 import { Text } from "./text.js";
@@ -65,7 +65,8 @@ function Console({ me }) {
   const entry = found(place.parts);
   const name = entry?.words ?? "Nothing here";
   useEffect(() => {
-    if (place.parts.length === 0) go(at(HOME), { replace: true });
+    // It may have been left since it was drawn.
+    if (here().parts.length === 0) go(at(HOME), { replace: true });
   }, [place]);
   useEffect(() => {
     document.title = `${name} · Holdpoint`;

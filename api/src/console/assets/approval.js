@@ -5,7 +5,7 @@ import { useVerified, Verified } from "./digest.js";
 import { badOf, SchemaForm, startOf } from "./form.js";
 import { useGrant } from "./grant.js";
 import { parse, quote, show, write } from "./json.js";
-import { cls, html, useEffect, useState } from "./lib.js";
+import { cls, html, useEffect, useLayoutEffect, useState } from "./lib.js";
 import { Facts, Field, ProblemBox, Status, Tabs } from "./parts.js";
 import { Link } from "./router.js";
 import { can, useMe } from "./session.js";
@@ -142,7 +142,8 @@ function Editor({ approval, begin, onText }) {
   const sent = wrong ? null : mode === "form" ? write(node) : text;
   // What is not touched keeps its spaces too.
   const same = mode === "form" && write(node) === write(nodeOf(begin));
-  useEffect(() => onText(same ? begin : sent), [sent, same]);
+  // Before it is seen: who presses Approve sends what is shown.
+  useLayoutEffect(() => onText(same ? begin : sent), [sent, same]);
   const turn = (to) => {
     if (to === mode || wrong) return;
     if (to === "text") setText(same ? begin : write(node, 2));

@@ -53,8 +53,12 @@ function Detail({ entry, params, onChanged }) {
   const place = placeOf({ execution_id: params.execution, tool_call_id: params.call });
   const [own, setOwn] = useState({ place: null, approval: null, problem: null });
   const box = useRef(null);
+  const latest = useRef(place);
+  latest.current = place;
+  // An answer for a call that is not shown any more is no news of the one that is.
+  const keep = (own) => own.place === latest.current && setOwn(own);
   const load = () =>
-    getKeeping(place, ["edited_arguments"]).then((approval) => setOwn({ place, approval, problem: null }), (problem) => setOwn({ place, approval: null, problem }));
+    getKeeping(place, ["edited_arguments"]).then((approval) => keep({ place, approval, problem: null }), (problem) => keep({ place, approval: null, problem }));
   useEffect(() => {
     if (!entry?.waits) load();
   }, [place, entry?.waits]);
@@ -68,7 +72,8 @@ function Detail({ entry, params, onChanged }) {
   const isOver = fresh.approval && fresh.approval.status !== "pending" && fresh.approval.id === entry?.one.id;
   const approval = entry?.waits && !isOver ? entry.one : (fresh.approval ?? entry?.one);
   const changed = () => {
-    load().then(() => box.current?.focus());
+    // What had the focus is gone with the form; whoever is elsewhere by then stays there.
+    load().then(() => document.activeElement === document.body && box.current?.focus());
     onChanged();
   };
   if (fresh.problem && !entry) return html`<${ProblemBox} problem=${fresh.problem} />`;

@@ -4,7 +4,7 @@ import { get, path, post } from "../api.js";
 import { badOf, SchemaForm, startOf } from "../form.js";
 import { asWritten, definitionColumns, JsonField, jsonFault, pairsOf, StartDialog, useDefinition, VersionField, Versions } from "../definition.js";
 import { parse, show, write } from "../json.js";
-import { html, useEffect, useState } from "../lib.js";
+import { html, useLayoutEffect, useState } from "../lib.js";
 import { Listing, useListing } from "../listing.js";
 import { Facts, Field, Loading, PageHead, ProblemBox, Section, Status, Tabs } from "../parts.js";
 import { at, go } from "../router.js";
@@ -95,7 +95,8 @@ function Input({ schema, onText }) {
   const [text, setText] = useState("{}");
   const wrong = mode === "form" ? badOf(node) : jsonFault(text);
   const given = wrong ? null : mode === "form" ? write(node) : text;
-  useEffect(() => onText(given), [given]);
+  // Before it is seen: what starts is what is shown.
+  useLayoutEffect(() => onText(given), [given]);
   const turn = (to) => {
     if (to === mode || wrong || (to === "form" && text.trim() === "")) return;
     if (to === "text") setText(write(node, 2));
