@@ -12,7 +12,7 @@ import pika
 
 EXCHANGE = os.environ["EXCHANGE"]
 KEY = os.environ["HOLDPOINT_KEY"]
-DEADLINE = time.monotonic() + 60
+DEADLINE = time.monotonic() + 170
 
 connection = pika.BlockingConnection(pika.URLParameters(os.environ["AMQP_URL"]))
 channel = connection.channel()

@@ -11,8 +11,8 @@ use holdpoint_tests::system::{Setup, System};
 use serde_json::{Value, json};
 
 /// For the doctor, and for what it is to see: it asks the broker's tool too, which starts a virtual
-/// machine, and waits 20 s for that.
-const LONG: Duration = Duration::from_secs(100);
+/// machine, and waits 40 s for that.
+const LONG: Duration = Duration::from_secs(125);
 
 on_both! {
     why_says_what_it_waits_for_and_who_holds_it;

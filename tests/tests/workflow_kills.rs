@@ -13,8 +13,9 @@ const MANY: usize = 1000;
 const WORKERS: usize = 2;
 /// A worker dies so often.
 const KILL_EVERY: Duration = Duration::from_secs(1);
-/// No sooner than after so many more calls: workers that die before they begin prove nothing.
-const CALLS_BETWEEN: i64 = 30;
+/// So much a worker has in its hands, and so many calls are made between two deaths: workers that die
+/// before they begin prove nothing, and no step is to lose its worker so often that it is given up.
+const SLOTS: i64 = 64;
 /// After so many deaths, or so long, the rest may end in peace, so that a slow machine ends too.
 const MOST_KILLS: usize = 40;
 const KILLING: Duration = Duration::from_secs(60);
@@ -117,7 +118,7 @@ async fn kill_until_over(system: &mut System) -> usize {
         assert!(began.elapsed() < LONG, "{left} and more are not over");
         pause.await;
         let may_kill = killed < MOST_KILLS && began.elapsed() < KILLING;
-        if may_kill && calls(system) >= calls_before + CALLS_BETWEEN {
+        if may_kill && calls(system) >= calls_before + SLOTS {
             system.workers[killed].kill9();
             killed += 1;
             system.start_worker(&[]);
@@ -133,6 +134,7 @@ async fn a_thousand_workflows_end_as_without_kills() {
     let setup = Setup::services()
         .roles(1, WORKERS, 1)
         .set("worker.lease_ms", "1500")
+        .set("worker.slots", &SLOTS.to_string())
         .set("scheduler.max_lost_leases", "100");
     let mut system = setup.start().await;
     let ids = start_all(&system).await;

@@ -20,8 +20,9 @@ async fn put(client: &Client, name: &str, tasks: Value) {
     client.send(request.json(&workflow)).await.expect(201);
 }
 
-fn soon() -> Value {
-    json!({"after": {"milliseconds": 300}})
+/// Time enough to begin what it cuts off.
+fn short() -> Value {
+    json!({"after": {"seconds": 5}})
 }
 
 /// An answer that nobody waits for.
@@ -33,7 +34,7 @@ async fn what_a_timeout_cut_off_is_not_sent_again(system: System) {
     let client = system.client();
     system.tools.script("/pay", [held(), Reply::Json(json!("paid"))]);
     let with = json!({"method": "post", "endpoint": system.tools.url("/pay"), "body": {"n": "${ $task.startedAt.epoch.milliseconds }"}});
-    let pay = json!({"call": "http", "with": with, "timeout": soon()});
+    let pay = json!({"call": "http", "with": with, "timeout": short()});
     let retry = json!({"limit": {"attempt": {"count": 5}}});
     put(&client, "pays", json!([{"t": {"try": [{"pay": pay}], "catch": {"retry": retry}}}])).await;
     let id = client.start_with(json!({"workflow": "pays", "input": {}})).await;
@@ -56,7 +57,7 @@ async fn a_child_of_a_task_whose_time_is_over_is_cancelled(system: System) {
     let client = system.client();
     put(&client, "sleeper", json!([{"sleep": {"wait": {"hours": 1}}}])).await;
     let run = json!({"workflow": {"namespace": "tests", "name": "sleeper", "version": "1.0.0"}});
-    let child = json!({"run": run, "timeout": soon()});
+    let child = json!({"run": run, "timeout": short()});
     let hold = json!({"hold": {"wait": {"hours": 1}}});
     put(&client, "parent", json!([{"t": {"try": [{"child": child}], "catch": {}}}, hold])).await;
     let id = client.start_with(json!({"workflow": "parent", "input": {}})).await;

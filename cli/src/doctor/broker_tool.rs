@@ -11,7 +11,7 @@ use super::Finding;
 /// channel while the database is slow.
 const SHORTEST: Duration = Duration::from_secs(60);
 /// So long the tool may take: it starts a virtual machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(40);
 
 const NAME: &str = "broker consumer_timeout";
 const ASK: &str = "application:get_env(rabbit, consumer_timeout).";
