@@ -151,4 +151,19 @@ await story("decisions", async (desk) => {
   await button("Deny").click();
   await desk.told("It is denied.");
   same((await decision(given.mismatch)).reason, "a reason that I am writing", "the reason");
+
+  // What is sent is what is shown, however soon after the edit: before the page is painted again.
+  const waiting = (await call("GET", "/v1/approvals")).body.approvals;
+  const { execution_id: late } = waiting.find((one) => one.arguments_text.includes("after the restart"));
+  await open(late);
+  await button("Edit arguments").click();
+  await main.getByLabel("amount_cents").evaluate(async (input) => {
+    input.value = "4200";
+    input.dispatchEvent(new Event("input", { bubbles: true }));
+    for (let drawn = 0; drawn < 20; drawn += 1) await null;
+    document.getElementById("approve").click();
+  });
+  await desk.told("It is approved.");
+  const { status, edited_arguments: edited } = await decision(late);
+  same([status, edited?.amount_cents], ["approved", 4200], "what was sent");
 });
