@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::client::Client;
 use crate::model::Model;
-use crate::poll::{SOON, until};
+use crate::poll::{SOON, until, until_true};
 use crate::ports::{answers, free_port};
 use crate::processes::{Process, Spawn};
 use crate::services::{Schema, amqp_url, database_url, unique};
@@ -329,6 +329,17 @@ impl System {
             }
         })
         .await;
+    }
+
+    /// Waits until a worker has told that it reaches its broker.
+    pub async fn wait_broker(&self) {
+        let told = "SELECT count(*) FROM sessions WHERE about LIKE '%\"broker_up\":true%'";
+        until_true("a worker has its broker", SOON, || self.schema().count(told) > 0).await;
+    }
+
+    /// The leases of all workers run out now: of one that was killed nobody has to wait for it.
+    pub fn leases_run_out(&self) {
+        self.schema().execute("UPDATE sessions SET expires_at = hp_now()");
     }
 
     /// Throws away what lies in a queue of this system, by its name without the prefix.

@@ -34,7 +34,7 @@ async fn killed_at(point: &str, class: &str, timeout: &str) -> Killed {
     let worker = system.start_worker(&[("HOLDPOINT_FAILPOINT", point)]);
     system.workers[worker].wait_for_failpoint().await;
     system.workers[worker].kill9();
-    system.schema().execute("UPDATE sessions SET expires_at = hp_now()");
+    system.leases_run_out();
     system.start_worker(&[]);
     Killed { system, client, id }
 }

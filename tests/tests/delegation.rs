@@ -271,7 +271,6 @@ async fn race(client: &Client, parent: &str, child: &str, call: &str) {
 async fn a_worker_killed_before_it_tells_the_parent_loses_nothing() {
     // No lease runs out by itself, however slow the machine is: a call would not be repeated.
     let mut system = Setup::services().roles(1, 0, 1).set("worker.lease_ms", "60000").start().await;
-    let free_leases = |system: &System| system.schema().execute("UPDATE sessions SET expires_at = hp_now()");
     let client = system.client();
     put_boss(&system, &client).await;
     let id = client.start_with(json!({"agent": "boss", "input": "go"})).await;
@@ -280,7 +279,7 @@ async fn a_worker_killed_before_it_tells_the_parent_loses_nothing() {
     let worker = system.start_worker(&dies);
     system.workers[worker].wait_for_failpoint().await;
     system.workers[worker].kill9();
-    free_leases(&system);
+    system.leases_run_out();
     let shown = client.wait_pending(&id, 1).await.remove(0);
     let child = shown["delegated_by"]["execution_id"].as_str().unwrap().to_owned();
     let last = system.start_worker(&[]);
@@ -296,7 +295,7 @@ async fn a_worker_killed_before_it_tells_the_parent_loses_nothing() {
     // A sweep may have been there before, with the decision: then the call is still under way.
     client.wait_status(&child, "completed").await;
     system.workers[worker].kill9();
-    free_leases(&system);
+    system.leases_run_out();
     system.start_worker(&[]);
     let ended = client.wait_status(&id, "completed").await;
     assert_eq!(ended["output"], "boss is done");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use holdpoint_tests::client::Client;
 use holdpoint_tests::clients::{python, run};
-use holdpoint_tests::poll::{SOON, until, until_true};
+use holdpoint_tests::poll::{SOON, until};
 use holdpoint_tests::system::{Setup, System};
 use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
 use serde_json::{Value, json};
@@ -26,8 +26,7 @@ fn document(name: &str, queue: &str, effect: &str, seconds: u32) -> Value {
 /// The broker may be slow to confirm, which would leave the outcome of a task unknown.
 async fn with_broker(setup: Setup) -> System {
     let system = setup.set("queue.confirm_timeout_ms", "20000").start().await;
-    let told = "SELECT count(*) FROM sessions WHERE about LIKE '%\"broker_up\":true%'";
-    until_true("the worker has its broker", SOON, || system.schema().count(told) > 0).await;
+    system.wait_broker().await;
     system
 }
 

@@ -10,11 +10,6 @@ use serde_json::json;
 
 use super::{evidence, put, run, wait_why, why};
 
-/// The lease of a worker that was killed runs out; by itself none does, however slow the machine is.
-fn leases_run_out(system: &System) {
-    system.schema().execute("UPDATE sessions SET expires_at = hp_now()");
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_worker_is_there() {
     let mut system = Setup::services().roles(1, 0, 0).set("worker.lease_ms", "60000").start().await;
@@ -30,7 +25,7 @@ async fn no_worker_is_there() {
     client.wait_status(&id, "completed").await;
     assert_eq!(why(&client, &id).await["code"], "completed");
     system.workers[worker].kill9();
-    leases_run_out(&system);
+    system.leases_run_out();
     let id = run(&client, "holdpoint.noop").await;
     let told =
         wait_why(&client, &id, "no_worker", &["the lease of the last one, `ada`, ran out at ", " ago)"])
@@ -65,7 +60,7 @@ async fn a_lease_ran_out_and_no_scheduler_is_there() {
     .await;
     assert!(evidence(&told, "lease")["session"].as_str().unwrap().starts_with("ses_"), "{told}");
     system.workers[worker].kill9();
-    leases_run_out(&system);
+    system.leases_run_out();
     let words = ["The lease of the worker `ada` ran out at ", "no scheduler was ever there"];
     let told = wait_why(&client, &id, "lease_ran_out_unswept", &words).await;
     assert_eq!(evidence(&told, "sweep")["overdue"], true);
@@ -92,7 +87,7 @@ async fn a_lease_ran_out_and_the_sweep_is_due() {
     let gate = Gate::closed();
     let id = hold(&system, &gate).await;
     system.workers[0].kill9();
-    leases_run_out(&system);
+    system.leases_run_out();
     let told =
         wait_why(&client, &id, "lease_ran_out", &["ran out at ", "the sweep `stuck` is due at ", "(in "])
             .await;
@@ -127,9 +122,7 @@ async fn the_broker_is_away() {
     let setup = Setup::services().roles(1, 1, 0).broker(&broker.url()).set("worker.poll_ms", "600000");
     let system = setup.start().await;
     let client = system.client();
-    let with = "SELECT count(*) FROM sessions WHERE about LIKE '%\"broker_up\":true%'";
-    until("the worker has its broker", SOON, || async { (system.schema().count(with) == 1).then_some(()) })
-        .await;
+    system.wait_broker().await;
     broker.kill9();
     let without = "SELECT count(*) FROM sessions WHERE about LIKE '%\"broker_up\":false%'";
     until("the worker says so", SOON, || async { (system.schema().count(without) == 1).then_some(()) }).await;

@@ -4,7 +4,6 @@ use holdpoint_tests::agents::{Agent, clerk};
 use holdpoint_tests::client::Client;
 use holdpoint_tests::model::Turn;
 use holdpoint_tests::on_both;
-use holdpoint_tests::poll::{SOON, until_true};
 use holdpoint_tests::system::{Setup, System};
 use holdpoint_tests::tool::Reply;
 use serde_json::json;
@@ -153,8 +152,7 @@ async fn ends_say_how(system: System) {
 async fn a_task_elsewhere_is_waited_for() {
     let system = Setup::services().start().await;
     let (client, queue) = (system.client(), format!("{}-sums", system.prefix));
-    let connected = "SELECT count(*) FROM sessions WHERE about LIKE '%\"broker_up\":true%'";
-    until_true("the worker has its broker", SOON, || system.schema().count(connected) > 0).await;
+    system.wait_broker().await;
     let with = json!({"queue": queue, "input": {}, "heartbeat": {"minutes": 10}});
     put(&client, "sums", json!([{"work": {"call": "task:1.0.0@default", "with": with}}]), json!({})).await;
     let id = run(&client, "sums").await;
